@@ -1,0 +1,362 @@
+//! What crosses between the kernel programs and user space, byte for byte.
+//!
+//! Every struct is `#[repr(C)]` without implicit padding (checked at compile
+//! time below), so that it can be a map key and be read from a ring buffer.
+
+#![no_std]
+
+/// What happened to the packet. The kernel side of a record's `kind`.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// `kfree_skb`: the kernel freed a packet that it did not deliver.
+    Drop = 0,
+    /// `tcp_send_reset`: this machine sent a TCP reset.
+    ResetSent = 1,
+    /// `tcp_receive_reset`: a connection of this machine received a TCP reset.
+    ResetReceived = 2,
+    /// `tcp_retransmit_skb` or `tcp_retransmit_synack`.
+    Retransmit = 3,
+}
+
+impl Kind {
+    /// The kind with this number, if there is one.
+    #[must_use]
+    pub const fn from_u8(kind: u8) -> Option<Self> {
+        Some(match kind {
+            0 => Self::Drop,
+            1 => Self::ResetSent,
+            2 => Self::ResetReceived,
+            3 => Self::Retransmit,
+            _ => return None,
+        })
+    }
+}
+
+/// The way a packet was going when it was dropped.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Not known.
+    Unknown = 0,
+    /// Received, for this machine or not routed yet.
+    In = 1,
+    /// Made on this machine.
+    Out = 2,
+    /// Received and being routed to another machine.
+    Forward = 3,
+    /// From this machine to itself, over loopback.
+    Local = 4,
+}
+
+impl Direction {
+    /// The direction with this number; unknown numbers are [`Direction::Unknown`].
+    #[must_use]
+    pub const fn from_u8(direction: u8) -> Self {
+        match direction {
+            1 => Self::In,
+            2 => Self::Out,
+            3 => Self::Forward,
+            4 => Self::Local,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// Where a packet's flow was read from, or why it could not be.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Decode {
+    /// From the packet's own headers.
+    Headers = 0,
+    /// From the socket that owns the packet: it has no IP header yet.
+    Socket = 1,
+    /// An Ethernet protocol other than IP; [`Key::ethertype`] tells which.
+    NotIp = 2,
+    /// The headers lie in pages that cannot be reached from a kernel program.
+    Paged = 3,
+    /// The header offsets are unset or point outside the packet.
+    NoHeaders = 4,
+    /// The bytes where the IP header should be are none.
+    BadHeaders = 5,
+    /// A message of a socket family without packets (unix, netlink, …).
+    Message = 6,
+}
+
+impl Decode {
+    /// The outcome with this number; unknown numbers are [`Decode::NoHeaders`].
+    #[must_use]
+    pub const fn from_u8(decode: u8) -> Self {
+        match decode {
+            0 => Self::Headers,
+            1 => Self::Socket,
+            2 => Self::NotIp,
+            3 => Self::Paged,
+            5 => Self::BadHeaders,
+            6 => Self::Message,
+            _ => Self::NoHeaders,
+        }
+    }
+}
+
+/// [`Tuple::flags`]: the ports are known.
+pub const TUPLE_PORTS: u8 = 1;
+/// [`Tuple::flags`]: the ports hold an ICMP type and code.
+pub const TUPLE_ICMP: u8 = 2;
+/// [`Tuple::flags`]: a fragment (the first one has ports, later ones have not).
+pub const TUPLE_FRAGMENT: u8 = 4;
+
+/// Source and destination of a packet as they are on the wire.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tuple {
+    /// IPv6 address, or an IPv4 address in the first four bytes. Network order.
+    pub src: [u8; 16],
+    /// As `src`.
+    pub dst: [u8; 16],
+    /// Host order. With [`TUPLE_ICMP`]: the ICMP type.
+    pub src_port: u16,
+    /// Host order. With [`TUPLE_ICMP`]: the ICMP code.
+    pub dst_port: u16,
+    /// 4, 6, or 0 where there is no tuple.
+    pub family: u8,
+    /// IP protocol number; for IPv6 that of the last header reached.
+    pub proto: u8,
+    /// `TUPLE_*`.
+    pub flags: u8,
+    /// Zero.
+    pub pad: u8,
+}
+
+impl Tuple {
+    /// No tuple.
+    pub const NONE: Self = Self {
+        src: [0; 16],
+        dst: [0; 16],
+        src_port: 0,
+        dst_port: 0,
+        family: 0,
+        proto: 0,
+        flags: 0,
+        pad: 0,
+    };
+}
+
+/// Why and where: the part of the key that stays when the flow cannot be listed.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cause {
+    /// Kernel address of the instruction that freed the packet, 0 for other kinds.
+    pub location: u64,
+    /// The kernel's reason number; [`NO_REASON`] where the kernel gives none.
+    pub reason: u32,
+    /// Inode number of the network namespace, 0 where it is not known.
+    pub netns: u32,
+    /// Interface index inside that namespace, 0 where there is none.
+    pub ifindex: u32,
+    /// A [`Kind`].
+    pub kind: u8,
+    /// A [`Direction`].
+    pub direction: u8,
+    /// A [`Decode`].
+    pub decode: u8,
+    /// Address family of the owning socket (`AF_*`), 0 without one.
+    pub socket_family: u8,
+}
+
+/// [`Cause::reason`] where the kernel gives none.
+pub const NO_REASON: u32 = u32::MAX;
+
+/// What packets are counted by.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Why and where.
+    pub cause: Cause,
+    /// The packet's own flow.
+    pub flow: Tuple,
+    /// For an ICMP error: the flow that it is about.
+    pub about: Tuple,
+    /// VLAN identifier plus one, 0 for an untagged packet.
+    pub vlan: u16,
+    /// Ethernet protocol number in host order.
+    pub ethertype: u16,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// How often a key was seen.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Packets (socket buffers, as netfilter's counters count them).
+    pub packets: u64,
+    /// Their lengths at the moment of the event.
+    pub bytes: u64,
+    /// `CLOCK_MONOTONIC` of the first one, nanoseconds.
+    pub first_ns: u64,
+    /// `CLOCK_MONOTONIC` of the last one, nanoseconds.
+    pub last_ns: u64,
+}
+
+/// Bytes of a packet's headers that a [`Detail`] carries at most.
+pub const HEADER_LEN: usize = 128;
+/// Length of an interface name, with its terminating zero (`IFNAMSIZ`).
+pub const IFNAME_LEN: usize = 16;
+/// Length of a task's name, with its terminating zero (`TASK_COMM_LEN`).
+pub const COMM_LEN: usize = 16;
+
+/// [`Detail::ct_info`] of a packet without a conntrack entry.
+pub const CT_NONE: u32 = u32::MAX;
+
+/// One packet seen closely: sent through the ring buffer for the first packets
+/// of a key.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Detail {
+    /// What the packet was counted under.
+    pub key: Key,
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub time_ns: u64,
+    /// Inode number of the owning socket, 0 where there is none.
+    pub socket_inode: u64,
+    /// Identifier of the owning socket's cgroup (v2), 0 where there is none.
+    pub cgroup: u64,
+    /// Thread group (process) that was running; only a hint, since a packet may
+    /// be freed in the time of any process.
+    pub task_pid: u32,
+    /// User who owns the socket; meaningful with `socket_inode`.
+    pub socket_uid: u32,
+    /// Entry of the stack map, negative where none could be had.
+    pub stack_id: i32,
+    /// The packet's mark.
+    pub mark: u32,
+    /// The packet's length in bytes.
+    pub len: u32,
+    /// `enum ip_conntrack_info`, [`CT_NONE`] without an entry.
+    pub ct_info: u32,
+    /// The conntrack entry's mark.
+    pub ct_mark: u32,
+    /// The conntrack entry's status bits (`enum ip_conntrack_status`).
+    pub ct_status: u32,
+    /// TCP sequence number, host order.
+    pub tcp_seq: u32,
+    /// TCP acknowledgement number, host order.
+    pub tcp_ack: u32,
+    /// The conntrack entry's zone.
+    pub ct_zone: u16,
+    /// Bytes of `header` that are valid.
+    pub header_len: u16,
+    /// TCP flag byte.
+    pub tcp_flags: u8,
+    /// State of the owning TCP socket (`TCP_ESTABLISHED` = 1 …), 0 without one.
+    pub tcp_state: u8,
+    /// IPv4 time to live or IPv6 hop limit.
+    pub ttl: u8,
+    /// Zero.
+    pub pad: u8,
+    /// Name of the interface, zero-terminated; empty where there is none.
+    pub ifname: [u8; IFNAME_LEN],
+    /// Name of the running task; as much a hint as `task_pid`.
+    pub comm: [u8; COMM_LEN],
+    /// The packet from its IP header on.
+    pub header: [u8; HEADER_LEN],
+}
+
+/// Index into the per-CPU array of what the kernel side itself could not do.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// Packets for which neither the flow map nor the cause map had room.
+    Packets = 0,
+    /// Their bytes.
+    Bytes = 1,
+    /// Details for which the ring buffer had no room.
+    DetailRingFull = 2,
+    /// Details held back by the rate limit.
+    DetailRateLimited = 3,
+    /// Number of entries.
+    Max = 4,
+}
+
+/// Slot of the outer map that holds the map of flows.
+pub const COUNTS_FLOWS: u32 = 0;
+/// Slot of the outer map that holds the map of causes, used when the other is full.
+pub const COUNTS_CAUSES: u32 = 1;
+
+/// Slots of the sketch that counts the flows which could not be listed.
+pub const UNLISTED_SLOTS: usize = 1 << 16;
+
+/// Rules of a packet filter at most, per list.
+pub const FILTER_RULES: usize = 32;
+
+/// [`EndpointRule::role`]: matches the source endpoint of a conversation.
+pub const ROLE_SRC: u8 = 1;
+/// [`EndpointRule::role`]: matches the destination endpoint of a conversation.
+pub const ROLE_DST: u8 = 2;
+/// [`EndpointRule::role`]: matches either endpoint.
+pub const ROLE_HOST: u8 = 4;
+
+/// One value of `--src`, `--dst`, `--host` or `--port`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndpointRule {
+    /// Network address as two big-endian halves; IPv4 in the upper half of `addr[0]`.
+    pub addr: [u64; 2],
+    /// Network mask in the same form.
+    pub mask: [u64; 2],
+    /// First port, host order; 0 with `port_last` 0 for any.
+    pub port_first: u16,
+    /// Last port.
+    pub port_last: u16,
+    /// 4, 6, or 0 for any address.
+    pub family: u8,
+    /// `ROLE_*`; 0 ends the list.
+    pub role: u8,
+    /// Zero.
+    pub pad: [u8; 2],
+}
+
+/// The packet filter. Lists end at their first empty entry; an empty list
+/// selects everything.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// `--src`, `--dst`, `--host`, `--port`.
+    pub endpoints: [EndpointRule; FILTER_RULES],
+    /// `--iface`.
+    pub ifnames: [[u8; IFNAME_LEN]; FILTER_RULES],
+    /// `--netns`, inode numbers.
+    pub netns: [u32; FILTER_RULES],
+    /// `--proto`: a bit a protocol number.
+    pub protos: [u64; 4],
+    /// The roles that occur in `endpoints`, a bit each.
+    pub roles: u8,
+    /// Zero.
+    pub pad: [u8; 7],
+}
+
+const _: () = {
+    assert!(size_of::<Tuple>() == 40);
+    assert!(size_of::<Cause>() == 24);
+    assert!(size_of::<Key>() == 112);
+    assert!(size_of::<Counts>() == 32);
+    assert!(size_of::<Detail>() == 112 + 24 + 40 + 8 + 32 + HEADER_LEN);
+    assert!(size_of::<EndpointRule>() == 40);
+    assert!(size_of::<Filter>() == FILTER_RULES * (40 + 16 + 4) + 40);
+};
+
+#[cfg(feature = "user")]
+mod user {
+    use super::{Counts, Detail, Filter, Key};
+
+    // SAFETY: all are `repr(C)`, `Copy`, free of padding (sizes are asserted
+    // above) and of pointers, and every bit pattern of theirs is a valid value.
+    unsafe impl aya::Pod for Key {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Counts {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Detail {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Filter {}
+}
