@@ -301,8 +301,7 @@ pub enum UndecodedCause {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Loss {
-    /// `packets`: counted in no other record. `details`: counted, but not seen
-    /// closely.
+    /// What was lost.
     pub what: LossOf,
     /// Why.
     pub why: LossCause,
@@ -314,8 +313,11 @@ pub struct Loss {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LossOf {
-    /// Packets that no other record counts.
+    /// Dropped packets that no other record counts. Whether they match the
+    /// filter is not known.
     Packets,
+    /// Resets and retransmits that no other record counts.
+    Events,
     /// Details of packets that are counted.
     Details,
 }

@@ -1,9 +1,17 @@
 //! What crosses between the kernel programs and user space, byte for byte.
 //!
 //! Every struct is `#[repr(C)]` without implicit padding (checked at compile
-//! time below), so that it can be a map key and be read from a ring buffer.
+//! time below), so that they can be map keys and be read from a ring buffer.
 
 #![no_std]
+
+mod filter;
+mod layout;
+
+pub use layout::{
+    ABSENT, Config, FILTER_BY_CGROUP, FILTER_BY_FLOW, FILTER_BY_INTERFACE, FILTER_BY_NETNS,
+    FILTER_BY_REASON, FILTER_BY_SOCKET, Layout,
+};
 
 /// What happened to the packet. The kernel side of a record's `kind`.
 #[repr(u8)]
@@ -106,8 +114,9 @@ pub const TUPLE_ICMP: u8 = 2;
 /// [`Tuple::flags`]: a fragment (the first one has ports, later ones have not).
 pub const TUPLE_FRAGMENT: u8 = 4;
 
-/// Source and destination of a packet as they are on the wire.
-#[repr(C)]
+/// Source and destination of a packet as they are on the wire. Aligned so that
+/// the kernel programs can copy it in words.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tuple {
     /// IPv6 address, or an IPv4 address in the first four bytes. Network order.
@@ -140,6 +149,14 @@ impl Tuple {
         flags: 0,
         pad: 0,
     };
+
+    /// Sets family and addresses; these in network order, as in the header.
+    #[inline(always)]
+    pub const fn set_v4(&mut self, src: u32, dst: u32) {
+        self.family = 4;
+        [self.src[0], self.src[1], self.src[2], self.src[3]] = src.to_ne_bytes();
+        [self.dst[0], self.dst[1], self.dst[2], self.dst[3]] = dst.to_ne_bytes();
+    }
 }
 
 /// Why and where: the part of the key that stays when the flow cannot be listed.
@@ -181,8 +198,8 @@ pub struct Key {
     pub vlan: u16,
     /// Ethernet protocol number in host order.
     pub ethertype: u16,
-    /// Zero.
-    pub pad: u32,
+    /// In the map of causes: the cause's mark in the sketch of unlisted flows.
+    pub sketch: u32,
 }
 
 /// How often a key was seen.
@@ -203,6 +220,11 @@ pub struct Counts {
 pub const HEADER_LEN: usize = 128;
 /// Length of an interface name, with its terminating zero (`IFNAMSIZ`).
 pub const IFNAME_LEN: usize = 16;
+/// An interface name, zero-terminated, aligned so that it can be compared in words.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IfName(pub [u8; IFNAME_LEN]);
+
 /// Length of a task's name, with its terminating zero (`TASK_COMM_LEN`).
 pub const COMM_LEN: usize = 16;
 
@@ -220,8 +242,6 @@ pub struct Detail {
     pub time_ns: u64,
     /// Inode number of the owning socket, 0 where there is none.
     pub socket_inode: u64,
-    /// Identifier of the owning socket's cgroup (v2), 0 where there is none.
-    pub cgroup: u64,
     /// Thread group (process) that was running; only a hint, since a packet may
     /// be freed in the time of any process.
     pub task_pid: u32,
@@ -256,7 +276,7 @@ pub struct Detail {
     /// Zero.
     pub pad: u8,
     /// Name of the interface, zero-terminated; empty where there is none.
-    pub ifname: [u8; IFNAME_LEN],
+    pub ifname: IfName,
     /// Name of the running task; as much a hint as `task_pid`.
     pub comm: [u8; COMM_LEN],
     /// The packet from its IP header on.
@@ -294,8 +314,11 @@ pub const FILTER_RULES: usize = 32;
 pub const ROLE_SRC: u8 = 1;
 /// [`EndpointRule::role`]: matches the destination endpoint of a conversation.
 pub const ROLE_DST: u8 = 2;
-/// [`EndpointRule::role`]: matches either endpoint.
+/// [`EndpointRule::role`]: matches either endpoint, by its address.
 pub const ROLE_HOST: u8 = 4;
+/// [`EndpointRule::role`]: matches either endpoint, by its port (`--port`). A
+/// role of its own since `--host` and `--port` are both required where given.
+pub const ROLE_PORT: u8 = 8;
 
 /// One value of `--src`, `--dst`, `--host` or `--port`.
 #[repr(C)]
@@ -324,8 +347,10 @@ pub struct EndpointRule {
 pub struct Filter {
     /// `--src`, `--dst`, `--host`, `--port`.
     pub endpoints: [EndpointRule; FILTER_RULES],
-    /// `--iface`.
-    pub ifnames: [[u8; IFNAME_LEN]; FILTER_RULES],
+    /// `--iface`, zero-padded.
+    pub ifnames: [IfName; FILTER_RULES],
+    /// What those names are called in the tracer's own namespace, 0 for none.
+    pub ifindexes: [u32; FILTER_RULES],
     /// `--netns`, inode numbers.
     pub netns: [u32; FILTER_RULES],
     /// `--proto`: a bit a protocol number.
@@ -333,7 +358,9 @@ pub struct Filter {
     /// The roles that occur in `endpoints`, a bit each.
     pub roles: u8,
     /// Zero.
-    pub pad: [u8; 7],
+    pub pad: [u8; 3],
+    /// Inode number of the namespace that `ifindexes` belong to.
+    pub ifnetns: u32,
 }
 
 const _: () = {
@@ -341,14 +368,15 @@ const _: () = {
     assert!(size_of::<Cause>() == 24);
     assert!(size_of::<Key>() == 112);
     assert!(size_of::<Counts>() == 32);
-    assert!(size_of::<Detail>() == 112 + 24 + 40 + 8 + 32 + HEADER_LEN);
+    assert!(size_of::<Detail>() == 112 + 16 + 40 + 8 + 32 + HEADER_LEN);
     assert!(size_of::<EndpointRule>() == 40);
-    assert!(size_of::<Filter>() == FILTER_RULES * (40 + 16 + 4) + 40);
+    assert!(size_of::<Config>() == 64);
+    assert!(size_of::<Filter>() == FILTER_RULES * (40 + 16 + 4 + 4) + 40);
 };
 
 #[cfg(feature = "user")]
 mod user {
-    use super::{Counts, Detail, Filter, Key};
+    use super::{Config, Counts, Detail, Filter, Key, Layout};
 
     // SAFETY: all are `repr(C)`, `Copy`, free of padding (sizes are asserted
     // above) and of pointers, and every bit pattern of theirs is a valid value.
@@ -359,4 +387,8 @@ mod user {
     unsafe impl aya::Pod for Detail {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Filter {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Layout {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Config {}
 }

@@ -1,0 +1,87 @@
+//! Which commands and flags there are.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+
+/// Proves on a real kernel what droptrace says.
+#[derive(Parser)]
+#[command(name = "scenarios", version)]
+pub struct Cli {
+    /// The droptrace to test.
+    #[arg(long, value_name = "PATH", global = true)]
+    droptrace: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run the scenarios, one line each.
+    Run(RunArgs),
+    /// Show droptrace at work on refused, dropped and reset connections.
+    Demo,
+    /// Make traffic in the current network namespace (the runner calls this).
+    #[command(hide = true)]
+    Traffic {
+        /// The verb as JSON.
+        verb: String,
+    },
+    /// Hold the namespaces of a scenario (the runner calls this).
+    #[command(hide = true)]
+    Hold,
+}
+
+/// Flags of `run`.
+#[derive(Args)]
+pub struct RunArgs {
+    /// Folder with the scenario files.
+    #[arg(long, value_name = "DIR", default_value = "tests/scenarios")]
+    pub dir: PathBuf,
+    /// Run only the scenarios whose name contains this; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub filter: Vec<String>,
+    /// Print one JSON object for each scenario.
+    #[arg(long)]
+    pub json: bool,
+    /// Print the records that droptrace printed, for passed scenarios too.
+    #[arg(long)]
+    pub records: bool,
+}
+
+/// The machine or the user does not allow any scenario.
+#[derive(Debug)]
+pub struct CannotRun(&'static str);
+
+impl std::fmt::Display for CannotRun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for CannotRun {}
+
+impl Cli {
+    /// The droptrace to test, as an absolute path.
+    pub fn droptrace(&self) -> anyhow::Result<PathBuf> {
+        let path = self
+            .droptrace
+            .as_ref()
+            .context("which droptrace? name it with --droptrace PATH")?;
+        path.canonicalize()
+            .with_context(|| format!("no droptrace at {}; build it first", path.display()))
+    }
+
+    /// Refuses early what would fail at the first namespace.
+    #[expect(clippy::unused_self, reason = "reads as a question to the command line")]
+    pub fn need_root(&self) -> anyhow::Result<()> {
+        if nix::unistd::geteuid().is_root() {
+            Ok(())
+        } else {
+            Err(CannotRun("scenarios make network namespaces and trace the kernel: run them as root").into())
+        }
+    }
+}

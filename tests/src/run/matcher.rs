@@ -1,0 +1,104 @@
+//! Whether a record is what a pattern describes.
+//!
+//! A pattern names some fields of a record and what they must be:
+//! a value, a list of allowed values, `"(null)"`, `"(any)"` (not null),
+//! `{ at_least = N }`, `{ contains = "TEXT" }` or a table of further fields.
+
+use serde_json::{Map, Value};
+
+/// Where and how `record` differs from `pattern`; empty if it matches.
+pub fn differences(pattern: &Value, record: &Value) -> Vec<String> {
+    let mut differences = Vec::new();
+    compare(pattern, record, "", &mut differences);
+    differences
+}
+
+fn compare(pattern: &Value, actual: &Value, path: &str, differences: &mut Vec<String>) {
+    if let Value::Object(fields) = pattern {
+        if let Some(matches) = operator(fields, actual) {
+            if !matches {
+                differences.push(format!("{path}: {actual}, wanted {pattern}"));
+            }
+            return;
+        }
+        for (name, wanted) in fields {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            let found = actual.get(name).unwrap_or(&Value::Null);
+            compare(wanted, found, &path, differences);
+        }
+    } else if !matches(pattern, actual) {
+        differences.push(format!("{path}: {actual}, wanted {pattern}"));
+    }
+}
+
+/// The outcome of a table that is an operator, not a table of fields.
+fn operator(fields: &Map<String, Value>, actual: &Value) -> Option<bool> {
+    let (name, wanted) = fields.iter().next().filter(|_| fields.len() == 1)?;
+    match name.as_str() {
+        "at_least" => Some(actual.as_u64().zip(wanted.as_u64()).is_some_and(|(is, least)| is >= least)),
+        "contains" => {
+            Some(actual.as_str().zip(wanted.as_str()).is_some_and(|(is, part)| is.contains(part)))
+        }
+        _ => None,
+    }
+}
+
+fn matches(pattern: &Value, actual: &Value) -> bool {
+    match pattern {
+        Value::String(text) if text == "(null)" => actual.is_null(),
+        Value::String(text) if text == "(any)" => !actual.is_null(),
+        Value::Array(alternatives) => alternatives.iter().any(|pattern| matches(pattern, actual)),
+        _ => pattern == actual,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::differences;
+
+    #[test]
+    fn a_pattern_may_leave_fields_out() {
+        let record = json!({"kind": "drop", "flow": {"dport": 443, "src": "10.0.0.2"}});
+        assert!(differences(&json!({"flow": {"dport": 443}}), &record).is_empty());
+    }
+
+    #[test]
+    fn a_difference_is_told_with_its_path() {
+        let record = json!({"flow": {"dport": 443}});
+        assert_eq!(
+            differences(&json!({"flow": {"dport": 80}}), &record),
+            ["flow.dport: 443, wanted 80"]
+        );
+    }
+
+    #[test]
+    fn a_list_is_a_choice() {
+        let pattern = json!({"name": ["NO_SOCKET", "(null)"]});
+        assert!(differences(&pattern, &json!({"name": "NO_SOCKET"})).is_empty());
+        assert!(differences(&pattern, &json!({"name": null})).is_empty());
+        assert!(!differences(&pattern, &json!({"name": "TCP_RESET"})).is_empty());
+    }
+
+    #[test]
+    fn an_absent_field_is_null() {
+        assert!(differences(&json!({"flow": "(null)"}), &json!({})).is_empty());
+        assert!(!differences(&json!({"flow": "(any)"}), &json!({})).is_empty());
+        assert!(!differences(&json!({"flow": {"dport": 443}}), &json!({"flow": null})).is_empty());
+    }
+
+    #[test]
+    fn operators() {
+        let record = json!({"n": 5, "text": "tcp dport 443 drop"});
+        assert!(differences(&json!({"n": {"at_least": 5}}), &record).is_empty());
+        assert!(!differences(&json!({"n": {"at_least": 6}}), &record).is_empty());
+        assert!(differences(&json!({"text": {"contains": "443"}}), &record).is_empty());
+        assert!(!differences(&json!({"text": {"contains": "80"}}), &record).is_empty());
+    }
+
+    #[test]
+    fn types_are_not_mixed() {
+        assert!(!differences(&json!({"n": "5"}), &json!({"n": 5})).is_empty());
+    }
+}

@@ -1,0 +1,75 @@
+//! Runs scenarios one after the other and reports each in a line.
+
+mod judge;
+mod matcher;
+mod needs;
+mod report;
+mod stage;
+mod tracer;
+mod truth;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::bail;
+
+pub use self::tracer::die_with_parent;
+use crate::cli::RunArgs;
+use crate::scenario::{self, Loaded};
+
+/// How a scenario ended.
+pub enum Outcome {
+    /// Everything was as expected.
+    Pass,
+    /// It was not; why, in lines.
+    Fail(Vec<String>),
+    /// This machine lacks something it needs.
+    Skip(String),
+}
+
+/// Runs all scenarios of a folder.
+pub fn run(droptrace: &Path, args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let mut scenarios = scenario::load(&args.dir)?;
+    scenarios.retain(|loaded| selected(args, &loaded.name));
+    if scenarios.is_empty() {
+        bail!("no scenario in {} has such a name", args.dir.display());
+    }
+    let mut report = report::Report::new(args.json);
+    for loaded in scenarios {
+        let start = Instant::now();
+        let outcome = one(droptrace, &loaded, args.records);
+        report.add(&loaded.name, &outcome, start.elapsed());
+    }
+    Ok(report.end())
+}
+
+fn selected(args: &RunArgs, name: &str) -> bool {
+    args.filter.is_empty() || args.filter.iter().any(|part| name.contains(part))
+}
+
+fn one(droptrace: &Path, loaded: &Loaded, records: bool) -> Outcome {
+    let scenario = match &loaded.scenario {
+        Ok(scenario) => scenario,
+        Err(error) => return Outcome::Fail(vec![format!("{error:#}")]),
+    };
+    match needs::unmet(&scenario.needs) {
+        Ok(None) => {}
+        Ok(Some(reason)) => return Outcome::Skip(reason),
+        Err(error) => return Outcome::Fail(vec![format!("needs: {error:#}")]),
+    }
+    let mut problems = match stage::play(droptrace, scenario) {
+        Ok(seen) => {
+            if records {
+                print!("{}", seen.printed.stdout);
+            }
+            judge::problems(scenario, &seen)
+        }
+        Err(error) => vec![format!("{error:#}")],
+    };
+    if problems.is_empty() {
+        return Outcome::Pass;
+    }
+    problems.insert(0, format!("it proves: {}", scenario.proves));
+    Outcome::Fail(problems)
+}

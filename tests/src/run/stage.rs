@@ -1,0 +1,172 @@
+//! Plays one scenario: setup, tracer, traffic, end.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use super::tracer::{Printed, Tracer};
+use super::truth::{self, Truths};
+use crate::sandbox::{Sandbox, wait_bounded};
+use crate::scenario::{Scenario, Setup, Traffic, Verb};
+use crate::traffic::{NAME, READY};
+
+/// How long a step of the traffic may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Truths that stay the same for this long are final.
+const QUIET: Duration = Duration::from_millis(30);
+
+/// Everything that is to be judged.
+pub struct Seen {
+    /// What droptrace printed.
+    pub printed: Printed,
+    /// By how much each truth rose during the traffic.
+    pub truths: Truths,
+    /// Inode numbers of the network namespaces, by host.
+    pub netns: BTreeMap<String, u64>,
+    /// Process identifiers, by the name that the scenario gave.
+    pub pids: BTreeMap<String, u32>,
+}
+
+/// Plays a scenario to its end.
+pub fn play(droptrace: &Path, scenario: &Scenario) -> anyhow::Result<Seen> {
+    let sandbox = Sandbox::new(&scenario.topology)?;
+    for (index, setup) in scenario.setup.iter().enumerate() {
+        prepare(&sandbox, setup).with_context(|| format!("setup {}", index + 1))?;
+    }
+    let before = truth::read(scenario, &sandbox)?;
+    let tracer = Tracer::start(droptrace, &scenario.tracer.args)?;
+    // Whatever goes wrong from here on, the tracer is ended first.
+    let mut cast = Cast::default();
+    let traffic = cast
+        .perform(&sandbox, &scenario.traffic)
+        .and_then(|()| settled(scenario, &sandbox));
+    let printed = tracer.interrupt()?;
+    let after = traffic.with_context(|| format!("droptrace printed:\n{}", printed.stdout))?;
+    let truths = after.into_iter().map(|(name, number)| {
+        let risen = number.saturating_sub(before[&name]);
+        (name, risen)
+    });
+    let netns = scenario.topology.hosts.keys().map(|host| {
+        Ok((host.clone(), sandbox.host(host)?.inode))
+    });
+    Ok(Seen {
+        printed,
+        truths: truths.collect(),
+        netns: netns.collect::<anyhow::Result<_>>()?,
+        pids: cast.pids,
+    })
+}
+
+fn prepare(sandbox: &Sandbox, setup: &Setup) -> anyhow::Result<()> {
+    let host = &setup.r#in;
+    if let Some(rules) = &setup.nft {
+        sandbox.shell(host, "nft -f -", rules)?;
+    }
+    if let Some(line) = &setup.run {
+        sandbox.shell(host, line, "")?;
+    }
+    for (name, value) in setup.sysctl.iter().flatten() {
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        sandbox.host(host)?.run(|| {
+            std::fs::write(&path, value).with_context(|| format!("cannot write {path}"))
+        })?;
+    }
+    Ok(())
+}
+
+/// Waits until what was sent last has arrived, as the truths show.
+fn settled(scenario: &Scenario, sandbox: &Sandbox) -> anyhow::Result<Truths> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let mut last = truth::read(scenario, sandbox)?;
+    loop {
+        std::thread::sleep(QUIET);
+        let now = truth::read(scenario, sandbox)?;
+        if now == last {
+            return Ok(now);
+        }
+        if Instant::now() > deadline {
+            bail!("the truths do not come to rest: {last:?}, then {now:?}");
+        }
+        last = now;
+    }
+}
+
+/// The processes that make the traffic.
+#[derive(Default)]
+struct Cast {
+    background: Vec<(usize, Child)>,
+    pids: BTreeMap<String, u32>,
+}
+
+impl Cast {
+    fn perform(&mut self, sandbox: &Sandbox, traffic: &[Traffic]) -> anyhow::Result<()> {
+        for (index, step) in traffic.iter().enumerate() {
+            self.step(sandbox, index + 1, step)
+                .with_context(|| format!("traffic {}, in {}", index + 1, step.r#in))?;
+        }
+        for (number, child) in &mut self.background {
+            if let Some(status) = child.try_wait()? {
+                bail!("traffic {number} was to run to the end, but ended: {status}");
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, sandbox: &Sandbox, number: usize, step: &Traffic) -> anyhow::Result<()> {
+        let verb = step.verb()?;
+        let mut command = Command::new("/proc/self/exe");
+        command.arg("traffic").arg(serde_json::to_string(&verb)?);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some(name) = &step.name {
+            command.env(NAME, name);
+        }
+        let mut child = sandbox.spawn(&step.r#in, &mut command)?;
+        if let Some(name) = &step.name {
+            self.pids.insert(name.clone(), child.id());
+        }
+        if verb.is_background() {
+            wait_for_ready(&mut child)?;
+            self.background.push((number, child));
+            return Ok(());
+        }
+        let output = wait_bounded(child, PATIENCE)?;
+        if !output.status.success() {
+            bail!("{}", explain(&verb, &output.stderr));
+        }
+        Ok(())
+    }
+}
+
+fn wait_for_ready(child: &mut Child) -> anyhow::Result<()> {
+    let stdout = child.stdout.take().context("no standard output")?;
+    let (line, first) = channel();
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = BufReader::new(stdout).read_line(&mut text);
+        let _ = line.send(text);
+    });
+    let text = first.recv_timeout(PATIENCE).context("was not ready in time")?;
+    if text.trim() != READY {
+        let mut error = String::new();
+        if let Some(mut stderr) = child.stderr.take() {
+            std::io::Read::read_to_string(&mut stderr, &mut error)?;
+        }
+        bail!("did not start: {}", error.trim());
+    }
+    Ok(())
+}
+
+fn explain(verb: &Verb, stderr: &[u8]) -> String {
+    let error = String::from_utf8_lossy(stderr);
+    match verb {
+        Verb::Run(line) => format!("`{line}`: {}", error.trim()),
+        _ => error.trim().trim_start_matches("scenarios: ").to_owned(),
+    }
+}

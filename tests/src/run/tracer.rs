@@ -1,0 +1,123 @@
+//! Starts droptrace, waits until it traces, stops it, and hands over what it
+//! printed.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getppid};
+
+/// How long droptrace may take to attach, and to end.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running droptrace.
+pub struct Tracer {
+    child: Child,
+    stdout: JoinHandle<std::io::Result<String>>,
+    stderr: JoinHandle<String>,
+}
+
+/// What a droptrace that ended has printed.
+pub struct Printed {
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+    /// Exit code, `None` if it was killed.
+    pub code: Option<i32>,
+}
+
+impl Tracer {
+    /// Starts droptrace and waits until it traces.
+    pub fn start(droptrace: &Path, args: &[String]) -> anyhow::Result<Self> {
+        let mut command = Command::new(droptrace);
+        command.args(args).args(["--format", "json"]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        die_with_parent(&mut command);
+        let mut child = command.spawn().with_context(|| format!("cannot start {}", droptrace.display()))?;
+        let stdout = child.stdout.take().context("no standard output")?;
+        let stderr = child.stderr.take().context("no standard error")?;
+        let (line, ready) = channel();
+        let tracer = Self {
+            child,
+            stdout: std::thread::spawn(move || {
+                let mut text = String::new();
+                BufReader::new(stdout).read_to_string(&mut text)?;
+                Ok(text)
+            }),
+            stderr: std::thread::spawn(move || {
+                let mut text = String::new();
+                for read in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    text += &read;
+                    text.push('\n');
+                    // Nobody listens once it is ready.
+                    let _ = line.send(read);
+                }
+                text
+            }),
+        };
+        match wait_for_ready(&ready) {
+            Ok(()) => Ok(tracer),
+            Err(error) => {
+                let printed = tracer.stop(Signal::SIGKILL)?;
+                Err(error.context(printed.stderr.trim().to_owned()))
+            }
+        }
+    }
+
+    /// Ends it as Ctrl-C does and waits for the rest of its output.
+    pub fn interrupt(self) -> anyhow::Result<Printed> {
+        self.stop(Signal::SIGINT)
+    }
+
+    fn stop(mut self, signal: Signal) -> anyhow::Result<Printed> {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal)?;
+        let deadline = std::time::Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait()? {
+                break status;
+            }
+            if std::time::Instant::now() > deadline {
+                self.child.kill()?;
+                self.child.wait()?;
+                bail!("droptrace did not end within {} s of SIGINT", PATIENCE.as_secs());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        let stdout = self.stdout.join().unwrap_or_else(|_| Ok(String::new()));
+        Ok(Printed {
+            stdout: stdout.context("droptrace printed bytes that are no text")?,
+            stderr: self.stderr.join().unwrap_or_default(),
+            code: status.code(),
+        })
+    }
+}
+
+fn wait_for_ready(lines: &Receiver<String>) -> anyhow::Result<()> {
+    loop {
+        match lines.recv_timeout(PATIENCE) {
+            Ok(line) if line.starts_with("droptrace: tracing") => return Ok(()),
+            Ok(_) => {}
+            Err(RecvTimeoutError::Timeout) => bail!("droptrace was not ready within {} s", PATIENCE.as_secs()),
+            Err(RecvTimeoutError::Disconnected) => bail!("droptrace ended before it was ready"),
+        }
+    }
+}
+
+/// Kills the process when the runner ends, however it ends.
+pub fn die_with_parent(command: &mut Command) {
+    let runner = Pid::this();
+    // SAFETY: between fork and exec only bare system calls are made.
+    unsafe {
+        command.pre_exec(move || {
+            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+            if getppid() == runner { Ok(()) } else { Err(std::io::ErrorKind::NotConnected.into()) }
+        });
+    }
+}

@@ -1,0 +1,190 @@
+//! What a scenario expects: record patterns, counts, and numbers from outside
+//! the tracer.
+
+use anyhow::bail;
+use serde::Deserialize;
+
+/// Records that must be there.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expect {
+    /// What the record must say; see `run/matcher.rs`.
+    pub record: toml::Table,
+    /// The host whose network namespace `where.netns` must name.
+    pub host: Option<String>,
+    /// How many packets all matching records stand for.
+    #[serde(default)]
+    pub packets: Count,
+    /// Whether `loss` records count too.
+    #[serde(default)]
+    pub with_loss: bool,
+}
+
+/// Records that must not be there.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Absent {
+    /// As in [`Expect`].
+    pub record: toml::Table,
+    /// As in [`Expect`].
+    pub host: Option<String>,
+    /// Why it would be wrong.
+    pub why: String,
+}
+
+/// Records that may be there, in any number.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Allow {
+    /// As in [`Expect`].
+    pub record: toml::Table,
+    /// As in [`Expect`].
+    pub host: Option<String>,
+    /// Why it is no fault.
+    #[expect(dead_code, reason = "asked of the author, for the reader of the file")]
+    pub why: String,
+}
+
+/// A condition on a number of packets.
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "`packets` is a number, { at_least = N }, { at_least = N, at_most = N } or { truth = \"NAME\" }"
+)]
+pub enum Count {
+    /// This many.
+    Exactly(u64),
+    /// As many as the truth of this name.
+    Truth(CountTruth),
+    /// Within bounds.
+    Range(CountRange),
+}
+
+/// `{ truth = "NAME" }`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CountTruth {
+    truth: String,
+}
+
+/// `{ at_least = N }`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CountRange {
+    /// Lower bound.
+    at_least: u64,
+    /// Upper bound.
+    at_most: Option<u64>,
+}
+
+impl Default for Count {
+    fn default() -> Self {
+        Self::Range(CountRange { at_least: 1, at_most: None })
+    }
+}
+
+impl Count {
+    /// The truth it asks for.
+    pub fn truth(&self) -> Option<&str> {
+        match self {
+            Self::Truth(count) => Some(&count.truth),
+            Self::Exactly(_) | Self::Range(_) => None,
+        }
+    }
+
+    /// Why this number of packets is wrong, if it is. `truth` is the number
+    /// for [`Count::truth`].
+    pub fn objection(&self, packets: u64, truth: Option<u64>) -> Option<String> {
+        match self {
+            Self::Exactly(wanted) if packets != *wanted => {
+                Some(format!("{packets} packets, expected {wanted}"))
+            }
+            Self::Truth(count) if Some(packets) != truth => Some(format!(
+                "{packets} packets, but truth.{} says {}",
+                count.truth,
+                truth.map_or("nothing".to_owned(), |truth| truth.to_string())
+            )),
+            Self::Range(range) if packets < range.at_least => {
+                Some(format!("{packets} packets, expected at least {}", range.at_least))
+            }
+            Self::Range(CountRange { at_most: Some(most), .. }) if packets > *most => {
+                Some(format!("{packets} packets, expected at most {most}"))
+            }
+            Self::Exactly(_) | Self::Truth(_) | Self::Range(_) => None,
+        }
+    }
+}
+
+/// A number from outside the tracer: how much it rose during the traffic.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Truth {
+    nft_counter: Option<NftCounter>,
+    nstat: Option<Nstat>,
+    command: Option<CommandTruth>,
+    /// The number that the traffic must lead to, where it is known.
+    pub is: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NftCounter {
+    r#in: String,
+    family: String,
+    table: String,
+    name: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nstat {
+    r#in: String,
+    name: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CommandTruth {
+    r#in: String,
+    run: String,
+}
+
+/// Where and how a truth is read.
+pub struct TruthSource {
+    /// The host.
+    pub r#in: String,
+    /// How.
+    pub reading: Reading,
+}
+
+/// How a truth is read.
+pub enum Reading {
+    /// By a shell command that prints the number.
+    Shell(String),
+    /// From `/proc/net/{snmp,netstat,snmp6}`, by the counter's name.
+    Counter(String),
+}
+
+impl Truth {
+    /// Where and how it is read.
+    pub fn source(&self) -> anyhow::Result<TruthSource> {
+        Ok(match (&self.nft_counter, &self.nstat, &self.command) {
+            (Some(counter), None, None) => TruthSource {
+                r#in: counter.r#in.clone(),
+                reading: Reading::Shell(format!(
+                    "nft list counter {} {} {} | sed -n 's/.*packets \\([0-9]*\\).*/\\1/p'",
+                    counter.family, counter.table, counter.name
+                )),
+            },
+            (None, Some(nstat), None) => TruthSource {
+                r#in: nstat.r#in.clone(),
+                reading: Reading::Counter(nstat.name.clone()),
+            },
+            (None, None, Some(command)) => TruthSource {
+                r#in: command.r#in.clone(),
+                reading: Reading::Shell(command.run.clone()),
+            },
+            _ => bail!("needs exactly one of `nft_counter`, `nstat`, `command`"),
+        })
+    }
+}

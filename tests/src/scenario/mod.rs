@@ -1,0 +1,166 @@
+//! What a scenario file says, and how it is read.
+
+mod expect;
+mod raw;
+mod topology;
+mod traffic;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use serde::Deserialize;
+
+pub use self::expect::{Absent, Allow, Expect, Reading, Truth};
+pub use self::raw::{Extension, Raw, RawProto};
+pub use self::topology::{End, Topology, link_address};
+pub use self::traffic::{
+    Accepted, Connect, ConnectEnd, ConnectOutcome, FillConntrack, SendOutcome, TcpListen, Traffic,
+    UdpBind, UdpSend, Verb,
+};
+
+/// One scenario file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// The sentence it proves.
+    pub proves: String,
+    /// Tools and kernel features without which it is skipped.
+    #[serde(default)]
+    pub needs: Vec<String>,
+    /// Hosts and links.
+    pub topology: Topology,
+    /// What is done in the hosts before the tracer starts.
+    #[serde(default)]
+    pub setup: Vec<Setup>,
+    /// How droptrace is called.
+    #[serde(default)]
+    pub tracer: Tracer,
+    /// What happens while droptrace runs.
+    pub traffic: Vec<Traffic>,
+    /// Numbers from outside the tracer.
+    #[serde(default)]
+    pub truth: BTreeMap<String, Truth>,
+    /// Records that must be there.
+    #[serde(default)]
+    pub expect: Vec<Expect>,
+    /// Records that must not be there.
+    #[serde(default)]
+    pub absent: Vec<Absent>,
+    /// Records that may be there.
+    #[serde(default)]
+    pub allow: Vec<Allow>,
+}
+
+/// One step of `[[setup]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Setup {
+    /// The host.
+    pub r#in: String,
+    /// A rule set for `nft -f`.
+    pub nft: Option<String>,
+    /// A shell command.
+    pub run: Option<String>,
+    /// Sysctls by dotted name.
+    pub sysctl: Option<BTreeMap<String, toml::Value>>,
+}
+
+/// `[tracer]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tracer {
+    /// Arguments; `--format json` is always added.
+    #[serde(default)]
+    pub args: Vec<String>,
+}
+
+/// A file and what it says, or why it says nothing.
+pub struct Loaded {
+    /// The file's name without its ending.
+    pub name: String,
+    /// The scenario.
+    pub scenario: anyhow::Result<Scenario>,
+}
+
+/// Reads every scenario of a folder, in the order of their names.
+pub fn load(dir: &Path) -> anyhow::Result<Vec<Loaded>> {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(dir)
+        .with_context(|| format!("cannot list the scenarios in {}", dir.display()))?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
+    paths.retain(|path| path.extension().is_some_and(|ending| ending == "toml"));
+    paths.sort();
+    Ok(paths.iter().map(|path| read(path)).collect())
+}
+
+fn read(path: &Path) -> Loaded {
+    let scenario = std::fs::read_to_string(path)
+        .map_err(anyhow::Error::from)
+        .and_then(|text| parse(&text))
+        .with_context(|| format!("bad scenario file {}", path.display()));
+    Loaded {
+        name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+        scenario,
+    }
+}
+
+/// Reads one scenario and checks what its types cannot say.
+pub fn parse(text: &str) -> anyhow::Result<Scenario> {
+    let scenario: Scenario = toml::from_str(text)?;
+    scenario.check()?;
+    Ok(scenario)
+}
+
+impl Scenario {
+    fn check(&self) -> anyhow::Result<()> {
+        for (index, setup) in self.setup.iter().enumerate() {
+            let at = format!("setup {}", index + 1);
+            self.check_host(&setup.r#in, &at)?;
+            let actions = [setup.nft.is_some(), setup.run.is_some(), setup.sysctl.is_some()];
+            if actions.iter().filter(|is| **is).count() != 1 {
+                bail!("{at}: needs exactly one of `nft`, `run`, `sysctl`");
+            }
+        }
+        for (index, traffic) in self.traffic.iter().enumerate() {
+            let at = format!("traffic {}", index + 1);
+            self.check_host(&traffic.r#in, &at)?;
+            traffic.verb().with_context(|| at)?;
+        }
+        for (name, truth) in &self.truth {
+            let at = format!("truth.{name}");
+            self.check_host(&truth.source().with_context(|| at.clone())?.r#in, &at)?;
+        }
+        if self.expect.is_empty() && self.absent.is_empty() {
+            bail!("proves nothing: needs an `expect` or an `absent`");
+        }
+        let hosts = self
+            .expect
+            .iter()
+            .map(|expect| &expect.host)
+            .chain(self.absent.iter().map(|absent| &absent.host))
+            .chain(self.allow.iter().map(|allow| &allow.host));
+        for host in hosts.flatten() {
+            self.check_host(host, "a record pattern")?;
+        }
+        for expect in &self.expect {
+            if let Some(name) = expect.packets.truth() {
+                if !self.truth.contains_key(name) {
+                    bail!("expect: there is no `[truth.{name}]`");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_host(&self, host: &str, at: &str) -> anyhow::Result<()> {
+        if self.topology.hosts.contains_key(host) {
+            return Ok(());
+        }
+        let known: Vec<&str> = self.topology.hosts.keys().map(String::as_str).collect();
+        bail!("{at}: no host `{host}` in the topology (there are: {})", known.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,70 @@
+//! Reading scenario files, without root.
+
+use super::{Verb, parse};
+
+const GOOD: &str = r#"
+proves = "p"
+topology = "pair"
+
+[[traffic]]
+in = "client"
+tcp_connect = { to = "10.0.0.5:443", expect = "refused" }
+
+[[expect]]
+record = { kind = "drop", reason.name = "NO_SOCKET" }
+packets = { at_least = 1 }
+"#;
+
+/// The complaint about the good file with one piece replaced.
+fn complaint(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from}");
+    format!("{:#}", parse(&GOOD.replace(from, to)).unwrap_err())
+}
+
+#[test]
+fn a_good_file_is_read() {
+    let scenario = parse(GOOD).unwrap();
+    assert_eq!(scenario.topology.hosts.len(), 2);
+    assert!(matches!(scenario.traffic[0].verb().unwrap(), Verb::TcpConnect(_)));
+}
+
+#[test]
+fn verbs_survive_the_way_to_their_process() {
+    let verb = parse(GOOD).unwrap().traffic[0].verb().unwrap();
+    let text = serde_json::to_string(&verb).unwrap();
+    let read: Verb = serde_json::from_str(&text).unwrap();
+    assert_eq!(text, serde_json::to_string(&read).unwrap());
+}
+
+#[test]
+fn unknown_keys_are_named() {
+    assert!(complaint("expect =", "expects =").contains("expects"));
+    assert!(complaint("proves = \"p\"", "proves = \"p\"\nprofe = 1").contains("profe"));
+}
+
+#[test]
+fn unknown_hosts_are_named() {
+    assert!(complaint("in = \"client\"", "in = \"clint\"").contains("no host `clint`"));
+}
+
+#[test]
+fn unknown_topologies_are_named() {
+    assert!(complaint("\"pair\"", "\"ring\"").contains("no topology `ring`"));
+}
+
+#[test]
+fn a_step_has_exactly_one_verb() {
+    let two = complaint("tcp_connect", "wait_ms = 1\ntcp_connect");
+    assert!(two.contains("traffic 1") && two.contains("exactly one verb"), "{two}");
+}
+
+#[test]
+fn a_truth_must_exist() {
+    let missing = complaint("{ at_least = 1 }", "{ truth = \"rule\" }");
+    assert!(missing.contains("[truth.rule]"), "{missing}");
+}
+
+#[test]
+fn a_count_is_explained() {
+    assert!(complaint("{ at_least = 1 }", "\"some\"").contains("`packets` is a number"));
+}

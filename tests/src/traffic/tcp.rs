@@ -1,0 +1,145 @@
+//! TCP: `tcp_listen` and `tcp_connect`.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::scenario::{Accepted, Connect, ConnectEnd, ConnectOutcome, TcpListen};
+
+/// How long a connection may take for one step once it is open.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// `tcp_listen`: serves until it is killed.
+pub fn listen(listen: &TcpListen) -> anyhow::Result<()> {
+    let addr = SocketAddr::new(listen.addr, listen.port);
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&addr.into()).with_context(|| format!("cannot bind {addr}"))?;
+    socket.listen(listen.backlog)?;
+    super::ready()?;
+    if matches!(listen.then, Accepted::NeverAccept) {
+        loop {
+            std::thread::park();
+        }
+    }
+    loop {
+        let stream: TcpStream = socket.accept()?.0.into();
+        let then = listen.then;
+        // Errors of one connection are the connecting side's to notice.
+        std::thread::spawn(move || serve(stream, then));
+    }
+}
+
+fn serve(mut stream: TcpStream, then: Accepted) -> std::io::Result<()> {
+    let mut buffer = vec![0; 1 << 16];
+    match then {
+        Accepted::Echo => loop {
+            let length = stream.read(&mut buffer)?;
+            if length == 0 {
+                return Ok(());
+            }
+            stream.write_all(&buffer[..length])?;
+        },
+        Accepted::Reset => {
+            stream.read(&mut buffer)?;
+            // Closing a lingering socket with no time left sends a reset.
+            SockRef::from(&stream).set_linger(Some(Duration::ZERO))
+        }
+        Accepted::Close | Accepted::NeverAccept => Ok(()),
+    }
+}
+
+/// `tcp_connect`: makes its connections one after the other.
+pub fn connect(connect: &Connect) -> anyhow::Result<()> {
+    let mut open = Vec::new();
+    for number in 1..=connect.count {
+        let at = || format!("connection {number} to {}", connect.to);
+        let (outcome, socket) = attempt(connect).with_context(at)?;
+        if outcome != connect.expect {
+            bail!("{} ended in {outcome:?}, expected {:?}", at(), connect.expect);
+        }
+        if outcome == ConnectOutcome::Connected {
+            if connect.hold {
+                open.push(socket);
+            } else {
+                talk(&mut socket.into(), connect).with_context(at)?;
+            }
+        }
+    }
+    let mut open: Vec<TcpStream> = open.into_iter().map(TcpStream::from).collect();
+    for stream in &mut open {
+        talk(stream, connect).context("a held connection")?;
+    }
+    // All are closed here, after the last one has talked.
+    Ok(())
+}
+
+fn attempt(connect: &Connect) -> anyhow::Result<(ConnectOutcome, Socket)> {
+    let socket = Socket::new(Domain::for_address(connect.to), Type::STREAM, None)?;
+    if let Some(from) = connect.from {
+        socket.set_reuse_address(true)?;
+        socket.bind(&from.into()).with_context(|| format!("cannot bind {from}"))?;
+    }
+    let limit = Duration::from_millis(connect.timeout_ms);
+    let outcome = match socket.connect_timeout(&connect.to.into(), limit) {
+        Ok(()) => ConnectOutcome::Connected,
+        Err(error) => match error.kind() {
+            ErrorKind::ConnectionRefused => ConnectOutcome::Refused,
+            ErrorKind::TimedOut => ConnectOutcome::Timeout,
+            ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => ConnectOutcome::Unreachable,
+            ErrorKind::PermissionDenied => ConnectOutcome::Forbidden,
+            _ => return Err(error.into()),
+        },
+    };
+    Ok((outcome, socket))
+}
+
+/// Sends, receives and ends the connection, and checks how it ended.
+fn talk(stream: &mut TcpStream, connect: &Connect) -> anyhow::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    if connect.end == ConnectEnd::Abort {
+        stream.write_all(&vec![b'x'; connect.send])?;
+        // Closing a lingering socket with no time left sends a reset.
+        return Ok(SockRef::from(&*stream).set_linger(Some(Duration::ZERO))?);
+    }
+    let received = exchange(stream, connect.send);
+    match (connect.end, received) {
+        (ConnectEnd::Close, Ok(received)) if received == connect.send => Ok(()),
+        (ConnectEnd::Close, Ok(received)) => {
+            bail!("{received} of {} bytes came back", connect.send)
+        }
+        (ConnectEnd::Reset, Err(error)) if error.kind() == ErrorKind::ConnectionReset => Ok(()),
+        (ConnectEnd::Reset, Ok(_)) => bail!("closed, expected a reset"),
+        (_, Err(error)) => Err(error).context("cannot exchange data"),
+        (ConnectEnd::Abort, Ok(_)) => Ok(()),
+    }
+}
+
+/// Sends from one thread what it receives in another, so that no size can
+/// block both ends.
+fn exchange(stream: &TcpStream, send: usize) -> std::io::Result<usize> {
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(move || {
+            let mut stream = stream;
+            stream.write_all(&vec![b'x'; send])?;
+            stream.shutdown(Shutdown::Write)
+        });
+        let mut stream = stream;
+        let mut buffer = vec![0; 1 << 16];
+        let mut received = 0;
+        let read = loop {
+            match stream.read(&mut buffer) {
+                Ok(0) => break Ok(received),
+                Ok(length) => received += length,
+                Err(error) => break Err(error),
+            }
+        };
+        let written = writer.join().unwrap_or(Ok(()));
+        // A reset shows at the reader or at the writer, whoever is first.
+        read.and_then(|received| written.map(|()| received))
+    })
+}

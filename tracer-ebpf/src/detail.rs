@@ -1,0 +1,147 @@
+//! A packet seen closely: what a count cannot say.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    cty::c_void,
+    helpers::generated::{bpf_get_current_comm, bpf_probe_read_kernel},
+    programs::{RawTracePointContext, tracing::StackIdContext as _},
+};
+use droptrace_types::{ABSENT, COMM_LEN, CT_NONE, Detail, HEADER_LEN, Loss};
+
+use crate::{
+    count::lose,
+    device,
+    event::Event,
+    kernel::{Pointer, constant},
+    maps::{DETAIL_RATE, DETAILS, STACKS},
+};
+
+const SECOND_NS: u64 = 1_000_000_000;
+/// `BPF_F_REUSE_STACKID`: two stacks of one hash share a slot, the newer stays.
+const REUSE_STACKID: u64 = 1 << 10;
+
+/// `BPF_RB_NO_WAKEUP`: user space looks when it drains the counts.
+const NO_WAKEUP: u64 = 1;
+
+/// Sends a detail to user space, if rate and room allow; else counts it as lost.
+/// `ctx` is the program's own. A function of its own as [`crate::count::count`].
+#[inline(never)]
+pub fn send(ctx: *mut c_void, event: &Event, now: u64) -> u32 {
+    if !within_rate(now) {
+        lose(Loss::DetailRateLimited, 1);
+        return 0;
+    }
+    let Some(mut entry) = DETAILS.reserve(0) else {
+        lose(Loss::DetailRingFull, 1);
+        return 0;
+    };
+    // SAFETY: the reservation is writable and as large as a `Detail`; every
+    // field is written through `fill` before it is submitted.
+    unsafe { fill(entry.as_mut_ptr(), &RawTracePointContext::new(ctx), event, now) };
+    entry.submit(NO_WAKEUP);
+    1
+}
+
+#[inline(always)]
+fn within_rate(now: u64) -> bool {
+    let Some(rate) = DETAIL_RATE.get_ptr_mut(0) else { return false };
+    // SAFETY: this CPU's element. An interrupt in between may let one more or
+    // one less through, which does no harm.
+    let rate = unsafe { &mut *rate };
+    if now.wrapping_sub(rate.since_ns) > SECOND_NS {
+        rate.since_ns = now;
+        rate.sent = 0;
+    }
+    rate.sent += 1;
+    rate.sent <= u64::from(constant!(CONFIG.details_per_second))
+}
+
+/// # Safety
+///
+/// `detail` must be writable.
+#[inline(always)]
+unsafe fn fill(
+    detail: *mut Detail,
+    ctx: &RawTracePointContext,
+    event: &Event,
+    now: u64,
+) {
+    // SAFETY: `detail` is writable, by contract.
+    let detail = unsafe { &mut *detail };
+    detail.key = event.key;
+    detail.time_ns = now;
+    let (inode, uid) = event.socket.owner();
+    detail.socket_inode = inode;
+    detail.socket_uid = uid;
+    detail.tcp_state = event.socket.tcp_state();
+    detail.task_pid = ctx.tgid();
+    detail.stack_id = match ctx.get_stackid(&STACKS, REUSE_STACKID) {
+        Ok(id) => id as i32,
+        Err(error) => error,
+    };
+    detail.len = event.len;
+    detail.ttl = event.decoded.ttl();
+    detail.tcp_flags = event.tcp_flags as u8;
+    detail.tcp_seq = event.tcp_seq;
+    detail.tcp_ack = event.tcp_ack;
+    detail.pad = 0;
+    detail.ifname = device::name(event.device);
+    // SAFETY: `comm` is as long as said.
+    unsafe { bpf_get_current_comm(detail.comm.as_mut_ptr().cast(), COMM_LEN as u32) };
+    detail.mark = 0;
+    detail.header_len = 0;
+    detail.ct_info = CT_NONE;
+    detail.ct_mark = 0;
+    detail.ct_status = 0;
+    detail.ct_zone = 0;
+    let packet = &event.packet;
+    if !packet.skb.is_null() {
+        detail.mark = packet.skb.read(constant!(LAYOUT.skb_mark));
+        fill_conntrack(detail, packet.skb);
+        let at = event.decoded.tcp(&event.key.flow);
+        if at != 0 && let Ok(tcp) = packet.load::<[u8; 14]>(at) {
+            detail.tcp_seq = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
+            detail.tcp_ack = u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]);
+            detail.tcp_flags = tcp[13];
+        }
+        let (headers, available) = packet.linear(event.network);
+        let len = if available > HEADER_LEN as u32 { HEADER_LEN as u32 } else { available };
+        // SAFETY: at most `HEADER_LEN` bytes go into `header`.
+        let failed = unsafe {
+            bpf_probe_read_kernel(
+                detail.header.as_mut_ptr().cast(),
+                len,
+                headers.address() as *const c_void,
+            )
+        };
+        if failed == 0 {
+            detail.header_len = len as u16;
+        }
+    }
+}
+
+/// The lowest three bits of `skb->_nfct` say how the packet relates to the
+/// entry that the others point to.
+/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/skbuff.h#L4861>
+#[inline(always)]
+fn fill_conntrack(detail: &mut Detail, skb: Pointer) {
+    if constant!(LAYOUT.skb_nfct) == ABSENT {
+        return;
+    }
+    let word: u64 = skb.read(constant!(LAYOUT.skb_nfct));
+    if word == 0 {
+        return;
+    }
+    detail.ct_info = (word & 7) as u32;
+    let entry = Pointer::new(word & !7);
+    if entry.is_null() || constant!(LAYOUT.ct_status) == ABSENT {
+        return;
+    }
+    detail.ct_status = entry.read::<u64>(constant!(LAYOUT.ct_status)) as u32;
+    if constant!(LAYOUT.ct_mark) != ABSENT {
+        detail.ct_mark = entry.read(constant!(LAYOUT.ct_mark));
+    }
+    if constant!(LAYOUT.ct_zone) != ABSENT {
+        detail.ct_zone = entry.read(constant!(LAYOUT.ct_zone));
+    }
+}

@@ -1,0 +1,75 @@
+//! `kfree_skb`: a packet was freed undelivered.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::EbpfContext;
+use droptrace_types::{Decode, Direction, Kind};
+
+use crate::{
+    device,
+    event::Event,
+    ip::{Decoded, decode},
+    kernel::{Pointer, argument, constant},
+    packet::{ETH_P_IP, ETH_P_IPV6},
+    socket::Socket,
+};
+
+/// `AF_PACKET`
+const AF_PACKET: u16 = 17;
+
+/// Records the freed packet.
+#[inline(always)]
+pub fn record(ctx: &impl EbpfContext) {
+    let skb = Pointer::new(argument(ctx, 0));
+    let owner = Socket::new(skb.follow(constant!(LAYOUT.skb_sk)), true);
+    let mut place = MaybeUninit::uninit();
+    let event = Event::new(&mut place, Kind::Drop, owner);
+    event.key.cause.location = argument(ctx, 1);
+    if constant!(CONFIG.drop_has_reason) != 0 {
+        event.key.cause.reason = argument(ctx, 2) as u32;
+    }
+    device::locate(event, skb);
+    if !event.socket.owns() && constant!(CONFIG.drop_has_socket) != 0 {
+        event.socket = Socket::new(Pointer::new(argument(ctx, 3)), false);
+        event.key.cause.socket_family = event.socket.family as u8;
+    }
+    event.packet.open(skb);
+    event.len = event.packet.len();
+    event.find_network();
+    decode_flow(event);
+    event.record(ctx);
+}
+
+/// Fills the key's flow, or says in the cause why there is none.
+#[inline(always)]
+fn decode_flow(event: &mut Event) {
+    let key = &mut event.key;
+    let ethertype = key.ethertype;
+    if ethertype != 0 && ethertype != ETH_P_IP && ethertype != ETH_P_IPV6 {
+        key.cause.decode = Decode::NotIp as u8;
+        return;
+    }
+    let family = event.socket.family;
+    if ethertype == 0 && family != 0 && !event.socket.is_internet() && family != AF_PACKET {
+        key.cause.decode = Decode::Message as u8;
+        return;
+    }
+    let decoded = decode(&event.packet, event.network, ethertype, &mut key.flow);
+    key.cause.decode = decoded.outcome();
+    if decoded.is_ok() {
+        event.decoded = decoded;
+        let quoted = decoded.quoted(&key.flow);
+        if quoted != 0 {
+            // What the error quotes may be cut short or forged; then it is
+            // about nothing.
+            let _: Decoded = decode(&event.packet, quoted, 0, &mut key.about);
+        }
+    } else if event.socket.owns() {
+        // On its way out a TCP segment gets its IP header late. Its socket knows.
+        event.socket.tuple(&mut key.flow);
+        if key.flow.family != 0 {
+            key.cause.decode = Decode::Socket as u8;
+            key.cause.direction = Direction::Out as u8;
+        }
+    }
+}

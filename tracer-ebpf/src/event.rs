@@ -1,0 +1,95 @@
+//! One event on its way: what is gathered about it, then filter, count, and
+//! perhaps a closer look.
+//!
+//! The stack of a BPF program is 512 bytes over all nested calls. So an event
+//! is one struct that every step fills in place, and the steps with variables
+//! of their own are functions of their own.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::{EbpfContext, cty::c_void, helpers::generated::bpf_ktime_get_ns, programs::RawTracePointContext};
+use aya_log_ebpf::debug;
+use droptrace_types::{Decode, Key, Kind, NO_REASON};
+
+use crate::{
+    count::count,
+    detail,
+    device::inode_of,
+    filter,
+    ip::Decoded,
+    kernel::{Pointer, zero},
+    packet::Packet,
+    socket::Socket,
+};
+
+/// What is known about an event. Zeros are an event about which nothing is.
+#[derive(Clone, Copy)]
+pub struct Event {
+    pub key: Key,
+    /// The packet; [`Packet::NONE`] for events without one, or with one that
+    /// has no headers yet.
+    pub packet: Packet,
+    /// Offset of the packet's network header.
+    pub network: u32,
+    /// Length in bytes.
+    pub len: u32,
+    /// What was found at the network header.
+    pub decoded: Decoded,
+    pub socket: Socket,
+    /// The `struct net_device`, or null.
+    pub device: Pointer,
+    /// TCP header fields that do not stand in a packet.
+    pub tcp_flags: u32,
+    pub tcp_seq: u32,
+    pub tcp_ack: u32,
+}
+
+impl Event {
+    /// Makes `place` an event of which only the socket is known.
+    #[inline(always)]
+    pub fn new(place: &mut MaybeUninit<Self>, kind: Kind, socket: Socket) -> &mut Self {
+        zero(place);
+        // SAFETY: zeros are a valid event.
+        let event = unsafe { place.assume_init_mut() };
+        event.socket = socket;
+        event.decoded = Decoded::NOTHING;
+        let cause = &mut event.key.cause;
+        cause.kind = kind as u8;
+        cause.reason = NO_REASON;
+        cause.netns = inode_of(socket.net());
+        cause.decode = Decode::Socket as u8;
+        cause.socket_family = socket.family as u8;
+        event
+    }
+
+    /// Records the event if the filter selects it.
+    #[inline(always)]
+    pub fn record(&mut self, ctx: &impl EbpfContext) {
+        if !filter::selects(self) {
+            return;
+        }
+        log(ctx.as_ptr(), &self.key);
+        // SAFETY: reads the clock.
+        let now = unsafe { bpf_ktime_get_ns() };
+        if count(&mut self.key, u64::from(self.len), now) {
+            detail::send(ctx.as_ptr(), self, now);
+        }
+    }
+}
+
+/// A line for developers; removed by the verifier unless it was asked for.
+#[inline(never)]
+fn log(ctx: *mut c_void, key: &Key) -> u32 {
+    let cause = &key.cause;
+    debug!(
+        &RawTracePointContext::new(ctx),
+        "kind {} reason {} decode {} proto {} netns {} ifindex {}",
+        cause.kind,
+        cause.reason,
+        cause.decode,
+        key.flow.proto,
+        cause.netns,
+        cause.ifindex
+    );
+    0
+}

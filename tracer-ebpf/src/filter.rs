@@ -1,0 +1,123 @@
+//! Which events are recorded.
+
+use droptrace_types::{
+    FILTER_BY_CGROUP, FILTER_BY_FLOW, FILTER_BY_INTERFACE, FILTER_BY_NETNS, FILTER_BY_REASON,
+    FILTER_BY_SOCKET, Filter, IfName, Key,
+};
+
+use crate::{
+    device,
+    event::Event,
+    kernel::constant,
+    maps::{CGROUPS, FILTER, REASONS, SOCKETS},
+};
+
+/// Whether the command line selects the event. What it does not ask for costs
+/// nothing: the verifier removes it. A function of its own as
+/// [`crate::count::count`].
+#[inline(never)]
+pub fn selects(event: &Event) -> bool {
+    let key = &event.key;
+    let by = constant!(CONFIG.filters);
+    if by & FILTER_BY_REASON != 0 {
+        let reason = u64::from(key.cause.kind) << 32 | u64::from(key.cause.reason);
+        if REASONS.get_ptr(reason).is_none() {
+            return false;
+        }
+    }
+    if by & (FILTER_BY_FLOW | FILTER_BY_INTERFACE | FILTER_BY_NETNS) != 0 {
+        let Some(filter) = FILTER.get(0) else { return false };
+        if by & FILTER_BY_NETNS != 0 && !selects_netns(filter, key.cause.netns) {
+            return false;
+        }
+        if by & FILTER_BY_INTERFACE != 0 && !selects_interface(filter, event) {
+            return false;
+        }
+        if by & FILTER_BY_FLOW != 0 && !selects_flow(filter, key) {
+            return false;
+        }
+    }
+    if by & FILTER_BY_SOCKET != 0 {
+        let (inode, _) = event.socket.owner();
+        if inode == 0 || SOCKETS.get_ptr(inode).is_none() {
+            return false;
+        }
+    }
+    if by & FILTER_BY_CGROUP != 0 {
+        let cgroup = event.socket.cgroup();
+        if cgroup == 0 || CGROUPS.get_ptr(cgroup).is_none() {
+            return false;
+        }
+    }
+    true
+}
+
+/// A packet whose flow could not be read may be one of those asked for: it is
+/// recorded, as undecoded. Messages and other protocols than IP are not.
+#[inline(always)]
+fn selects_flow(filter: &Filter, key: &Key) -> bool {
+    use droptrace_types::Decode;
+    if key.flow.family == 0 {
+        let decode = key.cause.decode;
+        return decode != Decode::NotIp as u8 && decode != Decode::Message as u8;
+    }
+    filter.selects(&key.flow) || (key.about.family != 0 && filter.selects(&key.about))
+}
+
+#[inline(always)]
+fn selects_netns(filter: &Filter, netns: u32) -> bool {
+    for wanted in &filter.netns {
+        if *wanted == 0 {
+            break;
+        }
+        if *wanted == netns {
+            return true;
+        }
+    }
+    false
+}
+
+/// By name; where the packet has lost its device, by the index that the name
+/// has in the tracer's own namespace.
+#[inline(always)]
+fn selects_interface(filter: &Filter, event: &Event) -> bool {
+    let name = words(&device::name(event.device));
+    let cause = &event.key.cause;
+    for (wanted, ifindex) in filter.ifnames.iter().zip(&filter.ifindexes) {
+        if wanted.0[0] == 0 {
+            break;
+        }
+        if event.device.is_null() {
+            if *ifindex != 0 && *ifindex == cause.ifindex && filter.ifnetns == cause.netns {
+                return true;
+            }
+        } else if words(wanted) == name {
+            return true;
+        }
+    }
+    false
+}
+
+/// A name as two words, without what may stand behind its end.
+#[inline(always)]
+fn words(name: &IfName) -> (u64, u64) {
+    // SAFETY: the name is two aligned words.
+    let [first, second]: [u64; 2] = unsafe { core::mem::transmute(*name) };
+    let (first, ended) = until_zero(first);
+    if ended { (first, 0) } else { (first, until_zero(second).0) }
+}
+
+/// `word` with everything behind its first zero byte made zero, and whether it
+/// has one. The lowest byte comes first.
+#[inline(always)]
+fn until_zero(word: u64) -> (u64, bool) {
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    let word = u64::from_le(word);
+    // The highest bit of each zero byte, up to the first one for certain.
+    let zeros = word.wrapping_sub(LOW) & !word & (LOW << 7);
+    if zeros == 0 {
+        return (word, false);
+    }
+    // All bits below the first zero byte's highest one.
+    (word & ((zeros & zeros.wrapping_neg()) - 1), true)
+}

@@ -1,0 +1,100 @@
+//! How kernel memory is read: what user space said about this kernel, and the
+//! one way to follow a pointer.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::{EbpfContext, cty::c_void, helpers::generated::bpf_probe_read_kernel};
+use droptrace_types::{Config, Layout};
+
+/// Where struct members stand; user space overrides it before loading.
+#[unsafe(no_mangle)]
+pub static LAYOUT: Layout = Layout::ABSENT;
+
+/// What this run wants; user space overrides it before loading.
+#[unsafe(no_mangle)]
+pub static CONFIG: Config = Config::DEFAULT;
+
+/// Reads one field of [`LAYOUT`] or [`CONFIG`] so that the compiler does not
+/// take the built-in value for granted. The verifier sees a constant and
+/// removes the branches that it decides.
+macro_rules! constant {
+    ($global:ident . $field:ident) => {
+        // SAFETY: a valid, initialised static.
+        unsafe { core::ptr::read_volatile(&raw const $crate::kernel::$global.$field) }
+    };
+}
+pub(crate) use constant;
+
+/// An address in kernel memory. Nothing is assumed about what is there.
+#[derive(Clone, Copy)]
+pub struct Pointer(u64);
+
+impl Pointer {
+    pub const NULL: Self = Self(0);
+
+    #[inline(always)]
+    pub const fn new(address: u64) -> Self {
+        Self(address)
+    }
+
+    #[inline(always)]
+    pub const fn address(self) -> u64 {
+        self.0
+    }
+
+    #[inline(always)]
+    pub const fn is_null(self) -> bool {
+        self.0 == 0
+    }
+
+    #[inline(always)]
+    pub const fn at(self, offset: u32) -> Self {
+        Self(self.0.wrapping_add(offset as u64))
+    }
+
+    /// The `T` at `offset`; zeros where that memory cannot be read, also behind
+    /// a null pointer. Without a branch, which keeps the verifier's work small.
+    #[inline(always)]
+    pub fn read<T: Copy>(self, offset: u32) -> T {
+        let mut value = MaybeUninit::<T>::uninit();
+        // SAFETY: the helper checks the address, and fills the place with zeros
+        // if it is bad. `T` is plain data in all uses.
+        // <https://github.com/torvalds/linux/blob/v6.12/kernel/trace/bpf_trace.c#L247>
+        unsafe {
+            bpf_probe_read_kernel(
+                value.as_mut_ptr().cast(),
+                size_of::<T>() as u32,
+                self.at(offset).0 as *const c_void,
+            );
+            value.assume_init()
+        }
+    }
+
+    /// Follows the pointer at `offset`; null where it cannot be read.
+    #[inline(always)]
+    pub fn follow(self, offset: u32) -> Self {
+        Self(self.read(offset))
+    }
+}
+
+/// Makes all of `place` zero. `T` must be a multiple of a word and as aligned.
+/// The writes are volatile because the compiler would make them a call of
+/// `memset`, whose loop over bytes costs the verifier more than all else.
+#[inline(always)]
+pub fn zero<T: Copy>(place: &mut T) {
+    const { assert!(size_of::<T>() % 8 == 0 && align_of::<T>() == 8) };
+    let words = core::ptr::from_mut(place).cast::<u64>();
+    for i in 0..size_of::<T>() / 8 {
+        // SAFETY: inside `place`, aligned, and plain data in all uses.
+        unsafe { words.add(i).write_volatile(0) };
+    }
+}
+
+/// Argument `n` of a tracepoint. The verifier refuses an `n` that the
+/// tracepoint lacks, so optional ones must be guarded by [`CONFIG`].
+#[inline(always)]
+pub fn argument(ctx: &impl EbpfContext, n: usize) -> u64 {
+    // SAFETY: the context of BTF and raw tracepoints is an array of words; the
+    // verifier checks the access.
+    unsafe { core::ptr::read_volatile(ctx.as_ptr().cast::<u64>().add(n)) }
+}

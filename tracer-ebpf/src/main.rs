@@ -1,0 +1,120 @@
+//! droptrace's kernel programs: one for each event, twice.
+//!
+//! Each event has a BTF tracepoint program and, for kernels that cannot attach
+//! those, a raw tracepoint program (`…_raw`) with the same body: both get a
+//! pointer to the tracepoint's arguments as an array of 64-bit words. User
+//! space loads one of the two.
+
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+mod count;
+mod detail;
+mod device;
+mod drop;
+mod event;
+mod filter;
+mod ip;
+mod kernel;
+mod maps;
+mod packet;
+mod reset;
+mod retransmit;
+mod socket;
+
+use aya_ebpf::{
+    macros::{btf_tracepoint, raw_tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext},
+};
+
+/// `kfree_skb(skb, location, reason, rx_sk)`: reason since Linux 5.17, `rx_sk`
+/// since 6.11. Runs for packets freed undelivered, never for packets that pass.
+/// <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/skb.h#L24>
+#[btf_tracepoint(function = "kfree_skb")]
+fn kfree_skb(ctx: BtfTracePointContext) -> i32 {
+    drop::record(&ctx);
+    0
+}
+
+/// As [`kfree_skb`].
+#[raw_tracepoint(tracepoint = "kfree_skb")]
+fn kfree_skb_raw(ctx: RawTracePointContext) -> i32 {
+    drop::record(&ctx);
+    0
+}
+
+/// `tcp_send_reset(sk, skb, reason)`: reason since Linux 6.10. `skb` is the
+/// packet that is answered, null for a reset that the socket sends by itself;
+/// `sk` is null where no socket exists.
+/// <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/tcp.h#L118>
+#[btf_tracepoint(function = "tcp_send_reset")]
+fn tcp_send_reset(ctx: BtfTracePointContext) -> i32 {
+    reset::record_sent(&ctx);
+    0
+}
+
+/// As [`tcp_send_reset`].
+#[raw_tracepoint(tracepoint = "tcp_send_reset")]
+fn tcp_send_reset_raw(ctx: RawTracePointContext) -> i32 {
+    reset::record_sent(&ctx);
+    0
+}
+
+/// `tcp_receive_reset(sk)`: a reset that a connection accepted.
+/// <https://github.com/torvalds/linux/blob/v6.12/net/ipv4/tcp_input.c#L4500>
+#[btf_tracepoint(function = "tcp_receive_reset")]
+fn tcp_receive_reset(ctx: BtfTracePointContext) -> i32 {
+    reset::record_received(&ctx);
+    0
+}
+
+/// As [`tcp_receive_reset`].
+#[raw_tracepoint(tracepoint = "tcp_receive_reset")]
+fn tcp_receive_reset_raw(ctx: RawTracePointContext) -> i32 {
+    reset::record_received(&ctx);
+    0
+}
+
+/// `tcp_retransmit_skb(sk, skb, err)`: `err` in newer kernels; before, the
+/// tracepoint is passed only where sending succeeded.
+/// <https://github.com/torvalds/linux/blob/v6.12/net/ipv4/tcp_output.c#L3434>
+#[btf_tracepoint(function = "tcp_retransmit_skb")]
+fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
+    retransmit::record_segment(&ctx);
+    0
+}
+
+/// As [`tcp_retransmit_skb`].
+#[raw_tracepoint(tracepoint = "tcp_retransmit_skb")]
+fn tcp_retransmit_skb_raw(ctx: RawTracePointContext) -> i32 {
+    retransmit::record_segment(&ctx);
+    0
+}
+
+/// `tcp_retransmit_synack(sk, req)`: a listener answers a SYN once more.
+/// <https://github.com/torvalds/linux/blob/v6.12/net/ipv4/tcp_output.c#L4420>
+#[btf_tracepoint(function = "tcp_retransmit_synack")]
+fn tcp_retransmit_synack(ctx: BtfTracePointContext) -> i32 {
+    retransmit::record_synack(&ctx);
+    0
+}
+
+/// As [`tcp_retransmit_synack`].
+#[raw_tracepoint(tracepoint = "tcp_retransmit_synack")]
+fn tcp_retransmit_synack_raw(ctx: RawTracePointContext) -> i32 {
+    retransmit::record_synack(&ctx);
+    0
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // The programs contain no panicking operation; the linker drops this, and
+    // the verifier would refuse a program that could reach it.
+    loop {}
+}
+
+/// Helpers for tracing are offered to GPL-compatible programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,214 @@
+//! Where a packet's bytes are: in the buffer that `skb->head` points to, or in
+//! the pages behind it.
+
+use droptrace_types::{ABSENT, Decode};
+
+use crate::{
+    event::Event,
+    kernel::{Pointer, constant},
+};
+
+/// Length of an Ethernet header.
+const ETH_HLEN: u32 = 14;
+/// `sk_buff.mac_header` where it is not set.
+const UNSET: u16 = u16::MAX;
+/// `ETH_P_IP`
+pub const ETH_P_IP: u16 = 0x0800;
+/// `ETH_P_IPV6`
+pub const ETH_P_IPV6: u16 = 0x86dd;
+/// `ETH_P_8021Q`
+const ETH_P_8021Q: u16 = 0x8100;
+/// `ETH_P_8021AD`
+const ETH_P_8021AD: u16 = 0x88a8;
+/// VLAN tags that are looked through at most.
+const MAX_TAGS: u32 = 2;
+/// Pages of a packet that are searched for a header.
+const MAX_FRAGS: u32 = 4;
+/// Bytes of a page; only x86-64 gives the variables that make pages reachable.
+const PAGE_SIZE: u64 = 4096;
+
+/// A packet's buffer.
+#[derive(Clone, Copy)]
+pub struct Packet {
+    /// The `struct sk_buff`.
+    pub skb: Pointer,
+    head: Pointer,
+    /// Offset from `head` at which the linear part ends.
+    tail: u32,
+    /// Bytes in pages.
+    paged: u32,
+}
+
+impl Packet {
+    /// No packet.
+    pub const NONE: Self = Self { skb: Pointer::NULL, head: Pointer::NULL, tail: 0, paged: 0 };
+
+    /// Becomes the packet `skb`.
+    #[inline(always)]
+    pub fn open(&mut self, skb: Pointer) {
+        self.skb = skb;
+        self.head = skb.follow(constant!(LAYOUT.skb_head));
+        self.tail = skb.read(constant!(LAYOUT.skb_tail));
+        self.paged = skb.read(constant!(LAYOUT.skb_data_len));
+    }
+
+    /// The packet's length in bytes.
+    #[inline(always)]
+    pub fn len(&self) -> u32 {
+        self.skb.read(constant!(LAYOUT.skb_len))
+    }
+
+    /// The `T` at `offset` from `head`.
+    #[inline(always)]
+    pub fn load<T: Copy>(&self, offset: u32) -> Result<T, Decode> {
+        match address(self, offset, size_of::<T>() as u32) {
+            OUTSIDE => Err(Decode::NoHeaders),
+            OUT_OF_REACH => Err(Decode::Paged),
+            address => Ok(Pointer::new(address).read(0)),
+        }
+    }
+
+    /// Address of the byte at `offset` and how many follow it before the pages.
+    #[inline(always)]
+    pub fn linear(&self, offset: u32) -> (Pointer, u32) {
+        (self.head.at(offset), self.tail.saturating_sub(offset))
+    }
+
+    /// The tag that the interface or the kernel has taken out of the packet.
+    #[inline(always)]
+    fn accelerated_vlan(&self) -> u16 {
+        let present = if constant!(CONFIG.vlan_present) == ABSENT {
+            self.skb.read::<u16>(constant!(LAYOUT.skb_vlan_proto)) != 0
+        } else {
+            let byte: u8 = self.skb.read(constant!(CONFIG.vlan_present));
+            byte >> constant!(CONFIG.vlan_present_bit) & 1 != 0
+        };
+        if !present {
+            return 0;
+        }
+        let tci: u16 = self.skb.read(constant!(LAYOUT.skb_vlan_tci));
+        (tci & 0xfff) + 1
+    }
+}
+
+impl Event {
+    /// Finds the packet's network header and looks through VLAN tags.
+    #[inline(always)]
+    pub fn find_network(&mut self) {
+        let packet = &self.packet;
+        let set: u16 = packet.skb.read(constant!(LAYOUT.skb_network_header));
+        let protocol: u16 = packet.skb.read(constant!(LAYOUT.skb_protocol));
+        self.key.ethertype = u16::from_be(protocol);
+        self.key.vlan = packet.accelerated_vlan();
+        self.network = if set == 0 {
+            // Received and not yet at the protocol layers: the driver's
+            // `eth_type_trans` left `data` behind the Ethernet header.
+            let data = packet.skb.follow(constant!(LAYOUT.skb_data)).address();
+            data.wrapping_sub(packet.head.address()) as u32 & 0xffff
+        } else {
+            u32::from(set)
+        };
+        for _ in 0..MAX_TAGS {
+            if self.key.ethertype != ETH_P_8021Q && self.key.ethertype != ETH_P_8021AD {
+                break;
+            }
+            // The tag stands where the header should be, or (sent by a packet
+            // socket) between the Ethernet header and the header.
+            let Ok(tag) = self.packet.load::<[u8; 4]>(self.network) else { break };
+            if is_header_type(u16::from_be_bytes([tag[2], tag[3]])) {
+                self.network += 4;
+                self.take_tag(tag);
+                continue;
+            }
+            let mac: u16 = self.packet.skb.read(constant!(LAYOUT.skb_mac_header));
+            if mac == UNSET {
+                break;
+            }
+            let Ok(tag) = self.packet.load::<[u8; 4]>(u32::from(mac) + ETH_HLEN) else { break };
+            self.take_tag(tag);
+            break;
+        }
+    }
+
+    #[inline(always)]
+    fn take_tag(&mut self, tag: [u8; 4]) {
+        if self.key.vlan == 0 {
+            self.key.vlan = (u16::from_be_bytes([tag[0], tag[1]]) & 0xfff) + 1;
+        }
+        self.key.ethertype = u16::from_be_bytes([tag[2], tag[3]]);
+    }
+}
+
+/// [`address`] of bytes behind the packet's end.
+const OUTSIDE: u64 = 0;
+/// [`address`] of bytes in a page that cannot be reached.
+const OUT_OF_REACH: u64 = 1;
+
+/// Address of `len` bytes, `offset` bytes from `head`. A function of its own
+/// because it is needed in many places.
+#[inline(never)]
+fn address(packet: &Packet, offset: u32, len: u32) -> u64 {
+    let end = offset.wrapping_add(len);
+    if end <= packet.tail {
+        return packet.head.at(offset).address();
+    }
+    if packet.paged == 0 {
+        return OUTSIDE;
+    }
+    if constant!(CONFIG.page_size) == 0 || offset < packet.tail {
+        return OUT_OF_REACH;
+    }
+    paged_address(packet, offset - packet.tail, len)
+}
+
+/// Address of `len` bytes, `offset` bytes into the pages.
+#[inline(always)]
+fn paged_address(packet: &Packet, mut offset: u32, len: u32) -> u64 {
+    let end: u32 = packet.skb.read(constant!(LAYOUT.skb_end));
+    let shared = packet.head.at(end);
+    let count: u8 = shared.read(constant!(LAYOUT.shared_nr_frags));
+    let mut frag = shared.at(constant!(LAYOUT.shared_frags));
+    for i in 0..MAX_FRAGS {
+        if i >= u32::from(count) {
+            break;
+        }
+        let size: u32 = frag.read(constant!(CONFIG.frag_len));
+        if offset < size {
+            if offset + len > size {
+                break;
+            }
+            let start: u32 = frag.read(constant!(CONFIG.frag_offset));
+            return match page_address(frag.follow(0)) {
+                Some(page) => page.at(start + offset).address(),
+                None => OUT_OF_REACH,
+            };
+        }
+        offset -= size;
+        frag = frag.at(constant!(CONFIG.frag_size));
+    }
+    OUT_OF_REACH
+}
+
+#[inline(always)]
+fn is_header_type(ethertype: u16) -> bool {
+    ethertype == ETH_P_IP
+        || ethertype == ETH_P_IPV6
+        || ethertype == ETH_P_8021Q
+        || ethertype == ETH_P_8021AD
+}
+
+/// The kernel's own mapping of a page, from the variables that give the start
+/// of all pages and of their descriptors.
+/// <https://github.com/torvalds/linux/blob/v6.12/arch/x86/include/asm/page_64.h#L15>
+#[inline(always)]
+fn page_address(page: Pointer) -> Option<Pointer> {
+    // Memory that is not the kernel's (device memory) has a tagged descriptor.
+    if page.address() & 1 != 0 {
+        return None;
+    }
+    let pages = Pointer::new(constant!(CONFIG.vmemmap_base)).follow(0).address();
+    let memory = Pointer::new(constant!(CONFIG.page_offset_base)).follow(0).address();
+    let index =
+        page.address().wrapping_sub(pages).checked_div(u64::from(constant!(CONFIG.page_size)))?;
+    Some(Pointer::new(memory.wrapping_add(index * PAGE_SIZE)))
+}

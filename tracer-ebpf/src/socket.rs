@@ -1,0 +1,164 @@
+//! What a socket knows: its own addresses, its owner, its namespace.
+
+use droptrace_types::{TUPLE_PORTS, Tuple};
+
+use crate::kernel::{Pointer, constant, zero};
+
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+/// `TCP_TIME_WAIT` and `TCP_NEW_SYN_RECV`: only the first part of a `struct
+/// sock` exists in these states.
+const TIME_WAIT: u8 = 6;
+const NEW_SYN_RECV: u8 = 12;
+const TCP: u8 = 6;
+
+/// A `struct sock`, perhaps null.
+#[derive(Clone, Copy)]
+pub struct Socket {
+    sock: Pointer,
+    /// It owns the packet (rather than being about to receive it).
+    owns: bool,
+    /// `AF_*`
+    pub family: u16,
+    /// TCP state; for other protocols as good as meaningless.
+    pub state: u8,
+}
+
+impl Socket {
+    #[inline(always)]
+    pub fn new(sock: Pointer, owns: bool) -> Self {
+        Self {
+            sock,
+            owns: owns && !sock.is_null(),
+            family: sock.read(constant!(LAYOUT.sk_family)),
+            state: sock.read(constant!(LAYOUT.sk_state)),
+        }
+    }
+
+    #[inline(always)]
+    pub fn owns(&self) -> bool {
+        self.owns
+    }
+
+    #[inline(always)]
+    pub fn is_internet(&self) -> bool {
+        self.family == AF_INET || self.family == AF_INET6
+    }
+
+    /// A complete `struct sock`, not the stub of a half-open or closed connection.
+    #[inline(always)]
+    fn is_full(&self) -> bool {
+        !self.sock.is_null() && self.state != TIME_WAIT && self.state != NEW_SYN_RECV
+    }
+
+    /// The `struct net`, or null.
+    #[inline(always)]
+    pub fn net(&self) -> Pointer {
+        self.sock.follow(constant!(LAYOUT.sk_net))
+    }
+
+    /// IP protocol number; 0 without a complete socket.
+    #[inline(always)]
+    fn protocol(&self) -> u8 {
+        // 16 bits wide for the sake of MPTCP, whose packets say TCP.
+        let protocol: u16 = if self.is_full() {
+            self.sock.read(constant!(LAYOUT.sk_protocol))
+        } else {
+            0
+        };
+        if protocol > 0xff { TCP } else { protocol as u8 }
+    }
+
+    /// The state of a TCP socket, 0 for others.
+    #[inline(always)]
+    pub fn tcp_state(&self) -> u8 {
+        if self.is_internet() && (!self.is_full() || self.protocol() == TCP) { self.state } else { 0 }
+    }
+
+    /// Inode number of the socket's file and its user, 0 where it has no file.
+    #[inline(always)]
+    pub fn owner(&self) -> (u64, u32) {
+        let socket = self.sock.follow(constant!(LAYOUT.sk_socket));
+        if !self.is_full() || socket.is_null() {
+            return (0, 0);
+        }
+        let inode = socket.at(constant!(LAYOUT.socket_inode));
+        (
+            inode.read(constant!(LAYOUT.inode_ino)),
+            self.sock.read(constant!(LAYOUT.sk_uid)),
+        )
+    }
+
+    /// Identifier of the socket's control group, 0 where there is none.
+    #[inline(always)]
+    pub fn cgroup(&self) -> u64 {
+        if !self.is_full() || self.family == 0 {
+            return 0;
+        }
+        // Older kernels may keep other data in the word and mark that in its
+        // lowest bit; such an address cannot be read.
+        let cgroup = self.sock.follow(constant!(LAYOUT.sk_cgroup));
+        cgroup.follow(constant!(LAYOUT.cgroup_kn)).read(constant!(LAYOUT.kn_id))
+    }
+
+    /// Fills in addresses and ports as of a packet that this socket sends. For a
+    /// `request_sock` too, whose first part is the same. Leaves the tuple without
+    /// a family for a socket without a peer.
+    #[inline(always)]
+    pub fn tuple(&self, tuple: &mut Tuple) {
+        zero(tuple);
+        if !self.is_internet() {
+            return;
+        }
+        let remote_port: u16 = self.sock.read(constant!(LAYOUT.sk_dport));
+        if remote_port == 0 {
+            return;
+        }
+        if self.family == AF_INET6 {
+            tuple.dst = self.sock.read(constant!(LAYOUT.sk_v6_daddr));
+            if !is_mapped(&tuple.dst) {
+                tuple.family = 6;
+                tuple.src = self.sock.read(constant!(LAYOUT.sk_v6_rcv_saddr));
+            } else {
+                zero(tuple);
+            }
+        }
+        if tuple.family == 0 {
+            tuple.set_v4(
+                self.sock.read(constant!(LAYOUT.sk_rcv_saddr)),
+                self.sock.read(constant!(LAYOUT.sk_daddr)),
+            );
+        }
+        tuple.src_port = self.sock.read(constant!(LAYOUT.sk_num));
+        tuple.dst_port = u16::from_be(remote_port);
+        tuple.flags = TUPLE_PORTS;
+        tuple.proto = if self.is_full() { self.protocol() } else { TCP };
+    }
+
+    /// Next sequence number to send and to receive of a TCP socket.
+    #[inline(always)]
+    pub fn sequence(&self) -> (u32, u32) {
+        if !self.is_full() {
+            return (0, 0);
+        }
+        (
+            self.sock.read(constant!(LAYOUT.tcp_snd_nxt)),
+            self.sock.read(constant!(LAYOUT.tcp_rcv_nxt)),
+        )
+    }
+}
+
+/// `::ffff:a.b.c.d`: an IPv6 socket that speaks IPv4.
+#[inline(always)]
+fn is_mapped(address: &[u8; 16]) -> bool {
+    // SAFETY: as long as an address; it need not be aligned.
+    let [high, low] = unsafe { address.as_ptr().cast::<[u64; 2]>().read_unaligned() };
+    high == 0 && u64::from_be(low) >> 32 == 0xffff
+}
+
+/// Makes `tuple` that of an answer to its packet.
+#[inline(always)]
+pub fn reverse(tuple: &mut Tuple) {
+    core::mem::swap(&mut tuple.src, &mut tuple.dst);
+    core::mem::swap(&mut tuple.src_port, &mut tuple.dst_port);
+}

@@ -1,0 +1,179 @@
+//! What the kernel programs are told about the running kernel and this run,
+//! as constants, before the verifier sees them.
+
+/// Stands in a [`Layout`] field for a member that the running kernel lacks.
+pub const ABSENT: u32 = u32::MAX;
+
+/// Declares [`Layout`] together with the list of members to look up, so that
+/// the two cannot drift apart.
+macro_rules! layout {
+    ($($(#[$doc:meta])* $field:ident: $structure:literal . $path:literal $need:ident,)+) => {
+        /// Byte offsets of the kernel struct members that the programs read,
+        /// from the running kernel's BTF.
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct Layout {
+            $($(#[$doc])* #[doc = concat!("`", $structure, ".", $path, "`")] pub $field: u32,)+
+        }
+
+        impl Layout {
+            /// Every member absent.
+            pub const ABSENT: Self = Self { $($field: ABSENT,)+ };
+
+            /// Fills every field by asking `offset_of(structure, path)`.
+            ///
+            /// # Errors
+            ///
+            /// The first required member that `offset_of` does not know, as
+            /// `(structure, path)`.
+            pub fn resolve(
+                mut offset_of: impl FnMut(&'static str, &'static str) -> Option<u32>,
+            ) -> Result<Self, (&'static str, &'static str)> {
+                Ok(Self {
+                    $($field: layout!(@$need offset_of, $structure, $path),)+
+                })
+            }
+        }
+    };
+    (@required $offset_of:ident, $structure:literal, $path:literal) => {
+        match $offset_of($structure, $path) {
+            Some(offset) => offset,
+            None => return Err(($structure, $path)),
+        }
+    };
+    (@optional $offset_of:ident, $structure:literal, $path:literal) => {
+        $offset_of($structure, $path).unwrap_or(ABSENT)
+    };
+}
+
+layout! {
+    skb_dev: "sk_buff"."dev" required,
+    skb_sk: "sk_buff"."sk" required,
+    skb_cb: "sk_buff"."cb" required,
+    skb_refdst: "sk_buff"."_skb_refdst" required,
+    /// Without conntrack in the kernel there is none.
+    skb_nfct: "sk_buff"."_nfct" optional,
+    skb_len: "sk_buff"."len" required,
+    skb_data_len: "sk_buff"."data_len" required,
+    skb_iif: "sk_buff"."skb_iif" required,
+    skb_vlan_proto: "sk_buff"."vlan_proto" required,
+    skb_vlan_tci: "sk_buff"."vlan_tci" required,
+    skb_mark: "sk_buff"."mark" required,
+    skb_protocol: "sk_buff"."protocol" required,
+    skb_network_header: "sk_buff"."network_header" required,
+    skb_mac_header: "sk_buff"."mac_header" required,
+    skb_tail: "sk_buff"."tail" required,
+    skb_end: "sk_buff"."end" required,
+    skb_head: "sk_buff"."head" required,
+    skb_data: "sk_buff"."data" required,
+    shared_frags: "skb_shared_info"."frags" required,
+    shared_nr_frags: "skb_shared_info"."nr_frags" required,
+    dev_ifindex: "net_device"."ifindex" required,
+    dev_name: "net_device"."name" required,
+    dev_net: "net_device"."nd_net.net" required,
+    dev_flags: "net_device"."flags" required,
+    net_inum: "net"."ns.inum" required,
+    net_loopback: "net"."loopback_dev" required,
+    sk_family: "sock_common"."skc_family" required,
+    sk_state: "sock_common"."skc_state" required,
+    sk_net: "sock_common"."skc_net.net" required,
+    sk_daddr: "sock_common"."skc_daddr" required,
+    sk_rcv_saddr: "sock_common"."skc_rcv_saddr" required,
+    sk_dport: "sock_common"."skc_dport" required,
+    sk_num: "sock_common"."skc_num" required,
+    /// Without IPv6 in the kernel there is none.
+    sk_v6_daddr: "sock_common"."skc_v6_daddr" optional,
+    /// As `sk_v6_daddr`.
+    sk_v6_rcv_saddr: "sock_common"."skc_v6_rcv_saddr" optional,
+    sk_protocol: "sock"."sk_protocol" required,
+    sk_socket: "sock"."sk_socket" required,
+    sk_uid: "sock"."sk_uid" required,
+    /// A pointer, or before its own type existed a tagged word.
+    sk_cgroup: "sock"."sk_cgrp_data" optional,
+    socket_inode: "socket_alloc"."vfs_inode" required,
+    inode_ino: "inode"."i_ino" required,
+    cgroup_kn: "cgroup"."kn" optional,
+    kn_id: "kernfs_node"."id" optional,
+    dst_dev: "dst_entry"."dev" required,
+    dst_ops: "dst_entry"."ops" required,
+    dst_ops_family: "dst_ops"."family" required,
+    rt_type: "rtable"."rt_type" required,
+    rt6_flags: "rt6_info"."rt6i_flags" optional,
+    ct_mark: "nf_conn"."mark" optional,
+    ct_status: "nf_conn"."status" optional,
+    ct_zone: "nf_conn"."zone.id" optional,
+    tcp_snd_nxt: "tcp_sock"."snd_nxt" required,
+    tcp_rcv_nxt: "tcp_sock"."rcv_nxt" required,
+    tcp_cb_seq: "tcp_skb_cb"."seq" required,
+    tcp_cb_flags: "tcp_skb_cb"."tcp_flags" required,
+    req_snt_isn: "tcp_request_sock"."snt_isn" required,
+    req_rcv_isn: "tcp_request_sock"."rcv_isn" required,
+}
+
+/// How this run is to be traced, beside the [`crate::Filter`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Bits `FILTER_BY_*`.
+    pub filters: u32,
+    /// `kfree_skb` has a reason as its third argument.
+    pub drop_has_reason: u32,
+    /// `kfree_skb` has the receiving socket as its fourth argument.
+    pub drop_has_socket: u32,
+    /// `tcp_send_reset` has a reason as its third argument.
+    pub reset_has_reason: u32,
+    /// `tcp_retransmit_skb` has an error as its third argument.
+    pub retransmit_has_error: u32,
+    /// Details a second on each CPU at most.
+    pub details_per_second: u32,
+    /// Byte offset and bit of `sk_buff.vlan_present`; [`ABSENT`] where a tag is
+    /// present if its protocol is set.
+    pub vlan_present: u32,
+    /// Bit inside the byte at `vlan_present`.
+    pub vlan_present_bit: u32,
+    /// Bytes of `struct page`; 0 where packet pages cannot be reached.
+    pub page_size: u32,
+    /// Bytes of `skb_frag_t`, which stands for a page of a packet.
+    pub frag_size: u32,
+    /// Offset in it of the offset inside the page.
+    pub frag_offset: u32,
+    /// Offset in it of the length.
+    pub frag_len: u32,
+    /// Address of the kernel variable `vmemmap_base`.
+    pub vmemmap_base: u64,
+    /// Address of the kernel variable `page_offset_base`.
+    pub page_offset_base: u64,
+}
+
+impl Config {
+    /// Select everything, know nothing.
+    pub const DEFAULT: Self = Self {
+        filters: 0,
+        drop_has_reason: 0,
+        drop_has_socket: 0,
+        reset_has_reason: 0,
+        retransmit_has_error: 0,
+        details_per_second: 0,
+        vlan_present: ABSENT,
+        vlan_present_bit: 0,
+        page_size: 0,
+        frag_size: 0,
+        frag_offset: 0,
+        frag_len: 0,
+        vmemmap_base: 0,
+        page_offset_base: 0,
+    };
+}
+
+/// [`Config::filters`]: by addresses, ports or protocol.
+pub const FILTER_BY_FLOW: u32 = 1;
+/// [`Config::filters`]: by interface.
+pub const FILTER_BY_INTERFACE: u32 = 2;
+/// [`Config::filters`]: by network namespace.
+pub const FILTER_BY_NETNS: u32 = 4;
+/// [`Config::filters`]: by reason.
+pub const FILTER_BY_REASON: u32 = 8;
+/// [`Config::filters`]: by socket (`--pid`).
+pub const FILTER_BY_SOCKET: u32 = 16;
+/// [`Config::filters`]: by control group.
+pub const FILTER_BY_CGROUP: u32 = 32;

@@ -1,0 +1,197 @@
+//! The command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::output::{ColorChoice, Format};
+
+/// Says why this machine drops, resets or resends packets: which flow, what
+/// reason, where in the kernel, whose socket.
+#[derive(Debug, Parser)]
+#[command(
+    name = "droptrace",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  \
+        droptrace --dst 10.0.0.5:443          conversations with that endpoint, both directions\n  \
+        droptrace --port 53 --proto udp       DNS\n  \
+        droptrace --duration 30s --format json > drops.ndjson\n\n\
+        Exit codes: 0 ran to its end, 1 failed while running, 2 bad command line,\n\
+        3 this kernel or this user cannot trace."
+)]
+pub struct Cli {
+    /// What to do instead of tracing.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to trace.
+    #[command(flatten)]
+    pub trace: Trace,
+}
+
+/// What droptrace can do beside tracing.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List every reason that the running kernel can give
+    Reasons {
+        /// Shape of the list: a table for people, or one JSON object a line
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+}
+
+/// How to trace.
+#[derive(Debug, Args)]
+pub struct Trace {
+    /// Which packets.
+    #[command(flatten)]
+    pub select: Select,
+
+    /// Shape of the output: lines for people, or one JSON record a line
+    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
+    pub format: Format,
+    /// Write records to FILE instead of standard output
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub output: Option<PathBuf>,
+    /// Show normal clean-up too, which is no loss
+    #[arg(long, help_heading = "Output")]
+    pub all: bool,
+    /// When to write colours
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN", help_heading = "Output")]
+    pub color: ColorChoice,
+
+    /// Stop after this time, such as 30s or 5m
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Run")]
+    pub duration: Option<Duration>,
+    /// Stop after this many packets were shown
+    #[arg(long, value_name = "N", help_heading = "Run",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Show what happened in steps of this time, 20ms to 1h
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = interval,
+          help_heading = "Run")]
+    pub interval: Duration,
+    /// Flows listed one by one in a step; more are counted by cause
+    #[arg(long, value_name = "N", default_value_t = 16_384, help_heading = "Run",
+          value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub max_flows: u32,
+    /// Print the kernel programs' own debug messages (for developers)
+    #[arg(long, help_heading = "Run")]
+    pub debug_programs: bool,
+}
+
+/// Which packets to trace. Values of one flag widen the choice, different
+/// flags narrow it.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Filters (repeat a flag for more values)")]
+pub struct Select {
+    /// Conversations with this destination, both directions: ADDR, ADDR/LEN,
+    /// ADDR:PORT, [V6]:PORT, NAME, NAME:PORT, :PORT
+    #[arg(long, value_name = "ENDPOINT")]
+    pub dst: Vec<String>,
+    /// Conversations from this source, both directions; forms as for --dst
+    #[arg(long, value_name = "ENDPOINT")]
+    pub src: Vec<String>,
+    /// Conversations that this endpoint takes part in; forms as for --dst
+    #[arg(long, value_name = "ENDPOINT")]
+    pub host: Vec<String>,
+    /// Port on either side: 443 or 8000-8010
+    #[arg(long, value_name = "PORT")]
+    pub port: Vec<String>,
+    /// Protocol: tcp, udp, icmp, icmpv6, sctp, … or a number
+    #[arg(long, value_name = "PROTO")]
+    pub proto: Vec<String>,
+    /// Interface, by name
+    #[arg(long, value_name = "NAME")]
+    pub iface: Vec<String>,
+    /// Network namespace: a name, a path, an inode number, or `self`
+    #[arg(long, value_name = "NETNS")]
+    pub netns: Vec<String>,
+    /// Reason of the kernel (see `droptrace reasons`)
+    #[arg(long, value_name = "REASON")]
+    pub reason: Vec<String>,
+    /// Process whose sockets the packets belong to
+    #[arg(long, value_name = "PID")]
+    pub pid: Vec<u32>,
+    /// Control group whose sockets the packets belong to, with all below it
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Vec<PathBuf>,
+}
+
+impl Select {
+    /// The filter as the user gave it; `None` if there is none.
+    #[must_use]
+    pub fn text(&self) -> Option<String> {
+        let pids: Vec<String> = self.pid.iter().map(u32::to_string).collect();
+        let cgroups: Vec<String> =
+            self.cgroup.iter().map(|path| path.display().to_string()).collect();
+        let flags = [
+            ("--src", &self.src),
+            ("--dst", &self.dst),
+            ("--host", &self.host),
+            ("--port", &self.port),
+            ("--proto", &self.proto),
+            ("--iface", &self.iface),
+            ("--netns", &self.netns),
+            ("--reason", &self.reason),
+            ("--pid", &pids),
+            ("--cgroup", &cgroups),
+        ];
+        let words: Vec<String> = flags
+            .iter()
+            .flat_map(|(flag, values)| values.iter().map(move |value| format!("{flag} {value}")))
+            .collect();
+        (!words.is_empty()).then(|| words.join(" "))
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration.is_zero() => Err("must be more than nothing".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(_) => Err("write a number and a unit, such as 30s, 5m or 1h".to_owned()),
+    }
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = duration(text)?;
+    let allowed = Duration::from_millis(20)..=Duration::from_hours(1);
+    if allowed.contains(&interval) { Ok(interval) } else { Err("must be 20ms to 1h".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn bad_values_are_refused() {
+        for words in [
+            &["--duration", "30"][..],
+            &["--duration", "0s"],
+            &["--interval", "1ms"],
+            &["--count", "0"],
+            &["--max-flows", "0"],
+            &["--format", "xml"],
+            &["--pid", "x"],
+            &["reasons", "--dst", "10.0.0.5"],
+        ] {
+            let words = [&["droptrace"], words].concat();
+            assert!(Cli::try_parse_from(&words).is_err(), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn the_filter_reads_as_it_was_given() {
+        let cli =
+            Cli::try_parse_from(["droptrace", "--dst", "10.0.0.5:443", "--pid", "7"]).unwrap();
+        assert_eq!(cli.trace.select.text().unwrap(), "--dst 10.0.0.5:443 --pid 7");
+        assert_eq!(Select::default().text(), None);
+    }
+}

@@ -1,0 +1,322 @@
+//! A reader of the kernel's type information (BTF), just deep enough for
+//! struct offsets, enum values and function arguments.
+//!
+//! The format: <https://github.com/torvalds/linux/blob/v6.12/Documentation/bpf/btf.rst>
+
+use std::{collections::HashMap, fs, io, path::Path};
+
+/// Where the running kernel offers its own BTF.
+pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+const MAGIC: u16 = 0xeb9f;
+const KIND_INT: u32 = 1;
+const KIND_PTR: u32 = 2;
+const KIND_ARRAY: u32 = 3;
+const KIND_STRUCT: u32 = 4;
+const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
+const KIND_TYPEDEF: u32 = 8;
+const KIND_VOLATILE: u32 = 9;
+const KIND_CONST: u32 = 10;
+const KIND_RESTRICT: u32 = 11;
+const KIND_FUNC_PROTO: u32 = 13;
+const KIND_VAR: u32 = 14;
+const KIND_DATASEC: u32 = 15;
+const KIND_DECL_TAG: u32 = 17;
+const KIND_TYPE_TAG: u32 = 18;
+const KIND_ENUM64: u32 = 19;
+
+/// Chains of typedefs and nested anonymous members that are followed at most.
+const MAX_DEPTH: u32 = 32;
+
+/// Why BTF could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file could not be read.
+    #[error("cannot read {path}: {error}")]
+    Read {
+        /// Which file.
+        path: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// The contents are not BTF.
+    #[error("{0} does not hold valid BTF")]
+    Malformed(String),
+}
+
+/// Type information of one kernel image.
+pub struct Btf {
+    data: Vec<u8>,
+    /// Offset in `data` of each type, by identifier; 0 is `void`.
+    types: Vec<u32>,
+    /// Offset in `data` of the strings.
+    strings: usize,
+    /// Identifiers by name, for kinds that are looked up by it.
+    names: HashMap<Box<str>, Vec<u32>>,
+}
+
+/// An argument of a tracepoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Argument {
+    /// A pointer.
+    Pointer,
+    /// An enum.
+    Enum,
+    /// Anything else.
+    Other,
+}
+
+/// The fixed part of a type.
+#[derive(Clone, Copy)]
+struct Type {
+    name: u32,
+    info: u32,
+    /// Size or type identifier, by kind.
+    size_or_type: u32,
+    /// Offset in `data` of what follows.
+    rest: usize,
+}
+
+impl Type {
+    fn kind(self) -> u32 {
+        self.info >> 24 & 0x1f
+    }
+
+    fn len(self) -> usize {
+        (self.info & 0xffff) as usize
+    }
+
+    fn has_bit_fields(self) -> bool {
+        self.info >> 31 == 1
+    }
+}
+
+impl Btf {
+    /// The running kernel's.
+    ///
+    /// # Errors
+    ///
+    /// If [`VMLINUX`] cannot be read or holds no BTF.
+    pub fn of_running_kernel() -> Result<Self, Error> {
+        Self::from_file(Path::new(VMLINUX))
+    }
+
+    /// From a file that holds raw BTF.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read or holds no BTF.
+    pub fn from_file(path: &Path) -> Result<Self, Error> {
+        let name = path.display().to_string();
+        match fs::read(path) {
+            Ok(data) => Self::parse(data).ok_or(Error::Malformed(name)),
+            Err(error) => Err(Error::Read { path: name, error }),
+        }
+    }
+
+    /// From raw BTF in the byte order of this machine; `None` if it is malformed.
+    #[must_use]
+    pub fn parse(data: Vec<u8>) -> Option<Self> {
+        let word = |at: usize| Some(u32::from_ne_bytes(data.get(at..at + 4)?.try_into().ok()?));
+        let magic = u16::from_ne_bytes(data.get(..2)?.try_into().ok()?);
+        if magic != MAGIC {
+            return None;
+        }
+        let header = word(4)? as usize;
+        let types_start = header.checked_add(word(8)? as usize)?;
+        let types_end = types_start.checked_add(word(12)? as usize)?;
+        let strings = header.checked_add(word(16)? as usize)?;
+        let strings_end = strings.checked_add(word(20)? as usize)?;
+        if types_end > data.len() || strings_end > data.len() {
+            return None;
+        }
+        let mut btf = Self { data, types: vec![0], strings, names: HashMap::new() };
+        let mut at = types_start;
+        while at < types_end {
+            let kind = btf.type_at(at)?;
+            let id = u32::try_from(btf.types.len()).ok()?;
+            btf.types.push(u32::try_from(at).ok()?);
+            if matches!(kind.kind(), KIND_STRUCT | KIND_UNION | KIND_ENUM | KIND_ENUM64 | KIND_TYPEDEF)
+                && kind.name != 0
+            {
+                let name = btf.string(kind.name)?.into();
+                btf.names.entry(name).or_default().push(id);
+            }
+            at = kind.rest.checked_add(Self::rest_len(kind)?)?;
+        }
+        (at == types_end).then_some(btf)
+    }
+
+    /// Bytes that follow a type's fixed part.
+    fn rest_len(kind: Type) -> Option<usize> {
+        Some(match kind.kind() {
+            KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
+            KIND_ARRAY => 12,
+            KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => kind.len() * 12,
+            KIND_ENUM | KIND_FUNC_PROTO => kind.len() * 8,
+            KIND_PTR | KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT
+            | KIND_TYPE_TAG | 7 | 12 | 16 => 0,
+            _ => return None,
+        })
+    }
+
+    fn word(&self, at: usize) -> Option<u32> {
+        Some(u32::from_ne_bytes(self.data.get(at..at.checked_add(4)?)?.try_into().ok()?))
+    }
+
+    fn string(&self, offset: u32) -> Option<&str> {
+        let bytes = self.data.get(self.strings.checked_add(offset as usize)?..)?;
+        let end = bytes.iter().position(|byte| *byte == 0)?;
+        std::str::from_utf8(&bytes[..end]).ok()
+    }
+
+    fn type_at(&self, at: usize) -> Option<Type> {
+        Some(Type {
+            name: self.word(at)?,
+            info: self.word(at + 4)?,
+            size_or_type: self.word(at + 8)?,
+            rest: at + 12,
+        })
+    }
+
+    fn by_id(&self, id: u32) -> Option<Type> {
+        match *self.types.get(id as usize)? {
+            0 => None,
+            at => self.type_at(at as usize),
+        }
+    }
+
+    /// Looks through typedefs and qualifiers.
+    fn resolved(&self, mut id: u32) -> Option<(u32, Type)> {
+        for _ in 0..MAX_DEPTH {
+            let kind = self.by_id(id)?;
+            match kind.kind() {
+                KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
+                    id = kind.size_or_type;
+                }
+                _ => return Some((id, kind)),
+            }
+        }
+        None
+    }
+
+    fn named(&self, name: &str) -> impl Iterator<Item = (u32, Type)> {
+        let ids = self.names.get(name).map_or(&[][..], Vec::as_slice);
+        ids.iter().filter_map(|id| self.resolved(*id))
+    }
+
+    /// Offset in bits of `path` (such as `nd_net.net`) inside the struct, union
+    /// or typedef of one called `structure`. Where several have that name, of
+    /// the first that has the member.
+    #[must_use]
+    pub fn bit_offset(&self, structure: &str, path: &str) -> Option<u32> {
+        self.named(structure).find_map(|(_, kind)| {
+            let mut offset = 0;
+            let mut kind = kind;
+            for name in path.split('.') {
+                let (at, member) = self.member(kind, name, 0)?;
+                offset += at;
+                // Only the last one may be no struct.
+                if let Some((_, next)) = self.resolved(member) {
+                    kind = next;
+                }
+            }
+            Some(offset)
+        })
+    }
+
+    /// As [`Self::bit_offset`], in bytes.
+    #[must_use]
+    pub fn offset(&self, structure: &str, path: &str) -> Option<u32> {
+        self.bit_offset(structure, path).map(|bits| bits / 8)
+    }
+
+    /// Bit offset and type of a member, also of one inside anonymous members.
+    fn member(&self, kind: Type, name: &str, depth: u32) -> Option<(u32, u32)> {
+        if depth > MAX_DEPTH || !matches!(kind.kind(), KIND_STRUCT | KIND_UNION) {
+            return None;
+        }
+        for i in 0..kind.len() {
+            let at = kind.rest + i * 12;
+            let (member_name, id, offset) =
+                (self.word(at)?, self.word(at + 4)?, self.word(at + 8)?);
+            let offset = if kind.has_bit_fields() { offset & 0xff_ffff } else { offset };
+            if member_name == 0 {
+                if let Some((_, inner)) = self.resolved(id)
+                    && let Some((inner_offset, id)) = self.member(inner, name, depth + 1)
+                {
+                    return Some((offset + inner_offset, id));
+                }
+            } else if self.string(member_name)? == name {
+                return Some((offset, id));
+            }
+        }
+        None
+    }
+
+    /// Size in bytes of the struct, union or typedef of one called `name`.
+    #[must_use]
+    pub fn size(&self, name: &str) -> Option<u32> {
+        self.named(name)
+            .find(|(_, kind)| matches!(kind.kind(), KIND_STRUCT | KIND_UNION))
+            .map(|(_, kind)| kind.size_or_type)
+    }
+
+    /// Names and values of the enum called `name`; the longest, where several
+    /// have that name. Negative values appear as large numbers.
+    #[must_use]
+    pub fn enumerators(&self, name: &str) -> Option<Vec<(&str, u64)>> {
+        self.named(name).filter_map(|(_, kind)| self.values(kind)).max_by_key(Vec::len)
+    }
+
+    fn values(&self, kind: Type) -> Option<Vec<(&str, u64)>> {
+        let width = match kind.kind() {
+            KIND_ENUM => 8,
+            KIND_ENUM64 => 12,
+            _ => return None,
+        };
+        (0..kind.len())
+            .map(|i| {
+                let at = kind.rest + i * width;
+                let mut value = u64::from(self.word(at + 4)?);
+                if width == 12 {
+                    value |= u64::from(self.word(at + 8)?) << 32;
+                }
+                Some((self.string(self.word(at)?)?, value))
+            })
+            .collect()
+    }
+
+    /// Names of all enums, in no order.
+    pub fn enum_names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().filter_map(|(name, ids)| {
+            let is_enum = |id: &u32| {
+                self.by_id(*id).is_some_and(|kind| matches!(kind.kind(), KIND_ENUM | KIND_ENUM64))
+            };
+            ids.iter().any(is_enum).then_some(&**name)
+        })
+    }
+
+    /// Arguments of a tracepoint, in order; `None` where the kernel has no
+    /// tracepoint of that name.
+    #[must_use]
+    pub fn tracepoint_arguments(&self, tracepoint: &str) -> Option<Vec<Argument>> {
+        // typedef void (*btf_trace_NAME)(void *, first argument, …)
+        let (_, pointer) = self.named(&format!("btf_trace_{tracepoint}")).next()?;
+        let (_, function) = self.resolved(pointer.size_or_type)?;
+        if pointer.kind() != KIND_PTR || function.kind() != KIND_FUNC_PROTO {
+            return None;
+        }
+        (1..function.len())
+            .map(|i| {
+                let (_, kind) = self.resolved(self.word(function.rest + i * 8 + 4)?)?;
+                Some(match kind.kind() {
+                    KIND_PTR => Argument::Pointer,
+                    KIND_ENUM | KIND_ENUM64 => Argument::Enum,
+                    _ => Argument::Other,
+                })
+            })
+            .collect()
+    }
+}

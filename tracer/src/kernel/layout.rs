@@ -1,0 +1,82 @@
+//! What the kernel programs must be told about the running kernel.
+
+use droptrace_types::{ABSENT, Config, Layout};
+
+use super::{
+    btf::{Argument, Btf},
+    symbols::Symbols,
+};
+
+/// A member that no kernel this program can run on lacks.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "this kernel's BTF has no {structure}.{member}, which the kernel programs read; \
+     please report this with the output of: uname -r"
+)]
+pub struct MissingMember {
+    structure: &'static str,
+    member: &'static str,
+}
+
+/// Where the struct members stand that the programs read.
+///
+/// # Errors
+///
+/// If the kernel lacks a member that is needed on every kernel.
+pub fn layout(btf: &Btf) -> Result<Layout, MissingMember> {
+    Layout::resolve(|structure, path| btf.offset(structure, path))
+        .map_err(|(structure, member)| MissingMember { structure, member })
+}
+
+/// What the kernel's tracepoints and packets offer. The rest of the result is
+/// as in [`Config::DEFAULT`].
+#[must_use]
+pub fn config(btf: &Btf, symbols: &Symbols) -> Config {
+    let argument = |tracepoint: &str, n: usize| {
+        btf.tracepoint_arguments(tracepoint)?.get(n).copied()
+    };
+    let mut config = Config {
+        drop_has_reason: u32::from(argument("kfree_skb", 2) == Some(Argument::Enum)),
+        drop_has_socket: u32::from(argument("kfree_skb", 3) == Some(Argument::Pointer)),
+        reset_has_reason: u32::from(argument("tcp_send_reset", 2) == Some(Argument::Enum)),
+        retransmit_has_error: u32::from(argument("tcp_retransmit_skb", 2) == Some(Argument::Other)),
+        ..Config::DEFAULT
+    };
+    if let Some(bits) = btf.bit_offset("sk_buff", "vlan_present") {
+        config.vlan_present = bits / 8;
+        config.vlan_present_bit = bits % 8;
+    } else {
+        config.vlan_present = ABSENT;
+    }
+    reach_pages(&mut config, btf, symbols);
+    config
+}
+
+/// Pages can be reached where the kernel's symbols tell where its mapping of
+/// all memory begins.
+fn reach_pages(config: &mut Config, btf: &Btf, symbols: &Symbols) {
+    // The type of the descriptor was `struct bio_vec` before it got its own.
+    let member = |names: [&str; 2]| names.iter().find_map(|name| btf.offset("skb_frag_t", name));
+    let (Some(page_size), Some(frag_size), Some(frag_offset), Some(frag_len)) = (
+        btf.size("page"),
+        btf.size("skb_frag_t"),
+        member(["offset", "bv_offset"]),
+        member(["len", "bv_len"]),
+    ) else {
+        return;
+    };
+    let (Some(vmemmap_base), Some(page_offset_base)) =
+        (symbols.variable("vmemmap_base"), symbols.variable("page_offset_base"))
+    else {
+        return;
+    };
+    *config = Config {
+        page_size,
+        frag_size,
+        frag_offset,
+        frag_len,
+        vmemmap_base,
+        page_offset_base,
+        ..*config
+    };
+}

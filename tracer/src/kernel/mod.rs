@@ -1,0 +1,8 @@
+//! What the running kernel is like.
+
+pub mod btf;
+pub mod interface;
+pub mod layout;
+pub mod preflight;
+pub mod reasons;
+pub mod symbols;

@@ -1,0 +1,124 @@
+//! Whether this user may trace this kernel: asked before anything is loaded,
+//! so that the answer is a cause and a remedy and not an error number.
+
+use std::{fs, io, path::Path};
+
+use super::btf::VMLINUX;
+
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_PERFMON: u32 = 38;
+const CAP_BPF: u32 = 39;
+
+/// What stands in the way.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Obstacle {
+    /// The kernel offers no BTF.
+    #[error(
+        "this kernel offers no type information ({VMLINUX} is missing), without which its \
+         packets cannot be read; boot a kernel built with CONFIG_DEBUG_INFO_BTF=y \
+         (the stock kernels of all current distributions are)"
+    )]
+    NoBtf,
+    /// The user lacks capabilities.
+    #[error(
+        "loading kernel programs needs the capabilities {0}, which this process lacks; \
+         run it as root: sudo droptrace …"
+    )]
+    Capabilities(String),
+    /// The kernel is locked down.
+    #[error(
+        "the kernel is locked down (confidentiality) and lets no program read its memory; \
+         boot with lockdown=integrity or without lockdown"
+    )]
+    Lockdown,
+}
+
+/// What the checks look at; a value of its own so that they can be tested.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// The kernel's BTF is there.
+    pub has_btf: bool,
+    /// Effective capabilities, a bit each.
+    pub capabilities: u64,
+    /// Contents of `/sys/kernel/security/lockdown`; empty where there is none.
+    pub lockdown: String,
+}
+
+impl Surroundings {
+    /// As they are.
+    ///
+    /// # Errors
+    ///
+    /// If `/proc/self/status` cannot be read.
+    pub fn look() -> io::Result<Self> {
+        let status = fs::read_to_string("/proc/self/status")?;
+        let capabilities = status
+            .lines()
+            .find_map(|line| line.strip_prefix("CapEff:"))
+            .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+            .unwrap_or(0);
+        Ok(Self {
+            has_btf: Path::new(VMLINUX).exists(),
+            capabilities,
+            lockdown: fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default(),
+        })
+    }
+
+    fn has(&self, capability: u32) -> bool {
+        self.capabilities >> capability & 1 == 1
+    }
+
+    /// The first thing that stands in the way, if any.
+    ///
+    /// # Errors
+    ///
+    /// That thing.
+    pub fn check(&self) -> Result<(), Obstacle> {
+        let missing: Vec<&str> = [(CAP_BPF, "CAP_BPF"), (CAP_PERFMON, "CAP_PERFMON")]
+            .into_iter()
+            .filter(|(capability, _)| !self.has(*capability) && !self.has(CAP_SYS_ADMIN))
+            .map(|(_, name)| name)
+            .collect();
+        if !missing.is_empty() {
+            return Err(Obstacle::Capabilities(missing.join(" and ")));
+        }
+        if !self.has_btf {
+            return Err(Obstacle::NoBtf);
+        }
+        if self.lockdown.contains("[confidentiality]") {
+            return Err(Obstacle::Lockdown);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn able() -> Surroundings {
+        Surroundings {
+            has_btf: true,
+            capabilities: 1 << CAP_BPF | 1 << CAP_PERFMON,
+            lockdown: "none [integrity] confidentiality".to_owned(),
+        }
+    }
+
+    #[test]
+    fn two_capabilities_or_the_old_one_are_enough() {
+        assert_eq!(able().check(), Ok(()));
+        assert_eq!(Surroundings { capabilities: 1 << CAP_SYS_ADMIN, ..able() }.check(), Ok(()));
+    }
+
+    #[test]
+    fn each_obstacle_is_named() {
+        let none = Surroundings { capabilities: 0, ..able() };
+        let both = Obstacle::Capabilities("CAP_BPF and CAP_PERFMON".to_owned());
+        assert_eq!(none.check(), Err(both));
+        let one = Surroundings { capabilities: 1 << CAP_BPF, ..able() };
+        assert_eq!(one.check(), Err(Obstacle::Capabilities("CAP_PERFMON".to_owned())));
+        assert_eq!(Surroundings { has_btf: false, ..able() }.check(), Err(Obstacle::NoBtf));
+        let lockdown = "none integrity [confidentiality]".to_owned();
+        assert_eq!(Surroundings { lockdown, ..able() }.check(), Err(Obstacle::Lockdown));
+    }
+}

@@ -1,0 +1,161 @@
+//! From kernel addresses to function names.
+
+use std::{fs, io, time::Instant};
+
+/// Least time between two readings, so that addresses without a symbol cost
+/// next to nothing.
+const REREAD_AFTER_SECS: u64 = 60;
+
+/// Variables that are asked for by name.
+const VARIABLES: [&str; 2] = ["vmemmap_base", "page_offset_base"];
+
+/// A place in the kernel's code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// The function; of a module's, the name alone.
+    pub function: String,
+    /// Bytes from its start.
+    pub offset: u64,
+}
+
+impl std::fmt::Display for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}+{:#x}", self.function, self.offset)
+    }
+}
+
+/// The kernel's symbol table, as far as it is code.
+#[derive(Default)]
+pub struct Symbols {
+    /// Address, and where in `names` the name begins; sorted by address.
+    functions: Vec<(u64, u32)>,
+    /// All names, each ended by a zero.
+    names: Vec<u8>,
+    variables: [Option<u64>; VARIABLES.len()],
+    read_at: Option<Instant>,
+}
+
+impl Symbols {
+    /// Reads `/proc/kallsyms`.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    pub fn of_running_kernel() -> io::Result<Self> {
+        let mut symbols = Self::parse(&fs::read("/proc/kallsyms")?);
+        symbols.read_at = Some(Instant::now());
+        Ok(symbols)
+    }
+
+    /// From text in the format of `/proc/kallsyms`; lines of another form are
+    /// passed over.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Self {
+        let mut symbols = Self::default();
+        for line in text.split(|byte| *byte == b'\n') {
+            let mut words = line.split(u8::is_ascii_whitespace);
+            let (Some(address), Some([kind]), Some(name)) =
+                (words.next(), words.next(), words.next())
+            else {
+                continue;
+            };
+            let address = std::str::from_utf8(address).ok();
+            let Some(address) = address.and_then(|hex| u64::from_str_radix(hex, 16).ok()) else {
+                continue;
+            };
+            // Hidden from this user.
+            if address == 0 {
+                continue;
+            }
+            if matches!(kind, b't' | b'T' | b'w' | b'W') {
+                let Ok(at) = u32::try_from(symbols.names.len()) else { break };
+                symbols.names.extend_from_slice(name);
+                symbols.names.push(0);
+                symbols.functions.push((address, at));
+            } else if let Some(i) = VARIABLES.iter().position(|known| known.as_bytes() == name) {
+                symbols.variables[i] = Some(address);
+            }
+        }
+        // Several names may share an address; the first one listed counts.
+        symbols.functions.sort_by_key(|(address, _)| *address);
+        symbols.functions.dedup_by_key(|(address, _)| *address);
+        symbols
+    }
+
+    /// True where the kernel hides its addresses from this user, or there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.functions.is_empty()
+    }
+
+    /// Address of one of the variables that this program asks for.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<u64> {
+        self.variables[VARIABLES.iter().position(|known| *known == name)?]
+    }
+
+    /// The function in which a call returns to `address`.
+    #[must_use]
+    pub fn find(&self, address: u64) -> Option<Location> {
+        // A return address may lie right behind the end of the calling function.
+        let call = address.checked_sub(1)?;
+        let next = self.functions.partition_point(|(start, _)| *start <= call);
+        let (start, name) = *self.functions.get(next.checked_sub(1)?)?;
+        let bytes = self.names.get(name as usize..)?;
+        let end = bytes.iter().position(|byte| *byte == 0)?;
+        Some(Location {
+            function: String::from_utf8_lossy(&bytes[..end]).into_owned(),
+            offset: address - start,
+        })
+    }
+
+    /// As [`Self::find`]; reads the table again where that may help, since
+    /// modules come and go.
+    pub fn find_fresh(&mut self, address: u64) -> Option<Location> {
+        let outdated =
+            self.read_at.is_none_or(|at| at.elapsed().as_secs() >= REREAD_AFTER_SECS);
+        let beyond = self.functions.last().is_none_or(|(last, _)| address > *last);
+        if outdated && (self.is_empty() || beyond) {
+            match Self::of_running_kernel() {
+                Ok(fresh) => *self = fresh,
+                Err(error) => log::debug!("cannot read /proc/kallsyms: {error}"),
+            }
+            self.read_at = Some(Instant::now());
+        }
+        self.find(address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &[u8] = b"ffffffff81000000 T _stext\nffffffff81000000 T startup_64\n\
+        ffffffff81000100 t kfree\nffffffff81000200 D vmemmap_base\n\
+        ffffffff81000300 T nf_hook_slow\n\nbroken line\n\
+        ffffffffc0000000 t nft_do_chain\t[nf_tables]\n";
+
+    #[test]
+    fn a_return_address_belongs_to_the_call_before_it() {
+        let symbols = Symbols::parse(TEXT);
+        let location = symbols.find(0xffff_ffff_8100_0300).unwrap();
+        assert_eq!(location.to_string(), "kfree+0x200");
+        let location = symbols.find(0xffff_ffff_8100_0301).unwrap();
+        assert_eq!(location.to_string(), "nf_hook_slow+0x1");
+    }
+
+    #[test]
+    fn functions_of_modules_and_variables_are_known() {
+        let symbols = Symbols::parse(TEXT);
+        assert_eq!(symbols.find(0xffff_ffff_c000_0010).unwrap().function, "nft_do_chain");
+        assert_eq!(symbols.variable("vmemmap_base"), Some(0xffff_ffff_8100_0200));
+        assert_eq!(symbols.variable("page_offset_base"), None);
+    }
+
+    #[test]
+    fn hidden_addresses_are_no_symbols() {
+        assert!(Symbols::parse(b"0000000000000000 T _stext\n").is_empty());
+        assert_eq!(Symbols::parse(b"").find(1), None);
+        assert_eq!(Symbols::parse(TEXT).find(0), None);
+    }
+}

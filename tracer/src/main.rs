@@ -1,0 +1,26 @@
+//! The `droptrace` command: parse, run, turn the outcome into an exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use droptrace::{
+    cli::{Cli, Command},
+    run,
+};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let level = if cli.trace.debug_programs { "debug" } else { "warn" };
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
+    let outcome = match &cli.command {
+        Some(Command::Reasons { format }) => run::reasons(*format),
+        None => run::trace(&cli.trace),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("droptrace: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Whose packet it was: process, control group, network namespace.
+
+pub mod cgroup;
+pub mod netns;
+pub mod sockets;

@@ -1,0 +1,155 @@
+//! From a socket's inode number to the process that holds it open.
+
+use std::{
+    collections::HashMap,
+    fs,
+    time::{Duration, Instant},
+};
+
+use super::cgroup;
+use crate::event::Process;
+
+/// Sockets that are remembered.
+const MAX_REMEMBERED: usize = 4096;
+/// A search through all processes may take one part in so many of the time.
+const SEARCH_SHARE: u32 = 50;
+
+/// Who holds which socket, as far as it was asked.
+#[derive(Default)]
+pub struct Sockets {
+    remembered: HashMap<u64, Holder>,
+    /// No search before then.
+    not_before: Option<Instant>,
+}
+
+/// Where a socket was found.
+#[derive(Clone)]
+struct Holder {
+    process: Process,
+    fd: String,
+}
+
+impl Holder {
+    /// A process may have closed the socket, or be gone and its number reused.
+    fn still_holds(&self, inode: u64) -> bool {
+        is_socket(&format!("/proc/{}/fd/{}", self.process.pid, self.fd), inode)
+    }
+}
+
+impl Sockets {
+    /// The process that holds the socket, found by looking at `hint` first;
+    /// `None` if none does, or if all processes were searched a moment ago.
+    /// `uid` is the socket's owner.
+    pub fn owner(&mut self, inode: u64, hint: u32, uid: u32) -> Option<Process> {
+        if inode == 0 {
+            return None;
+        }
+        if let Some(holder) = self.remembered.get(&inode) {
+            if holder.still_holds(inode) {
+                return Some(holder.process.clone());
+            }
+            self.remembered.remove(&inode);
+        }
+        let holder = find_in_process(hint, inode, uid).or_else(|| self.search(inode, uid))?;
+        if self.remembered.len() >= MAX_REMEMBERED {
+            self.remembered.clear();
+        }
+        self.remembered.insert(inode, holder.clone());
+        Some(holder.process)
+    }
+
+    /// Looks at every process.
+    fn search(&mut self, inode: u64, uid: u32) -> Option<Holder> {
+        let start = Instant::now();
+        if self.not_before.is_some_and(|then| start < then) {
+            return None;
+        }
+        let found = processes().find_map(|pid| find_in_process(pid, inode, uid));
+        let took = start.elapsed().max(Duration::from_millis(1));
+        self.not_before = Some(start + took * SEARCH_SHARE);
+        found
+    }
+}
+
+/// Inode numbers of all sockets that the processes hold open.
+#[must_use]
+pub fn held_by(pids: &[u32]) -> Vec<u64> {
+    let mut inodes: Vec<u64> = pids
+        .iter()
+        .flat_map(|pid| links_of(*pid))
+        .filter_map(|(_, link)| socket_inode(&link))
+        .collect();
+    inodes.sort_unstable();
+    inodes.dedup();
+    inodes
+}
+
+fn processes() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// A process's open files: number and what it is.
+fn links_of(pid: u32) -> impl Iterator<Item = (String, String)> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| {
+        let link = fs::read_link(entry.path()).ok()?;
+        Some((entry.file_name().into_string().ok()?, link.into_os_string().into_string().ok()?))
+    })
+}
+
+fn find_in_process(pid: u32, inode: u64, uid: u32) -> Option<Holder> {
+    if pid == 0 {
+        return None;
+    }
+    let (fd, _) = links_of(pid).find(|(_, link)| socket_inode(link) == Some(inode))?;
+    let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    let cgroup = cgroup::of_process(pid);
+    let process = Process {
+        pid,
+        comm: comm.trim_end_matches('\n').to_owned(),
+        uid,
+        container: cgroup.as_deref().and_then(cgroup::container),
+        cgroup,
+    };
+    Some(Holder { process, fd })
+}
+
+fn is_socket(path: &str, inode: u64) -> bool {
+    fs::read_link(path).is_ok_and(|link| link.to_str().and_then(socket_inode) == Some(inode))
+}
+
+fn socket_inode(link: &str) -> Option<u64> {
+    link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::UdpSocket, os::fd::AsRawFd, process};
+
+    use super::*;
+
+    fn inode(socket: &UdpSocket) -> u64 {
+        let link = fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap();
+        socket_inode(link.to_str().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_socket_is_found_until_it_is_closed() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let inode = inode(&socket);
+        let mut sockets = Sockets::default();
+        for hint in [process::id(), 0] {
+            assert_eq!(sockets.owner(inode, hint, 7).unwrap().pid, process::id());
+            assert_eq!(sockets.owner(inode, hint, 7).unwrap().uid, 7);
+        }
+        assert!(held_by(&[process::id()]).contains(&inode));
+        drop(socket);
+        assert_eq!(sockets.owner(inode, process::id(), 7), None);
+    }
+
+    #[test]
+    fn without_an_inode_there_is_no_owner() {
+        assert_eq!(Sockets::default().owner(0, process::id(), 0), None);
+    }
+}

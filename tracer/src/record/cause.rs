@@ -1,0 +1,149 @@
+//! From a kernel address and a reason number to words.
+
+use droptrace_types::NO_REASON;
+
+use crate::{
+    event::{Class, EventKind, Reason},
+    kernel::{
+        reasons::{List, Reasons},
+        symbols::{Location, Symbols},
+    },
+    reason::{self, Text},
+};
+
+/// Functions that every packet's stack begins with say nothing.
+const FREEING: [&str; 5] =
+    ["kfree_skb_reason", "sk_skb_reason_drop", "kfree_skb", "__kfree_skb", "kfree_skb_list_reason"];
+
+/// The reason by which the kernel says nothing.
+const NOT_SPECIFIED: &str = "NOT_SPECIFIED";
+
+/// What the running kernel's addresses and numbers mean.
+pub struct Causes {
+    reasons: Reasons,
+    symbols: Symbols,
+}
+
+impl Causes {
+    pub fn new(reasons: Reasons, symbols: Symbols) -> Self {
+        Self { reasons, symbols }
+    }
+
+    /// The function that freed a packet.
+    pub fn location(&mut self, address: u64) -> Option<Location> {
+        if address == 0 { None } else { self.symbols.find_fresh(address) }
+    }
+
+    /// The call chain above the function that freed the packet, which returns
+    /// to `location`.
+    pub fn stack(&self, addresses: &[u64], location: u64) -> Vec<String> {
+        let known = addresses.iter().position(|address| *address == location);
+        let from = known.map_or(0, |at| at + 1);
+        addresses[from..]
+            .iter()
+            .filter(|address| **address != 0)
+            .map(|address| match self.symbols.find(*address) {
+                Some(location) => location.to_string(),
+                None => format!("{address:#x}"),
+            })
+            .skip_while(|frame| {
+                let name = frame.split('+').next().unwrap_or(frame);
+                FREEING.contains(&name) || name.starts_with("bpf_")
+            })
+            .collect()
+    }
+
+    /// The reason, and what to do.
+    pub fn reason(
+        &self,
+        kind: EventKind,
+        code: u32,
+        location: Option<&Location>,
+    ) -> (Reason, Option<String>) {
+        match kind {
+            EventKind::Drop => self.drop_reason(code, location),
+            EventKind::ResetSent => self.reset_reason(code),
+            EventKind::ResetReceived => (
+                own(
+                    "tcp",
+                    Class::Peer,
+                    "the other end, or a device on the path, reset the connection",
+                ),
+                None,
+            ),
+            EventKind::Retransmit | EventKind::Loss => (
+                own("tcp", Class::Peer, "no acknowledgement came in time, so it was sent again"),
+                None,
+            ),
+        }
+    }
+
+    fn drop_reason(&self, code: u32, location: Option<&Location>) -> (Reason, Option<String>) {
+        let known = self.reasons.get(List::Drop, code);
+        let name = known.map(|known| known.name.clone());
+        let by_name = name
+            .as_deref()
+            .filter(|name| *name != NOT_SPECIFIED)
+            .map(|name| (reason::drop_reason(name), name));
+        let (class, summary, advice) = match by_name {
+            Some((Some(text), _)) => words(text),
+            Some((None, name)) => {
+                (Class::Unknown, format!("the kernel calls this {name} and says no more"), None)
+            }
+            None => by_function(location),
+        };
+        let reason = Reason {
+            name,
+            code: (code != NO_REASON).then_some(code),
+            subsystem: known.map_or("core", |known| &known.subsystem).to_owned(),
+            class,
+            summary,
+        };
+        (reason, advice)
+    }
+
+    fn reset_reason(&self, code: u32) -> (Reason, Option<String>) {
+        let known = self.reasons.get(List::Reset, code);
+        let text = known.and_then(|known| reason::reset_reason(&known.name));
+        let (class, summary, advice) = text.map_or_else(
+            || (Class::Unknown, "this kernel does not say why it sent the reset".to_owned(), None),
+            words,
+        );
+        let reason = Reason {
+            name: known.map(|known| known.name.clone()),
+            code: (code != NO_REASON).then_some(code),
+            subsystem: "tcp_reset".to_owned(),
+            class,
+            summary,
+        };
+        (reason, advice)
+    }
+}
+
+fn words(text: &Text) -> (Class, String, Option<String>) {
+    (text.class, text.summary.to_owned(), text.advice.map(str::to_owned))
+}
+
+/// Where the kernel gives no reason, the function that freed the packet may be
+/// telling.
+fn by_function(location: Option<&Location>) -> (Class, String, Option<String>) {
+    let Some(location) = location else {
+        return (Class::Unknown, "the kernel does not say why".to_owned(), None);
+    };
+    // The compiler splits functions and marks the parts.
+    let function = location.function.split('.').next().unwrap_or(&location.function);
+    reason::by_function(function).map_or_else(
+        || (Class::Unknown, format!("freed in {function}; the kernel does not say why"), None),
+        words,
+    )
+}
+
+fn own(subsystem: &str, class: Class, summary: &str) -> Reason {
+    Reason {
+        name: None,
+        code: None,
+        subsystem: subsystem.to_owned(),
+        class,
+        summary: summary.to_owned(),
+    }
+}

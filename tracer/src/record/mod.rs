@@ -1,0 +1,175 @@
+//! From counts and details to records.
+
+mod cause;
+mod clock;
+mod flow;
+mod packet;
+
+use std::collections::HashMap;
+
+use droptrace_types::{Counts, Detail, Key, Kind};
+
+use self::{cause::Causes, clock::Clock};
+use crate::{
+    event::{Event, EventKind, Loss, LossCause, LossOf, SCHEMA, Where},
+    kernel::{interface, reasons::Reasons, symbols::Symbols},
+    owner::{netns, sockets::Sockets},
+    tracer::{Drained, Losses},
+};
+
+/// Interface names that are remembered.
+const MAX_NAMES: usize = 4096;
+
+/// Makes records; keeps what it has learnt about the machine.
+pub struct Recorder {
+    causes: Causes,
+    sockets: Sockets,
+    /// Names of interfaces by namespace and index, from earlier details.
+    names: HashMap<(u32, u32), String>,
+    own_netns: u32,
+}
+
+impl Recorder {
+    /// With what is known of the running kernel.
+    #[must_use]
+    pub fn new(reasons: Reasons, symbols: Symbols) -> Self {
+        Self {
+            causes: Causes::new(reasons, symbols),
+            sockets: Sockets::default(),
+            names: HashMap::new(),
+            own_netns: netns::own(),
+        }
+    }
+
+    /// The records of one interval, oldest first. `stack_of` gives the return
+    /// addresses of a detail's stack.
+    pub fn records(
+        &mut self,
+        drained: &Drained,
+        stack_of: impl Fn(i32) -> Vec<u64>,
+    ) -> Vec<Event> {
+        let clock = Clock::now();
+        let mut counts: Vec<&(Key, Counts)> = drained.counts.iter().collect();
+        counts.sort_by_key(|(_, counts)| counts.last_ns);
+        let mut records: Vec<Event> = counts
+            .into_iter()
+            .map(|(key, counts)| {
+                let mut event = self.record(key, counts, drained.details.get(key), &clock, &stack_of);
+                if key.sketch != 0 {
+                    let flows = drained.unlisted.get(&key.sketch).copied();
+                    event.flows_unlisted = Some(flows.unwrap_or(1));
+                    event.undecoded = None;
+                }
+                event
+            })
+            .collect();
+        records.extend(losses(&drained.losses, &clock));
+        records
+    }
+
+    fn record(
+        &mut self,
+        key: &Key,
+        counts: &Counts,
+        detail: Option<&Detail>,
+        clock: &Clock,
+        stack_of: &impl Fn(i32) -> Vec<u64>,
+    ) -> Event {
+        let kind = match Kind::from_u8(key.cause.kind) {
+            Some(Kind::ResetSent) => EventKind::ResetSent,
+            Some(Kind::ResetReceived) => EventKind::ResetReceived,
+            Some(Kind::Retransmit) => EventKind::Retransmit,
+            Some(Kind::Drop) | None => EventKind::Drop,
+        };
+        let location = self.causes.location(key.cause.location);
+        let (reason, advice) = self.causes.reason(kind, key.cause.reason, location.as_ref());
+        let stack = detail.map_or_else(Vec::new, |detail| {
+            self.causes.stack(&stack_of(detail.stack_id), key.cause.location)
+        });
+        let r#where = Where {
+            function: location.as_ref().map(|location| location.function.clone()),
+            offset: location.as_ref().map(|location| location.offset),
+            hook: None,
+            netns: (key.cause.netns != 0).then_some(key.cause.netns),
+            ifname: self.ifname(key, detail),
+            ifindex: (key.cause.ifindex != 0).then_some(key.cause.ifindex),
+            stack,
+        };
+        let process = detail.and_then(|detail| {
+            self.sockets.owner(detail.socket_inode, detail.task_pid, detail.socket_uid)
+        });
+        Event {
+            schema: SCHEMA.to_owned(),
+            kind,
+            time: clock.utc(counts.last_ns),
+            first_seen: clock.utc(counts.first_ns),
+            flow: flow::of(key),
+            packets: counts.packets,
+            bytes: counts.bytes,
+            reason: Some(reason),
+            rule: None,
+            r#where: Some(r#where),
+            process,
+            conntrack: detail.and_then(packet::conntrack),
+            tcp: detail.and_then(packet::tcp),
+            advice,
+            packet: detail.and_then(packet::seen),
+            undecoded: flow::undecoded(key),
+            flows_unlisted: None,
+            loss: None,
+        }
+    }
+
+    /// The packet may have lost its device by the time it was dropped; then
+    /// another packet's detail, or the tracer's own namespace, tells the name.
+    fn ifname(&mut self, key: &Key, detail: Option<&Detail>) -> Option<String> {
+        let place = (key.cause.netns, key.cause.ifindex);
+        if place.1 == 0 {
+            return None;
+        }
+        if let Some(name) = detail.and_then(|detail| packet::text(&detail.ifname.0)) {
+            if self.names.len() >= MAX_NAMES {
+                self.names.clear();
+            }
+            self.names.insert(place, name.clone());
+            return Some(name);
+        }
+        let known = self.names.get(&place).cloned();
+        known.or_else(|| (place.0 == self.own_netns).then(|| interface::name_of(place.1))?)
+    }
+}
+
+/// A record for each kind of loss that occurred.
+fn losses(losses: &Losses, clock: &Clock) -> Vec<Event> {
+    use {LossCause::*, LossOf::*};
+    [
+        (Packets, MapFull, losses.packets, losses.bytes),
+        (Packets, Recursion, losses.skipped_drops, 0),
+        (Events, Recursion, losses.skipped_others, 0),
+        (Details, RingFull, losses.details_ring_full, 0),
+        (Details, RateLimit, losses.details_rate_limited, 0),
+    ]
+    .into_iter()
+    .filter(|(_, _, count, _)| *count > 0)
+    .map(|(what, why, count, bytes)| Event {
+        schema: SCHEMA.to_owned(),
+        kind: EventKind::Loss,
+        time: clock.utc_now(),
+        first_seen: clock.utc_now(),
+        flow: None,
+        packets: if what == Packets { count } else { 0 },
+        bytes,
+        reason: None,
+        rule: None,
+        r#where: None,
+        process: None,
+        conntrack: None,
+        tcp: None,
+        advice: None,
+        packet: None,
+        undecoded: None,
+        flows_unlisted: None,
+        loss: Some(Loss { what, why, count }),
+    })
+    .collect()
+}

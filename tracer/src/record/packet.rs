@@ -1,0 +1,78 @@
+//! From a detail to what a record says of one packet.
+
+use droptrace_types::{CT_NONE, Decode, Detail, Kind};
+
+use crate::event::{Conntrack, Packet, Tcp};
+
+/// `IPPROTO_TCP`
+const TCP: u8 = 6;
+
+/// Names of the TCP states, by number.
+/// <https://github.com/torvalds/linux/blob/v6.12/include/net/tcp_states.h#L12>
+const STATES: [&str; 14] = [
+    "",
+    "ESTABLISHED",
+    "SYN_SENT",
+    "SYN_RECV",
+    "FIN_WAIT1",
+    "FIN_WAIT2",
+    "TIME_WAIT",
+    "CLOSE",
+    "CLOSE_WAIT",
+    "LAST_ACK",
+    "LISTEN",
+    "CLOSING",
+    "NEW_SYN_RECV",
+    "BOUND_INACTIVE",
+];
+
+/// Letters of the TCP flags, lowest bit first.
+const FLAGS: [char; 8] = ['F', 'S', 'R', 'P', 'A', 'U', 'E', 'C'];
+
+/// TCP header and socket state; `None` for other protocols.
+pub fn tcp(detail: &Detail) -> Option<Tcp> {
+    if detail.key.flow.proto != TCP {
+        return None;
+    }
+    let is_drop = detail.key.cause.kind == Kind::Drop as u8;
+    let has_header = !is_drop || detail.key.cause.decode == Decode::Headers as u8;
+    let state = STATES.get(usize::from(detail.tcp_state)).filter(|name| !name.is_empty());
+    Some(Tcp {
+        flags: has_header.then(|| flags(detail.tcp_flags)),
+        seq: has_header.then_some(detail.tcp_seq),
+        ack: has_header.then_some(detail.tcp_ack),
+        state: state.map(|name| (*name).to_owned()),
+    })
+}
+
+fn flags(byte: u8) -> String {
+    (0..8).filter(|bit| byte >> bit & 1 == 1).map(|bit| FLAGS[bit]).collect()
+}
+
+/// The packet's conntrack entry; `None` without one.
+/// <https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/netfilter/nf_conntrack_common.h#L7>
+pub fn conntrack(detail: &Detail) -> Option<Conntrack> {
+    let state = match detail.ct_info {
+        0 | 3 => "established",
+        1 | 4 => "related",
+        2 => "new",
+        7 => "untracked",
+        CT_NONE | _ => return None,
+    };
+    Some(Conntrack { state: state.to_owned(), mark: detail.ct_mark, zone: detail.ct_zone })
+}
+
+/// What was seen of the packet itself; `None` for events without one.
+pub fn seen(detail: &Detail) -> Option<Packet> {
+    (detail.key.cause.kind == Kind::Drop as u8).then(|| Packet {
+        len: detail.len,
+        mark: detail.mark,
+        ttl: (detail.ttl != 0).then_some(detail.ttl),
+    })
+}
+
+/// The text before the terminating zero; `None` if there is none.
+pub fn text(bytes: &[u8]) -> Option<String> {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    (end > 0).then(|| String::from_utf8_lossy(&bytes[..end]).into_owned())
+}

@@ -1,0 +1,241 @@
+//! Tracing: set up, follow, drain at every interval, end.
+
+use std::{
+    future, io,
+    os::fd::{AsRawFd as _, RawFd},
+    pin::pin,
+    thread,
+    time::Instant,
+};
+
+use anyhow::Context as _;
+use droptrace_types::Config;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{self, MissedTickBehavior},
+};
+
+use super::{
+    Failure,
+    follow::Follow,
+    select::{self, Selected},
+};
+use crate::{
+    cli::Trace,
+    event::{Class, Event},
+    kernel::{
+        btf::Btf,
+        layout,
+        preflight::Surroundings,
+        reasons::Reasons,
+        symbols::Symbols,
+    },
+    output::{FileSink, Options, Output, Totals},
+    owner::netns,
+    record::Recorder,
+    tracer::{Setup, Tracer},
+};
+
+/// Details a second on each CPU at most; the ring buffer holds some thousands.
+const DETAILS_PER_SECOND: u32 = 4000;
+
+/// Traces until a signal, the end of `--duration` or `--count`, or until
+/// nobody reads the output any more.
+///
+/// # Errors
+///
+/// If the command line asks for what is not there, this kernel or user cannot
+/// trace, or something fails on the way.
+pub fn trace(args: &Trace) -> Result<(), Failure> {
+    let started = Instant::now();
+    let filter = select::filter(&args.select)?;
+    let follow = Follow::new(&args.select)?;
+    Surroundings::look().context("cannot read /proc/self/status")?.check().map_err(Failure::unable)?;
+    let sink = match &args.output {
+        Some(path) => FileSink::create(path)
+            .with_context(|| format!("cannot create --output {}", path.display())),
+        None => FileSink::stdout().context("cannot write to standard output"),
+    }?;
+    // Reading the symbols takes the kernel a while; meanwhile, the types.
+    let symbols = thread::spawn(Symbols::of_running_kernel);
+    let btf = Btf::of_running_kernel().map_err(Failure::unable)?;
+    let reasons = Reasons::from_btf(&btf);
+    let selected = select::with_reasons(&args.select, filter, &reasons)?;
+    let layout = layout::layout(&btf).map_err(Failure::unable)?;
+    let symbols = match symbols.join() {
+        Ok(Ok(symbols)) => symbols,
+        Ok(Err(error)) => {
+            log::warn!("cannot read /proc/kallsyms, so functions have no names: {error}");
+            Symbols::default()
+        }
+        Err(_) => Symbols::default(),
+    };
+    if symbols.is_empty() {
+        log::warn!("the kernel hides its symbols, so functions have no names; CAP_SYSLOG would show them");
+    }
+    let config = Config {
+        filters: selected.filters,
+        details_per_second: DETAILS_PER_SECOND,
+        ..layout::config(&btf, &symbols)
+    };
+    drop(btf);
+    let tracer = start(args, &layout, &config, &selected)?;
+    let options = Options {
+        all: args.all,
+        color: args.color,
+        netns: Some(netns::own()),
+        ..Options::from_env(args.format)
+    };
+    let run = Run {
+        args,
+        tracer,
+        recorder: Recorder::new(reasons, symbols),
+        output: Output::new(sink, options),
+        follow,
+        shown: 0,
+    };
+    eprintln!(
+        "droptrace: tracing {} (attached after {} ms); Ctrl-C ends",
+        args.select.text().as_deref().unwrap_or("all packets"),
+        started.elapsed().as_millis(),
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    match runtime.block_on(run.to_end()) {
+        Err(error) if is_closed_pipe(&error) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+fn start(
+    args: &Trace,
+    layout: &droptrace_types::Layout,
+    config: &Config,
+    selected: &Selected,
+) -> Result<Tracer, Failure> {
+    Tracer::start(&Setup {
+        layout,
+        config,
+        filter: &selected.filter,
+        reasons: &selected.reasons,
+        max_flows: args.max_flows,
+        debug: args.debug_programs,
+    })
+    .map_err(Failure::unable)
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// A run under way.
+struct Run<'a> {
+    args: &'a Trace,
+    tracer: Tracer,
+    recorder: Recorder,
+    output: Output<FileSink>,
+    follow: Follow<'a>,
+    /// Packets shown so far.
+    shown: u64,
+}
+
+impl Run<'_> {
+    async fn to_end(mut self) -> anyhow::Result<()> {
+        let started = Instant::now();
+        self.follow.update(&mut self.tracer)?;
+        let mut logger = if self.args.debug_programs { Some(self.tracer.logger()?) } else { None };
+        let mut steps = ticks(self.args.interval);
+        let mut looks = self.follow.every().map(ticks);
+        let mut end = pin!(end(self.args.duration)?);
+        loop {
+            tokio::select! {
+                () = &mut end => break,
+                _ = steps.tick() => {
+                    self.step()?;
+                    if let Some(logger) = &mut logger {
+                        logger.flush();
+                    }
+                    if self.args.count.is_some_and(|count| self.shown >= count)
+                        || (self.args.output.is_none() && is_closed(io::stdout().as_raw_fd()))
+                    {
+                        break;
+                    }
+                }
+                () = tick(&mut looks) => self.follow.update(&mut self.tracer)?,
+            }
+        }
+        self.step()?;
+        self.output.finish(&Totals {
+            duration: started.elapsed(),
+            filter: self.args.select.text(),
+            ..Totals::default()
+        })?;
+        Ok(())
+    }
+
+    /// Takes away what was counted and shows it.
+    fn step(&mut self) -> anyhow::Result<()> {
+        let drained = self.tracer.drain().context("cannot take the counts from the kernel")?;
+        let records = self.recorder.records(&drained, |id| self.tracer.stack(id));
+        self.shown += records.iter().filter(|record| self.is_shown(record)).map(|r| r.packets).sum::<u64>();
+        self.output.events(&records)?;
+        Ok(())
+    }
+
+    fn is_shown(&self, record: &Event) -> bool {
+        self.args.all
+            || record.reason.as_ref().is_none_or(|reason| reason.class != Class::Benign)
+    }
+}
+
+fn ticks(every: std::time::Duration) -> time::Interval {
+    let mut ticks = time::interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+async fn tick(ticks: &mut Option<time::Interval>) {
+    match ticks {
+        Some(ticks) => {
+            ticks.tick().await;
+        }
+        None => future::pending().await,
+    }
+}
+
+/// Ends with the first of: a signal that asks to end, the given time.
+fn end(
+    duration: Option<std::time::Duration>,
+) -> anyhow::Result<impl Future<Output = ()>> {
+    let wait_for = |kind| signal(kind).context("cannot wait for signals");
+    let mut interrupt = wait_for(SignalKind::interrupt())?;
+    let mut terminate = wait_for(SignalKind::terminate())?;
+    let mut hangup = wait_for(SignalKind::hangup())?;
+    Ok(async move {
+        let over = async {
+            match duration {
+                Some(duration) => time::sleep(duration).await,
+                None => future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = over => {}
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    })
+}
+
+/// Whether the reader of a pipe has gone, which otherwise only the next write
+/// would tell.
+fn is_closed(fd: RawFd) -> bool {
+    let mut poll = libc::pollfd { fd, events: 0, revents: 0 };
+    // SAFETY: one valid `pollfd`; returns at once.
+    let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
+    ready > 0 && poll.revents & libc::POLLERR != 0
+}

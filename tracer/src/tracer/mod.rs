@@ -1,0 +1,183 @@
+//! The kernel side as user space sees it: loaded, attached, drained.
+
+mod counts;
+mod losses;
+mod programs;
+mod syscall;
+
+use std::collections::HashMap;
+
+use aya::{
+    Ebpf,
+    maps::{Array, MapData, MapError, RingBuf, StackTraceMap},
+};
+use droptrace_types::{Config, Counts, Detail, Filter, Key, Layout};
+
+pub use losses::Losses;
+pub use programs::LoadError;
+
+use self::{counts::CountMaps, losses::LossCounters};
+
+/// How the kernel side is to be set up.
+pub struct Setup<'a> {
+    /// Where struct members stand.
+    pub layout: &'a Layout,
+    /// What this run wants.
+    pub config: &'a Config,
+    /// Which packets to record.
+    pub filter: &'a Filter,
+    /// Selected reasons, kind in the upper half and number in the lower.
+    pub reasons: &'a [u64],
+    /// Flows that are counted one by one at a time.
+    pub max_flows: u32,
+    /// The kernel programs write debug messages.
+    pub debug: bool,
+}
+
+/// What was taken away at one interval.
+#[derive(Default)]
+pub struct Drained {
+    /// Every key that occurred.
+    pub counts: Vec<(Key, Counts)>,
+    /// For keys reduced to their cause: how many flows they stand for at least,
+    /// by [`Key::sketch`].
+    pub unlisted: HashMap<u32, u64>,
+    /// The first packet of a key seen closely, for most keys.
+    pub details: HashMap<Key, Detail>,
+    /// What could not be recorded since the last time.
+    pub losses: Losses,
+}
+
+/// The loaded and attached kernel programs. Dropping it detaches them; nothing
+/// of them stays in the kernel.
+pub struct Tracer {
+    counts: CountMaps,
+    losses: LossCounters,
+    details: RingBuf<MapData>,
+    stacks: StackTraceMap<MapData>,
+    sockets: aya::maps::HashMap<MapData, u64, u32>,
+    cgroups: aya::maps::HashMap<MapData, u64, u32>,
+    /// Keeps the programs attached.
+    ebpf: Ebpf,
+}
+
+impl Tracer {
+    /// Loads and attaches everything.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses a program or a map.
+    pub fn start(setup: &Setup<'_>) -> Result<Self, LoadError> {
+        let mut ebpf = programs::load(setup)?;
+        let mut filter = Array::<_, Filter>::try_from(take(&mut ebpf, "FILTER")?)?;
+        filter.set(0, setup.filter, 0)?;
+        let mut reasons = aya::maps::HashMap::<_, u64, u32>::try_from(take(&mut ebpf, "REASONS")?)?;
+        for reason in setup.reasons {
+            reasons.insert(reason, 1, 0)?;
+        }
+        let counts = CountMaps::new(take(&mut ebpf, "COUNTS")?, setup.max_flows)?;
+        let details = RingBuf::try_from(take(&mut ebpf, "DETAILS")?)?;
+        let stacks = StackTraceMap::try_from(take(&mut ebpf, "STACKS")?)?;
+        let sockets = aya::maps::HashMap::try_from(take(&mut ebpf, "SOCKETS")?)?;
+        let cgroups = aya::maps::HashMap::try_from(take(&mut ebpf, "CGROUPS")?)?;
+        let lost = take(&mut ebpf, "LOSSES")?;
+        let unlisted = take(&mut ebpf, "UNLISTED")?;
+        let programs = programs::attach(&mut ebpf)?;
+        let losses = LossCounters::new(lost, unlisted, programs)?;
+        Ok(Self { counts, losses, details, stacks, sockets, cgroups, ebpf })
+    }
+
+    /// Takes away everything counted since the last call.
+    ///
+    /// Waits for an RCU grace period (some milliseconds) if there is anything.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses to hand over a map.
+    pub fn drain(&mut self) -> Result<Drained, MapError> {
+        let counts = self.counts.take()?;
+        // The details of the counts just taken are all there: their programs
+        // have ended.
+        let mut details = HashMap::new();
+        while let Some(item) = self.details.next() {
+            if let Some(detail) = detail_from(&item) {
+                details.insert(detail.key, detail);
+            }
+        }
+        let has_unlisted = counts.iter().any(|(key, _)| key.sketch != 0);
+        let unlisted =
+            if has_unlisted { self.losses.take_unlisted()? } else { HashMap::new() };
+        let losses = self.losses.take()?;
+        Ok(Drained { counts, unlisted, details, losses })
+    }
+
+    /// Return addresses of a [`Detail`]'s call chain, innermost first; empty
+    /// where there is none.
+    #[must_use]
+    pub fn stack(&self, id: i32) -> Vec<u64> {
+        let Ok(id) = u32::try_from(id) else { return Vec::new() };
+        self.stacks
+            .get(&id, 0)
+            .map(|stack| stack.frames().iter().map(|frame| frame.ip).collect())
+            .unwrap_or_default()
+    }
+
+    /// Sets the sockets that `--pid` selects, by inode number.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn select_sockets(&mut self, inodes: &[u64]) -> Result<(), MapError> {
+        replace(&mut self.sockets, inodes)
+    }
+
+    /// Sets the control groups that `--cgroup` selects, by identifier.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn select_cgroups(&mut self, ids: &[u64]) -> Result<(), MapError> {
+        replace(&mut self.cgroups, ids)
+    }
+
+    /// The programs' own debug messages, if [`Setup::debug`] asked for them.
+    ///
+    /// # Errors
+    ///
+    /// If the programs were loaded without them.
+    pub fn logger(
+        &mut self,
+    ) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
+        aya_log::EbpfLogger::init(&mut self.ebpf)
+    }
+}
+
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, LoadError> {
+    ebpf.take_map(name).ok_or(LoadError::MissingMap(name))
+}
+
+fn replace(
+    set: &mut aya::maps::HashMap<MapData, u64, u32>,
+    wanted: &[u64],
+) -> Result<(), MapError> {
+    let stale: Vec<u64> =
+        set.keys().filter_map(Result::ok).filter(|key| !wanted.contains(key)).collect();
+    for key in wanted {
+        set.insert(key, 1, 0)?;
+    }
+    for key in stale {
+        match set.remove(&key) {
+            Ok(()) | Err(MapError::KeyNotFound) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn detail_from(bytes: &[u8]) -> Option<Detail> {
+    if bytes.len() < size_of::<Detail>() {
+        return None;
+    }
+    // SAFETY: long enough, and every bit pattern is a valid `Detail`.
+    Some(unsafe { bytes.as_ptr().cast::<Detail>().read_unaligned() })
+}

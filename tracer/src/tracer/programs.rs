@@ -1,0 +1,154 @@
+//! The kernel programs: loaded as BTF tracepoints, or as raw tracepoints where
+//! the kernel cannot do that.
+
+use aya::{
+    Btf, Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
+    maps::MapError,
+    programs::{Program, ProgramError},
+};
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::Setup;
+
+/// Built by `cargo xtask build`.
+static OBJECT: &[u8] = include_bytes_aligned!(env!("DROPTRACE_BPF_OBJECT"));
+
+/// The tracepoints, which are also the names of the programs; drops first.
+const TRACEPOINTS: [&str; 5] = [
+    "kfree_skb",
+    "tcp_send_reset",
+    "tcp_receive_reset",
+    "tcp_retransmit_skb",
+    "tcp_retransmit_synack",
+];
+
+/// Log level of the kernel programs, as aya-log numbers them.
+const LOG_OFF: u8 = 0;
+const LOG_DEBUG: u8 = aya_log::Level::Debug as u8;
+
+/// Why the kernel side could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The kernel's own BTF is unusable.
+    #[error("cannot read the kernel's type information: {0}")]
+    Btf(#[from] aya::BtfError),
+    /// The object was refused as a whole.
+    #[error("cannot load the kernel programs: {}", chain(.0))]
+    Object(#[from] EbpfError),
+    /// A program was refused.
+    #[error(
+        "the kernel refuses the program for {tracepoint}: {}",
+        verdict(.error)
+    )]
+    Program {
+        /// What it was for.
+        tracepoint: &'static str,
+        /// What the kernel said.
+        error: ProgramError,
+    },
+    /// A map was refused.
+    #[error("cannot set up a map of the kernel programs: {}", chain(.0))]
+    Map(#[from] MapError),
+    /// The object lacks a map; it was built from other sources.
+    #[error("the kernel programs have no map {0}; build them again: cargo xtask build")]
+    MissingMap(&'static str),
+    /// The object lacks a program; it was built from other sources.
+    #[error("the kernel programs have no program {0}; build them again: cargo xtask build")]
+    MissingProgram(&'static str),
+}
+
+/// An error with all its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let more = inner.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+/// What the kernel said, and of the verifier's log only the end.
+fn verdict(error: &ProgramError) -> String {
+    if let ProgramError::LoadError { io_error, verifier_log } = error {
+        let log = verifier_log.to_string();
+        if let Ok(f) = std::env::var("DUMP_LOG") { let _ = std::fs::write(f, &log); }
+        let last: Vec<&str> = log.lines().rev().filter(|line| !line.is_empty()).take(4).collect();
+        let last: Vec<&str> = last.into_iter().rev().collect();
+        return format!("{io_error}\n{}", last.join("\n"));
+    }
+    chain(error)
+}
+
+/// Loads the object and creates its maps.
+pub fn load(setup: &Setup<'_>) -> Result<Ebpf, LoadError> {
+    raise_memory_limit();
+    let level = if setup.debug { LOG_DEBUG } else { LOG_OFF };
+    let ebpf = EbpfLoader::new()
+        .override_global("LAYOUT", setup.layout, true)
+        .override_global("CONFIG", setup.config, true)
+        .override_global(aya_log::LEVEL, &level, true)
+        .load(OBJECT)?;
+    Ok(ebpf)
+}
+
+/// Before Linux 5.11 maps count against this limit of the process.
+/// <https://github.com/torvalds/linux/blob/v5.10/kernel/bpf/syscall.c#L352>
+fn raise_memory_limit() {
+    let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: a valid `rlimit`. Without the privilege it fails, and newer
+    // kernels do not need it.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) };
+}
+
+/// Loads and attaches the programs; gives a handle of each, in the order of
+/// [`TRACEPOINTS`], to ask it for statistics.
+pub fn attach(ebpf: &mut Ebpf) -> Result<Vec<OwnedFd>, LoadError> {
+    let btf = Btf::from_sys_fs()?;
+    TRACEPOINTS.iter().map(|tracepoint| attach_one(ebpf, &btf, tracepoint)).collect()
+}
+
+fn attach_one(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    tracepoint: &'static str,
+) -> Result<OwnedFd, LoadError> {
+    let refused = |error| LoadError::Program { tracepoint, error };
+    match attach_btf(ebpf, btf, tracepoint) {
+        Ok(program) => Ok(program),
+        Err(error) => {
+            log::debug!("no BTF tracepoint for {tracepoint}: {}", verdict(&error));
+            match attach_raw(ebpf, tracepoint) {
+                Ok(program) => Ok(program),
+                Err(second) => {
+                    log::debug!("no raw tracepoint for {tracepoint}: {}", verdict(&second));
+                    Err(refused(error))
+                }
+            }
+        }
+    }
+}
+
+fn attach_btf(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    tracepoint: &'static str,
+) -> Result<OwnedFd, ProgramError> {
+    let program = ebpf.program_mut(tracepoint).ok_or(ProgramError::NotLoaded)?;
+    let Program::BtfTracePoint(program) = program else { return Err(ProgramError::UnexpectedProgramType) };
+    program.load(tracepoint, btf)?;
+    program.attach()?;
+    Ok(program.fd()?.as_fd().try_clone_to_owned()?)
+}
+
+fn attach_raw(ebpf: &mut Ebpf, tracepoint: &'static str) -> Result<OwnedFd, ProgramError> {
+    let name = format!("{tracepoint}_raw");
+    let program = ebpf.program_mut(&name).ok_or(ProgramError::NotLoaded)?;
+    let Program::RawTracePoint(program) = program else { return Err(ProgramError::UnexpectedProgramType) };
+    program.load()?;
+    program.attach(tracepoint)?;
+    Ok(program.fd()?.as_fd().try_clone_to_owned()?)
+}

@@ -1,0 +1,126 @@
+//! The `bpf` calls that aya does not offer.
+
+use std::{
+    io, mem,
+    os::fd::{AsRawFd, BorrowedFd},
+};
+
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_prog_info};
+
+fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<()> {
+    // SAFETY: the attribute is as large as said; callers fill it with pointers
+    // that are valid for the sizes that they give.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command as libc::c_int, &raw mut *attr, size_of::<bpf_attr>())
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn empty() -> bpf_attr {
+    // SAFETY: a union of plain data, of which zeros are a valid value.
+    unsafe { mem::zeroed() }
+}
+
+/// Where a walk through a hash map stands: the kernel's bucket number.
+pub type Bucket = u32;
+
+/// Reads up to `keys.len()` elements of a hash map from `from` on and deletes
+/// them. Gives how many, and where to go on; `None` at the end.
+///
+/// The kernel reads whole buckets, so the slices must hold more than the
+/// fullest one; `ENOSPC` says that they do not. Since Linux 5.6.
+/// <https://github.com/torvalds/linux/blob/v6.12/kernel/bpf/hashtab.c#L1638>
+///
+/// # Safety
+///
+/// `K` and `V` must be the map's key and value and plain data, and the slices
+/// of the same length.
+pub unsafe fn take_batch<K, V>(
+    map: BorrowedFd<'_>,
+    from: Option<Bucket>,
+    keys: &mut [K],
+    values: &mut [V],
+) -> io::Result<(usize, Option<Bucket>)> {
+    let mut next: Bucket = 0;
+    let mut attr = empty();
+    // SAFETY: all fields of the union are plain data.
+    let batch = unsafe { &mut attr.batch };
+    batch.in_batch = from.as_ref().map_or(0, |bucket| std::ptr::from_ref(bucket) as u64);
+    batch.out_batch = (&raw mut next) as u64;
+    batch.keys = keys.as_mut_ptr() as u64;
+    batch.values = values.as_mut_ptr() as u64;
+    batch.count = u32::try_from(keys.len().min(values.len())).unwrap_or(u32::MAX);
+    batch.map_fd = map.as_raw_fd() as u32;
+    let result = bpf(bpf_cmd::BPF_MAP_LOOKUP_AND_DELETE_BATCH, &mut attr);
+    // SAFETY: as above; the kernel wrote how many elements it gave.
+    let count = unsafe { attr.batch.count } as usize;
+    match result {
+        Ok(()) => Ok((count, Some(next))),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok((count, None)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a hash map has no element.
+///
+/// # Safety
+///
+/// `K` must be the map's key and plain data.
+pub unsafe fn is_empty<K>(map: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut first = mem::MaybeUninit::<K>::uninit();
+    let mut attr = empty();
+    // SAFETY: all fields of the union are plain data.
+    let element = unsafe { &mut attr.__bindgen_anon_2 };
+    element.map_fd = map.as_raw_fd() as u32;
+    element.__bindgen_anon_1.next_key = first.as_mut_ptr() as u64;
+    match bpf(bpf_cmd::BPF_MAP_GET_NEXT_KEY, &mut attr) {
+        Ok(()) => Ok(false),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads the only element of an array map.
+///
+/// # Safety
+///
+/// `V` must be the map's value and plain data.
+pub unsafe fn read_only_element<V>(map: BorrowedFd<'_>, value: &mut V) -> io::Result<()> {
+    let key: u32 = 0;
+    let mut attr = empty();
+    // SAFETY: all fields of the union are plain data.
+    let element = unsafe { &mut attr.__bindgen_anon_2 };
+    element.map_fd = map.as_raw_fd() as u32;
+    element.key = (&raw const key) as u64;
+    element.__bindgen_anon_1.value = std::ptr::from_mut(value) as u64;
+    bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr)
+}
+
+/// Writes the only element of an array map.
+///
+/// # Safety
+///
+/// As [`read_only_element`].
+pub unsafe fn write_only_element<V>(map: BorrowedFd<'_>, value: &V) -> io::Result<()> {
+    let key: u32 = 0;
+    let mut attr = empty();
+    // SAFETY: all fields of the union are plain data.
+    let element = unsafe { &mut attr.__bindgen_anon_2 };
+    element.map_fd = map.as_raw_fd() as u32;
+    element.key = (&raw const key) as u64;
+    element.__bindgen_anon_1.value = std::ptr::from_ref(value) as u64;
+    bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr)
+}
+
+/// How often the kernel skipped the program because it was running already on
+/// that CPU. Since Linux 5.12; earlier kernels skip none of ours.
+pub fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
+    // SAFETY: plain data, of which zeros are a valid value.
+    let mut info: bpf_prog_info = unsafe { mem::zeroed() };
+    let mut attr = empty();
+    attr.info.bpf_fd = program.as_raw_fd() as u32;
+    attr.info.info_len = size_of::<bpf_prog_info>() as u32;
+    attr.info.info = (&raw mut info) as u64;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(info.recursion_misses)
+}

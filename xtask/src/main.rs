@@ -1,0 +1,68 @@
+//! What can a contributor run? One verb here, one module each.
+
+mod apt;
+mod build;
+mod check;
+mod cmd;
+mod compiler;
+mod demo;
+mod linker;
+mod run;
+mod scenarios;
+mod setup;
+mod test;
+mod tools;
+mod ui;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+/// Build, check and test droptrace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Find or install what the build, the tests and the demo need
+    Setup,
+    /// Build the kernel programs, check them, build droptrace around them
+    Build(build::Args),
+    /// Say what is in the kernel object, and whether all of it is there
+    Check,
+    /// Build droptrace and run it with the arguments that follow
+    Run(run::Args),
+    /// Build droptrace and prove the scenarios on this kernel (root)
+    Scenarios(scenarios::Args),
+    /// Drop packets on purpose and show what droptrace says (root)
+    Demo,
+    /// Everything CI runs: formatting, build, lints, unit tests, scenarios
+    Test,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = Workspace::find().and_then(|ws| match cli.verb {
+        Verb::Setup => setup::verb(&ws),
+        Verb::Build(args) => build::verb(&ws, &args),
+        Verb::Check => check::verb(&ws),
+        Verb::Run(args) => run::verb(&ws, &args),
+        Verb::Scenarios(args) => scenarios::verb(&ws, &args),
+        Verb::Demo => demo::verb(&ws),
+        Verb::Test => test::verb(&ws),
+    });
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
