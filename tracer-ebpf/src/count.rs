@@ -65,7 +65,12 @@ fn add(slot: u32, key: &Key, bytes: u64, now: u64) -> Option<bool> {
         increment(counts, bytes, now);
         return Some(false);
     }
-    let first = Counts { packets: 1, bytes, first_ns: now, last_ns: now };
+    let first = Counts {
+        packets: 1,
+        bytes,
+        first_ns: now,
+        last_ns: now,
+    };
     match map.insert(key, &first, NO_EXIST) {
         Ok(()) => Some(true),
         Err(EEXIST) => {

@@ -37,14 +37,23 @@ pub fn send(ctx: *mut c_void, event: &Event, now: u64) -> u32 {
     };
     // SAFETY: the reservation is writable and as large as a `Detail`; every
     // field is written through `fill` before it is submitted.
-    unsafe { fill(entry.as_mut_ptr(), &RawTracePointContext::new(ctx), event, now) };
+    unsafe {
+        fill(
+            entry.as_mut_ptr(),
+            &RawTracePointContext::new(ctx),
+            event,
+            now,
+        )
+    };
     entry.submit(NO_WAKEUP);
     1
 }
 
 #[inline(always)]
 fn within_rate(now: u64) -> bool {
-    let Some(rate) = DETAIL_RATE.get_ptr_mut(0) else { return false };
+    let Some(rate) = DETAIL_RATE.get_ptr_mut(0) else {
+        return false;
+    };
     // SAFETY: this CPU's element. An interrupt in between may let one more or
     // one less through, which does no harm.
     let rate = unsafe { &mut *rate };
@@ -60,12 +69,7 @@ fn within_rate(now: u64) -> bool {
 ///
 /// `detail` must be writable.
 #[inline(always)]
-unsafe fn fill(
-    detail: *mut Detail,
-    ctx: &RawTracePointContext,
-    event: &Event,
-    now: u64,
-) {
+unsafe fn fill(detail: *mut Detail, ctx: &RawTracePointContext, event: &Event, now: u64) {
     // SAFETY: `detail` is writable, by contract.
     let detail = unsafe { &mut *detail };
     detail.key = event.key;
@@ -84,7 +88,7 @@ unsafe fn fill(
     detail.tcp_flags = event.tcp_flags as u8;
     detail.tcp_seq = event.tcp_seq;
     detail.tcp_ack = event.tcp_ack;
-    detail.pad = 0;
+    detail.task_holds = u8::from(event.socket.is_held_by_current());
     detail.ifname = device::name(event.device);
     // SAFETY: `comm` is as long as said.
     unsafe { bpf_get_current_comm(detail.comm.as_mut_ptr().cast(), COMM_LEN as u32) };
@@ -99,13 +103,19 @@ unsafe fn fill(
         detail.mark = packet.skb.read(constant!(LAYOUT.skb_mark));
         fill_conntrack(detail, packet.skb);
         let at = event.decoded.tcp(&event.key.flow);
-        if at != 0 && let Ok(tcp) = packet.load::<[u8; 14]>(at) {
+        if at != 0
+            && let Ok(tcp) = packet.load::<[u8; 14]>(at)
+        {
             detail.tcp_seq = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
             detail.tcp_ack = u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]);
             detail.tcp_flags = tcp[13];
         }
         let (headers, available) = packet.linear(event.network);
-        let len = if available > HEADER_LEN as u32 { HEADER_LEN as u32 } else { available };
+        let len = if available > HEADER_LEN as u32 {
+            HEADER_LEN as u32
+        } else {
+            available
+        };
         // SAFETY: at most `HEADER_LEN` bytes go into `header`.
         let failed = unsafe {
             bpf_probe_read_kernel(

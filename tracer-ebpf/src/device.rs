@@ -77,13 +77,19 @@ fn proven(pointer: Pointer) -> (Pointer, Pointer) {
     let net = pointer.follow(constant!(LAYOUT.dev_net));
     let loopback = net.follow(constant!(LAYOUT.net_loopback));
     let back = loopback.follow(constant!(LAYOUT.dev_net));
-    if back.address() == net.address() { (pointer, net) } else { (Pointer::NULL, Pointer::NULL) }
+    if back.address() == net.address() {
+        (pointer, net)
+    } else {
+        (Pointer::NULL, Pointer::NULL)
+    }
 }
 
 /// Whether a route leads to another machine.
 #[inline(always)]
 fn leads_elsewhere(route: Pointer) -> bool {
-    let family: u16 = route.follow(constant!(LAYOUT.dst_ops)).read(constant!(LAYOUT.dst_ops_family));
+    let family: u16 = route
+        .follow(constant!(LAYOUT.dst_ops))
+        .read(constant!(LAYOUT.dst_ops_family));
     if family == AF_INET6 {
         let flags: u32 = route.read(constant!(LAYOUT.rt6_flags));
         return flags & (RTF_LOCAL | RTF_ANYCAST) == 0;

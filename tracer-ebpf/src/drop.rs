@@ -36,6 +36,7 @@ pub fn record(ctx: &impl EbpfContext) {
     event.packet.open(skb);
     event.len = event.packet.len();
     event.find_network();
+    event.forget();
     decode_flow(event);
     event.record(ctx);
 }

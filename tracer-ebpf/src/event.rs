@@ -7,7 +7,12 @@
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::{EbpfContext, cty::c_void, helpers::generated::bpf_ktime_get_ns, programs::RawTracePointContext};
+use aya_ebpf::{
+    EbpfContext,
+    cty::c_void,
+    helpers::generated::{bpf_ktime_get_ns, bpf_probe_read_kernel},
+    programs::RawTracePointContext,
+};
 use aya_log_ebpf::debug;
 use droptrace_types::{Decode, Key, Kind, NO_REASON};
 
@@ -62,9 +67,20 @@ impl Event {
         event
     }
 
+    /// Makes the verifier forget what it knows about the event, by reading it
+    /// over itself. Paths that left different constants in it are then the same
+    /// to the verifier, which else follows each one to the end of the program.
+    #[inline(always)]
+    pub fn forget(&mut self) {
+        let place = core::ptr::from_mut(self).cast::<c_void>();
+        // SAFETY: reads exactly the event, into itself.
+        unsafe { bpf_probe_read_kernel(place, size_of::<Self>() as u32, place) };
+    }
+
     /// Records the event if the filter selects it.
     #[inline(always)]
     pub fn record(&mut self, ctx: &impl EbpfContext) {
+        self.forget();
         if !filter::selects(self) {
             return;
         }

@@ -26,7 +26,9 @@ pub fn selects(event: &Event) -> bool {
         }
     }
     if by & (FILTER_BY_FLOW | FILTER_BY_INTERFACE | FILTER_BY_NETNS) != 0 {
-        let Some(filter) = FILTER.get(0) else { return false };
+        let Some(filter) = FILTER.get(0) else {
+            return false;
+        };
         if by & FILTER_BY_NETNS != 0 && !selects_netns(filter, key.cause.netns) {
             return false;
         }
@@ -104,7 +106,11 @@ fn words(name: &IfName) -> (u64, u64) {
     // SAFETY: the name is two aligned words.
     let [first, second]: [u64; 2] = unsafe { core::mem::transmute(*name) };
     let (first, ended) = until_zero(first);
-    if ended { (first, 0) } else { (first, until_zero(second).0) }
+    if ended {
+        (first, 0)
+    } else {
+        (first, until_zero(second).0)
+    }
 }
 
 /// `word` with everything behind its first zero byte made zero, and whether it

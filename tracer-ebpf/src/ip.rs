@@ -71,13 +71,21 @@ impl Decoded {
             ICMPV6 => kind >= 1 && kind < 128,
             _ => false,
         };
-        if is_error && tuple.flags & TUPLE_ICMP != 0 { self.transport() + 8 } else { 0 }
+        if is_error && tuple.flags & TUPLE_ICMP != 0 {
+            self.transport() + 8
+        } else {
+            0
+        }
     }
 
     /// Offset of the TCP header, 0 for other packets.
     #[inline(always)]
     pub fn tcp(self, tuple: &Tuple) -> u32 {
-        if tuple.proto == TCP { self.transport() } else { 0 }
+        if tuple.proto == TCP {
+            self.transport()
+        } else {
+            0
+        }
     }
 }
 
@@ -209,12 +217,13 @@ fn decode_v6(packet: &Packet, offset: u32, tuple: &mut Tuple) -> Result<Decoded,
 
 #[inline(always)]
 fn is_extension(next: u8) -> bool {
-    const BELOW_64: u64 = 1 << HOP_BY_HOP
-        | 1 << ROUTING
-        | 1 << FRAGMENT
-        | 1 << AUTHENTICATION
-        | 1 << DESTINATION;
-    if next < 64 { BELOW_64 >> next & 1 == 1 } else { next == MOBILITY }
+    const BELOW_64: u64 =
+        1 << HOP_BY_HOP | 1 << ROUTING | 1 << FRAGMENT | 1 << AUTHENTICATION | 1 << DESTINATION;
+    if next < 64 {
+        BELOW_64 >> next & 1 == 1
+    } else {
+        next == MOBILITY
+    }
 }
 
 /// Ports, or ICMP type and code. A packet too short for them keeps its addresses.
@@ -227,7 +236,9 @@ fn decode_ports(packet: &Packet, transport: u32, tuple: &mut Tuple) {
     if !has_ports && !is_icmp {
         return;
     }
-    let Ok(start) = packet.load::<u32>(transport) else { return };
+    let Ok(start) = packet.load::<u32>(transport) else {
+        return;
+    };
     let bytes = start.to_ne_bytes();
     if has_ports {
         tuple.src_port = u16::from_be_bytes([bytes[0], bytes[1]]);

@@ -90,11 +90,12 @@ pub fn zero<T: Copy>(place: &mut T) {
     }
 }
 
-/// Argument `n` of a tracepoint. The verifier refuses an `n` that the
-/// tracepoint lacks, so optional ones must be guarded by [`CONFIG`].
+/// Argument `n` of a tracepoint, as a number. An argument that the tracepoint
+/// lacks must not be asked for; [`CONFIG`] tells which of the optional ones it has.
 #[inline(always)]
-pub fn argument(ctx: &impl EbpfContext, n: usize) -> u64 {
-    // SAFETY: the context of BTF and raw tracepoints is an array of words; the
-    // verifier checks the access.
-    unsafe { core::ptr::read_volatile(ctx.as_ptr().cast::<u64>().add(n)) }
+pub fn argument(ctx: &impl EbpfContext, n: u32) -> u64 {
+    // The context is an array of words. Read like other kernel memory, a
+    // pointer among them is a plain number to the verifier, as all addresses
+    // here; loaded directly, it would bring rules of its own.
+    Pointer::new(ctx.as_ptr() as u64).read(n * 8)
 }

@@ -41,7 +41,12 @@ pub struct Packet {
 
 impl Packet {
     /// No packet.
-    pub const NONE: Self = Self { skb: Pointer::NULL, head: Pointer::NULL, tail: 0, paged: 0 };
+    pub const NONE: Self = Self {
+        skb: Pointer::NULL,
+        head: Pointer::NULL,
+        tail: 0,
+        paged: 0,
+    };
 
     /// Becomes the packet `skb`.
     #[inline(always)]
@@ -114,7 +119,9 @@ impl Event {
             }
             // The tag stands where the header should be, or (sent by a packet
             // socket) between the Ethernet header and the header.
-            let Ok(tag) = self.packet.load::<[u8; 4]>(self.network) else { break };
+            let Ok(tag) = self.packet.load::<[u8; 4]>(self.network) else {
+                break;
+            };
             if is_header_type(u16::from_be_bytes([tag[2], tag[3]])) {
                 self.network += 4;
                 self.take_tag(tag);
@@ -124,7 +131,9 @@ impl Event {
             if mac == UNSET {
                 break;
             }
-            let Ok(tag) = self.packet.load::<[u8; 4]>(u32::from(mac) + ETH_HLEN) else { break };
+            let Ok(tag) = self.packet.load::<[u8; 4]>(u32::from(mac) + ETH_HLEN) else {
+                break;
+            };
             self.take_tag(tag);
             break;
         }
@@ -206,9 +215,15 @@ fn page_address(page: Pointer) -> Option<Pointer> {
     if page.address() & 1 != 0 {
         return None;
     }
-    let pages = Pointer::new(constant!(CONFIG.vmemmap_base)).follow(0).address();
-    let memory = Pointer::new(constant!(CONFIG.page_offset_base)).follow(0).address();
-    let index =
-        page.address().wrapping_sub(pages).checked_div(u64::from(constant!(CONFIG.page_size)))?;
+    let pages = Pointer::new(constant!(CONFIG.vmemmap_base))
+        .follow(0)
+        .address();
+    let memory = Pointer::new(constant!(CONFIG.page_offset_base))
+        .follow(0)
+        .address();
+    let index = page
+        .address()
+        .wrapping_sub(pages)
+        .checked_div(u64::from(constant!(CONFIG.page_size)))?;
     Some(Pointer::new(memory.wrapping_add(index * PAGE_SIZE)))
 }

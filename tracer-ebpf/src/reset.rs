@@ -39,8 +39,13 @@ pub fn record_sent(ctx: &impl EbpfContext) {
         }
         event.packet.open(answered);
         event.find_network();
-        let decoded =
-            decode(&event.packet, event.network, event.key.ethertype, &mut event.key.flow);
+        event.forget();
+        let decoded = decode(
+            &event.packet,
+            event.network,
+            event.key.ethertype,
+            &mut event.key.flow,
+        );
         event.key.cause.decode = decoded.outcome();
         // What was decoded is the packet that is answered, not the reset.
         event.packet = Packet::NONE;

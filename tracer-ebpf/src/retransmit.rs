@@ -53,6 +53,8 @@ pub fn record_synack(ctx: &impl EbpfContext) {
     Socket::new(request, false).tuple(&mut event.key.flow);
     event.tcp_flags = SYN_ACK;
     event.tcp_seq = request.read(constant!(LAYOUT.req_snt_isn));
-    event.tcp_ack = request.read::<u32>(constant!(LAYOUT.req_rcv_isn)).wrapping_add(1);
+    event.tcp_ack = request
+        .read::<u32>(constant!(LAYOUT.req_rcv_isn))
+        .wrapping_add(1);
     event.record(ctx);
 }

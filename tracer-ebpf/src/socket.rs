@@ -1,5 +1,6 @@
 //! What a socket knows: its own addresses, its owner, its namespace.
 
+use aya_ebpf::helpers::generated::bpf_get_current_task;
 use droptrace_types::{TUPLE_PORTS, Tuple};
 
 use crate::kernel::{Pointer, constant, zero};
@@ -11,6 +12,11 @@ const AF_INET6: u16 = 10;
 const TIME_WAIT: u8 = 6;
 const NEW_SYN_RECV: u8 = 12;
 const TCP: u8 = 6;
+/// Open files of a process that are looked at.
+const MAX_FILES: u32 = 128;
+/// The table of open files has at least 64 entries, so that no read ends
+/// outside it. <https://github.com/torvalds/linux/blob/v6.12/include/linux/fdtable.h#L20>
+const FILES_PER_READ: u32 = 8;
 
 /// A `struct sock`, perhaps null.
 #[derive(Clone, Copy)]
@@ -72,7 +78,11 @@ impl Socket {
     /// The state of a TCP socket, 0 for others.
     #[inline(always)]
     pub fn tcp_state(&self) -> u8 {
-        if self.is_internet() && (!self.is_full() || self.protocol() == TCP) { self.state } else { 0 }
+        if self.is_internet() && (!self.is_full() || self.protocol() == TCP) {
+            self.state
+        } else {
+            0
+        }
     }
 
     /// Inode number of the socket's file and its user, 0 where it has no file.
@@ -89,6 +99,42 @@ impl Socket {
         )
     }
 
+    /// Whether the running process has the socket among its first open files.
+    /// Then that process is an owner for certain, whatever the packet does in
+    /// its time. Others are found from user space, if they live long enough.
+    #[inline(always)]
+    pub fn is_held_by_current(&self) -> bool {
+        if !self.is_full() {
+            return false;
+        }
+        let file = self
+            .sock
+            .follow(constant!(LAYOUT.sk_socket))
+            .follow(constant!(LAYOUT.socket_file));
+        // SAFETY: gives the address of the running task.
+        let task = Pointer::new(unsafe { bpf_get_current_task() });
+        let table = task
+            .follow(constant!(LAYOUT.task_files))
+            .follow(constant!(LAYOUT.files_table));
+        let files = table.follow(constant!(LAYOUT.table_files));
+        let len: u32 = table.read(constant!(LAYOUT.table_len));
+        if file.is_null() || table.is_null() {
+            return false;
+        }
+        for chunk in 0..MAX_FILES / FILES_PER_READ {
+            if chunk * FILES_PER_READ >= len {
+                break;
+            }
+            let some: [u64; FILES_PER_READ as usize] = files.read(chunk * FILES_PER_READ * 8);
+            for one in some {
+                if one == file.address() {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
     /// Identifier of the socket's control group, 0 where there is none.
     #[inline(always)]
     pub fn cgroup(&self) -> u64 {
@@ -98,7 +144,9 @@ impl Socket {
         // Older kernels may keep other data in the word and mark that in its
         // lowest bit; such an address cannot be read.
         let cgroup = self.sock.follow(constant!(LAYOUT.sk_cgroup));
-        cgroup.follow(constant!(LAYOUT.cgroup_kn)).read(constant!(LAYOUT.kn_id))
+        cgroup
+            .follow(constant!(LAYOUT.cgroup_kn))
+            .read(constant!(LAYOUT.kn_id))
     }
 
     /// Fills in addresses and ports as of a packet that this socket sends. For a

@@ -57,7 +57,13 @@ pub struct Trace {
     #[arg(long, help_heading = "Output")]
     pub all: bool,
     /// When to write colours
-    #[arg(long, value_enum, default_value_t, value_name = "WHEN", help_heading = "Output")]
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "WHEN",
+        help_heading = "Output"
+    )]
     pub color: ColorChoice,
 
     /// Stop after this time, such as 30s or 5m
@@ -123,8 +129,11 @@ impl Select {
     #[must_use]
     pub fn text(&self) -> Option<String> {
         let pids: Vec<String> = self.pid.iter().map(u32::to_string).collect();
-        let cgroups: Vec<String> =
-            self.cgroup.iter().map(|path| path.display().to_string()).collect();
+        let cgroups: Vec<String> = self
+            .cgroup
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
         let flags = [
             ("--src", &self.src),
             ("--dst", &self.dst),
@@ -155,8 +164,12 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 fn interval(text: &str) -> Result<Duration, String> {
     let interval = duration(text)?;
-    let allowed = Duration::from_millis(20)..=Duration::from_hours(1);
-    if allowed.contains(&interval) { Ok(interval) } else { Err("must be 20ms to 1h".to_owned()) }
+    let allowed = Duration::from_millis(20)..=Duration::from_secs(3600);
+    if allowed.contains(&interval) {
+        Ok(interval)
+    } else {
+        Err("must be 20ms to 1h".to_owned())
+    }
 }
 
 #[cfg(test)]
@@ -191,7 +204,10 @@ mod tests {
     fn the_filter_reads_as_it_was_given() {
         let cli =
             Cli::try_parse_from(["droptrace", "--dst", "10.0.0.5:443", "--pid", "7"]).unwrap();
-        assert_eq!(cli.trace.select.text().unwrap(), "--dst 10.0.0.5:443 --pid 7");
+        assert_eq!(
+            cli.trace.select.text().unwrap(),
+            "--dst 10.0.0.5:443 --pid 7"
+        );
         assert_eq!(Select::default().text(), None);
     }
 }

@@ -10,8 +10,13 @@ use droptrace::{
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let level = if cli.trace.debug_programs { "debug" } else { "warn" };
+    let level = if cli.trace.debug_programs {
+        "debug"
+    } else {
+        "warn"
+    };
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
+    return_errors_of_full_files();
     let outcome = match &cli.command {
         Some(Command::Reasons { format }) => run::reasons(*format),
         None => run::trace(&cli.trace),
@@ -23,4 +28,11 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// A file that has reached the size limit of the process is to be an error as a
+/// full disk is, not the end of the process in the middle of a line.
+fn return_errors_of_full_files() {
+    // SAFETY: ignoring a signal installs no handler.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }

@@ -12,8 +12,8 @@
 )]
 
 use crate::{
-    EndpointRule, FILTER_RULES, Filter, IFNAME_LEN, IfName, ROLE_DST, ROLE_HOST, ROLE_PORT, ROLE_SRC,
-    TUPLE_ICMP, TUPLE_PORTS, Tuple,
+    EndpointRule, FILTER_RULES, Filter, IFNAME_LEN, IfName, ROLE_DST, ROLE_HOST, ROLE_PORT,
+    ROLE_SRC, TUPLE_ICMP, TUPLE_PORTS, Tuple,
 };
 
 impl EndpointRule {
@@ -27,6 +27,14 @@ impl EndpointRule {
         role: 0,
         pad: [0; 2],
     };
+
+    /// An address of a [`Tuple`] in the form of [`EndpointRule::addr`].
+    #[must_use]
+    #[inline(always)]
+    pub fn halves(addr: [u8; 16]) -> [u64; 2] {
+        let half = |bytes: Option<&[u8; 8]>| bytes.map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        [half(addr.first_chunk()), half(addr.last_chunk())]
+    }
 
     /// Whether the rule matches this endpoint of a packet of this family.
     #[inline(always)]
@@ -115,7 +123,10 @@ impl Filter {
 
     #[inline(always)]
     fn selects_endpoints(&self, tuple: &Tuple) -> bool {
-        let (src, dst) = (halves(tuple.src), halves(tuple.dst));
+        let (src, dst) = (
+            EndpointRule::halves(tuple.src),
+            EndpointRule::halves(tuple.dst),
+        );
         let (src_port, dst_port) = ports(tuple);
         // Roles that no rule has matched yet at this endpoint.
         let mut src_unmet = self.roles;
@@ -136,13 +147,6 @@ impl Filter {
         let either = src_unmet & dst_unmet & (ROLE_HOST | ROLE_PORT);
         (there == 0 || back == 0) && either == 0
     }
-}
-
-/// An address as [`EndpointRule`] has it.
-#[inline(always)]
-fn halves(addr: [u8; 16]) -> [u64; 2] {
-    let half = |bytes: Option<&[u8; 8]>| bytes.map_or(0, |bytes| u64::from_be_bytes(*bytes));
-    [half(addr.first_chunk()), half(addr.last_chunk())]
 }
 
 /// Ports of source and destination.
@@ -331,7 +335,7 @@ mod tests {
         let mut address = [0; 16];
         (address[0], address[15]) = (0xfd, 5);
         let rule = EndpointRule {
-            addr: halves(address),
+            addr: EndpointRule::halves(address),
             mask: [u64::MAX; 2],
             family: 6,
             role: ROLE_DST,

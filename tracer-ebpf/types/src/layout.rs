@@ -90,8 +90,13 @@ layout! {
     sk_uid: "sock"."sk_uid" required,
     /// A pointer, or before its own type existed a tagged word.
     sk_cgroup: "sock"."sk_cgrp_data" optional,
+    socket_file: "socket"."file" required,
     socket_inode: "socket_alloc"."vfs_inode" required,
     inode_ino: "inode"."i_ino" required,
+    task_files: "task_struct"."files" required,
+    files_table: "files_struct"."fdt" required,
+    table_files: "fdtable"."fd" required,
+    table_len: "fdtable"."max_fds" required,
     cgroup_kn: "cgroup"."kn" optional,
     kn_id: "kernfs_node"."id" optional,
     dst_dev: "dst_entry"."dev" required,

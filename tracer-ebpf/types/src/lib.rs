@@ -151,7 +151,7 @@ impl Tuple {
     };
 
     /// Sets family and addresses; these in network order, as in the header.
-    #[inline(always)]
+    #[inline]
     pub const fn set_v4(&mut self, src: u32, dst: u32) {
         self.family = 4;
         [self.src[0], self.src[1], self.src[2], self.src[3]] = src.to_ne_bytes();
@@ -242,8 +242,8 @@ pub struct Detail {
     pub time_ns: u64,
     /// Inode number of the owning socket, 0 where there is none.
     pub socket_inode: u64,
-    /// Thread group (process) that was running; only a hint, since a packet may
-    /// be freed in the time of any process.
+    /// Thread group (process) that was running. Without `task_holds` only a
+    /// hint, since a packet may be freed in the time of any process.
     pub task_pid: u32,
     /// User who owns the socket; meaningful with `socket_inode`.
     pub socket_uid: u32,
@@ -273,11 +273,11 @@ pub struct Detail {
     pub tcp_state: u8,
     /// IPv4 time to live or IPv6 hop limit.
     pub ttl: u8,
-    /// Zero.
-    pub pad: u8,
+    /// 1 if the running process holds the owning socket open.
+    pub task_holds: u8,
     /// Name of the interface, zero-terminated; empty where there is none.
     pub ifname: IfName,
-    /// Name of the running task; as much a hint as `task_pid`.
+    /// Name of the running thread; as much a hint as `task_pid`.
     pub comm: [u8; COMM_LEN],
     /// The packet from its IP header on.
     pub header: [u8; HEADER_LEN],

@@ -1,6 +1,6 @@
 //! What may stand after `--src`, `--dst`, `--host` and `--port`.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use droptrace_types::EndpointRule;
 use ipnet::{IpNet, Ipv4Net};
@@ -19,11 +19,19 @@ pub(super) fn rules(
     value: &str,
     lookup: Lookup,
 ) -> Result<Vec<EndpointRule>, FilterError> {
-    let refuse = |(problem, example): Refusal| FilterError::value(flag, value, problem, example);
+    let refuse = |(problem, example): Refusal| FilterError::value(flag, value, problem, &example);
     let (host, ports) = split(value).map_err(refuse)?;
     let ports = ports.map_or(Ok(ANY_PORT), range).map_err(|problem| {
-        let shown = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-        let shown = if plain(host) { shown } else { "10.0.0.5".to_owned() };
+        let shown = if host.contains(':') {
+            format!("[{host}]")
+        } else {
+            host.to_owned()
+        };
+        let shown = if plain(host) {
+            shown
+        } else {
+            "10.0.0.5".to_owned()
+        };
         refuse((problem, format!("{shown}:443")))
     })?;
     let networks = match place(host).map_err(refuse)? {
@@ -34,7 +42,10 @@ pub(super) fn rules(
         Place::Network(network) => vec![Some(network)],
         Place::Name(name) => addresses(flag, value, name, lookup)?,
     };
-    Ok(networks.into_iter().map(|network| rule(network, ports)).collect())
+    Ok(networks
+        .into_iter()
+        .map(|network| rule(network, ports))
+        .collect())
 }
 
 /// The rule of a port or range alone.
@@ -86,7 +97,10 @@ fn place(host: &str) -> Result<Place<'_>, Refusal> {
         return Ok(Place::Anywhere);
     }
     if host.contains('%') {
-        return Err((Problem::Zone, host.split('%').next().unwrap_or_default().to_owned()));
+        return Err((
+            Problem::Zone,
+            host.split('%').next().unwrap_or_default().to_owned(),
+        ));
     }
     if host.contains('/') {
         return network(host).map(Place::Network);
@@ -111,15 +125,26 @@ fn network(host: &str) -> Result<IpNet, Refusal> {
     if network.trunc() == network {
         return Ok(network);
     }
-    let problem = Problem::HostBits { address: network.addr(), network: network.trunc() };
-    Err((problem, format!("{} or {}", network.trunc(), network.addr())))
+    let problem = Problem::HostBits {
+        address: network.addr(),
+        network: network.trunc(),
+    };
+    Err((
+        problem,
+        format!("{} or {}", network.trunc(), network.addr()),
+    ))
 }
 
 /// An IPv4 network in IPv6 clothes (`::ffff:10.0.0.0/104`) as what it is on the
 /// wire.
 fn canonical(network: IpNet) -> IpNet {
-    let IpNet::V6(v6) = network else { return network };
-    let mapped = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));
+    let IpNet::V6(v6) = network else {
+        return network;
+    };
+    let mapped = v6
+        .addr()
+        .to_ipv4_mapped()
+        .zip(v6.prefix_len().checked_sub(96));
     mapped
         .and_then(|(address, prefix)| Ipv4Net::new(address, prefix).ok())
         .map_or(network, IpNet::V4)
@@ -128,7 +153,11 @@ fn canonical(network: IpNet) -> IpNet {
 /// Whether this may be looked up. What looks like a number does not: the C
 /// library would take `10.1` for 10.0.0.1.
 fn is_name(host: &str) -> bool {
-    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    let last = host
+        .trim_end_matches('.')
+        .rsplit('.')
+        .next()
+        .unwrap_or_default();
     let number = last.bytes().all(|byte| byte.is_ascii_digit())
         || last.starts_with("0x")
         || last.starts_with("0X");
@@ -156,41 +185,58 @@ fn addresses(
     };
     let addresses = lookup(name).map_err(unresolved)?;
     if addresses.is_empty() {
-        return Err(unresolved(std::io::Error::other("the name has no addresses")));
+        return Err(unresolved(std::io::Error::other(
+            "the name has no addresses",
+        )));
     }
-    Ok(addresses.into_iter().map(|address| Some(address.to_canonical().into())).collect())
+    Ok(addresses
+        .into_iter()
+        .map(|address| Some(address.to_canonical().into()))
+        .collect())
 }
 
 /// `443` or `443-445`.
 fn range(text: &str) -> Result<Ports, Problem> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (port(first)?, port(last)?);
-    if first > last { Err(Problem::Range) } else { Ok((first, last)) }
+    if first > last {
+        Err(Problem::Range)
+    } else {
+        Ok((first, last))
+    }
 }
 
 /// A port from 1 to 65535: 0 is none, and stands for any in a rule.
 fn port(text: &str) -> Result<u16, Problem> {
     let number = decimal(text).and_then(|number| u16::try_from(number).ok());
-    number.filter(|port| *port != 0).ok_or_else(|| Problem::Port(visible(text)))
+    number
+        .filter(|port| *port != 0)
+        .ok_or_else(|| Problem::Port(visible(text)))
 }
 
 /// As the kernel side compares it.
 fn rule(network: Option<IpNet>, (port_first, port_last): Ports) -> EndpointRule {
-    let (addr, mask, family) = match network {
-        None => ([0; 2], [0; 2], 0),
-        Some(IpNet::V4(net)) => (upper(net.network()), upper(net.netmask()), 4),
-        Some(IpNet::V6(net)) => (halves(net.network()), halves(net.netmask()), 6),
+    let (addr, mask, family) = network.map_or(([0; 2], [0; 2], 0), |network| {
+        let family = if network.addr().is_ipv4() { 4 } else { 6 };
+        (halves(network.network()), halves(network.netmask()), family)
+    });
+    EndpointRule {
+        addr,
+        mask,
+        port_first,
+        port_last,
+        family,
+        ..EndpointRule::NONE
+    }
+}
+
+fn halves(address: IpAddr) -> [u64; 2] {
+    let bytes = match address {
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        }
+        IpAddr::V6(address) => address.octets(),
     };
-    EndpointRule { addr, mask, port_first, port_last, family, ..EndpointRule::NONE }
-}
-
-/// An IPv4 address in the upper half of the first half.
-fn upper(address: Ipv4Addr) -> [u64; 2] {
-    [u64::from(u32::from(address)) << 32, 0]
-}
-
-/// An IPv6 address in two halves.
-fn halves(address: Ipv6Addr) -> [u64; 2] {
-    let [a, b, c, d, e, f, g, h] = address.segments().map(u64::from);
-    [a << 48 | b << 32 | c << 16 | d, e << 48 | f << 32 | g << 16 | h]
+    EndpointRule::halves(bytes)
 }

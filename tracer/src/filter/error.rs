@@ -51,13 +51,13 @@ pub enum FilterError {
 
 impl FilterError {
     /// [`FilterError::Value`] of what was typed.
-    pub(super) fn value(
-        flag: &'static str,
-        value: &str,
-        problem: Problem,
-        example: impl Into<String>,
-    ) -> Self {
-        Self::Value { flag, value: visible(value), problem, example: example.into() }
+    pub(super) fn value(flag: &'static str, value: &str, problem: Problem, example: &str) -> Self {
+        Self::Value {
+            flag,
+            value: visible(value),
+            problem,
+            example: visible(example),
+        }
     }
 }
 
@@ -115,11 +115,12 @@ pub enum Problem {
 
 /// What was typed, safe to print on a terminal.
 pub(super) fn visible(text: &str) -> String {
-    text.chars()
-        .flat_map(|letter| {
-            let escaped = letter.is_control().then(|| letter.escape_default());
-            let plain = escaped.is_none().then_some(letter);
-            escaped.into_iter().flatten().chain(plain)
-        })
-        .collect()
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '"' | '\'' | '\\' => shown.push(letter),
+            _ => shown.extend(letter.escape_debug()),
+        }
+    }
+    shown
 }

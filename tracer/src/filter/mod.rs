@@ -15,7 +15,8 @@ use std::{
 };
 
 use droptrace_types::{
-    EndpointRule, FILTER_RULES, Filter, IFNAME_LEN, IfName, ROLE_DST, ROLE_HOST, ROLE_PORT, ROLE_SRC,
+    EndpointRule, FILTER_RULES, Filter, IFNAME_LEN, IfName, ROLE_DST, ROLE_HOST, ROLE_PORT,
+    ROLE_SRC,
 };
 
 pub use error::{FilterError, Problem};
@@ -64,7 +65,11 @@ type Lookup<'a> = &'a dyn Fn(&str) -> io::Result<Vec<IpAddr>>;
 fn resolve_with(selection: &Selection, lookup: Lookup) -> Result<Filter, FilterError> {
     let mut filter = Filter::ALL;
     let rules = endpoint_rules(selection, lookup)?;
-    fill(&mut filter.endpoints, &rules, "--src, --dst, --host and --port")?;
+    fill(
+        &mut filter.endpoints,
+        &rules,
+        "--src, --dst, --host and --port",
+    )?;
     filter.roles = rules.iter().fold(0, |roles, rule| roles | rule.role);
     for proto in each("--proto", &selection.proto, "tcp")? {
         let number = proto::number(proto)?;
@@ -99,7 +104,13 @@ fn endpoint_rules(selection: &Selection, lookup: Lookup) -> Result<Vec<EndpointR
     }
     for value in each("--port", &selection.port, "443")? {
         let rule = endpoint::port_rule("--port", value)?;
-        push_new(&mut rules, EndpointRule { role: ROLE_PORT, ..rule });
+        push_new(
+            &mut rules,
+            EndpointRule {
+                role: ROLE_PORT,
+                ..rule
+            },
+        );
     }
     Ok(rules)
 }
@@ -136,7 +147,9 @@ fn fill<T: Copy>(
     flags: &'static str,
 ) -> Result<(), FilterError> {
     let count = items.len();
-    let room = list.get_mut(..count).ok_or(FilterError::TooMany { flags, count })?;
+    let room = list
+        .get_mut(..count)
+        .ok_or(FilterError::TooMany { flags, count })?;
     room.copy_from_slice(items);
     Ok(())
 }
@@ -148,7 +161,9 @@ fn interface(name: &str) -> Result<IfName, FilterError> {
     let bytes = name.as_bytes();
     // One byte is for the zero at the end.
     if bytes.len() >= IFNAME_LEN {
-        return refuse(Problem::LongInterface { max: IFNAME_LEN - 1 });
+        return refuse(Problem::LongInterface {
+            max: IFNAME_LEN - 1,
+        });
     }
     let invalid = |byte: &u8| matches!(byte, b'/' | b':' | 0) || byte.is_ascii_whitespace();
     if name == "." || name == ".." || bytes.iter().any(invalid) {

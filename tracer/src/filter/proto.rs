@@ -28,7 +28,9 @@ const NAMES: [(&str, u8); 19] = [
 
 /// The number of the protocol with this name or number.
 pub(super) fn number(text: &str) -> Result<u8, FilterError> {
-    let by_name = NAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+    let by_name = NAMES
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(text));
     by_name
         .map(|(_, number)| *number)
         .or_else(|| super::endpoint::decimal(text)?.try_into().ok())

@@ -73,7 +73,7 @@ struct Type {
     name: u32,
     info: u32,
     /// Size or type identifier, by kind.
-    size_or_type: u32,
+    size_or_target: u32,
     /// Offset in `data` of what follows.
     rest: usize,
 }
@@ -131,14 +131,21 @@ impl Btf {
         if types_end > data.len() || strings_end > data.len() {
             return None;
         }
-        let mut btf = Self { data, types: vec![0], strings, names: HashMap::new() };
+        let mut btf = Self {
+            data,
+            types: vec![0],
+            strings,
+            names: HashMap::new(),
+        };
         let mut at = types_start;
         while at < types_end {
             let kind = btf.type_at(at)?;
             let id = u32::try_from(btf.types.len()).ok()?;
             btf.types.push(u32::try_from(at).ok()?);
-            if matches!(kind.kind(), KIND_STRUCT | KIND_UNION | KIND_ENUM | KIND_ENUM64 | KIND_TYPEDEF)
-                && kind.name != 0
+            if matches!(
+                kind.kind(),
+                KIND_STRUCT | KIND_UNION | KIND_ENUM | KIND_ENUM64 | KIND_TYPEDEF
+            ) && kind.name != 0
             {
                 let name = btf.string(kind.name)?.into();
                 btf.names.entry(name).or_default().push(id);
@@ -162,11 +169,15 @@ impl Btf {
     }
 
     fn word(&self, at: usize) -> Option<u32> {
-        Some(u32::from_ne_bytes(self.data.get(at..at.checked_add(4)?)?.try_into().ok()?))
+        Some(u32::from_ne_bytes(
+            self.data.get(at..at.checked_add(4)?)?.try_into().ok()?,
+        ))
     }
 
     fn string(&self, offset: u32) -> Option<&str> {
-        let bytes = self.data.get(self.strings.checked_add(offset as usize)?..)?;
+        let bytes = self
+            .data
+            .get(self.strings.checked_add(offset as usize)?..)?;
         let end = bytes.iter().position(|byte| *byte == 0)?;
         std::str::from_utf8(&bytes[..end]).ok()
     }
@@ -175,7 +186,7 @@ impl Btf {
         Some(Type {
             name: self.word(at)?,
             info: self.word(at + 4)?,
-            size_or_type: self.word(at + 8)?,
+            size_or_target: self.word(at + 8)?,
             rest: at + 12,
         })
     }
@@ -193,7 +204,7 @@ impl Btf {
             let kind = self.by_id(id)?;
             match kind.kind() {
                 KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
-                    id = kind.size_or_type;
+                    id = kind.size_or_target;
                 }
                 _ => return Some((id, kind)),
             }
@@ -241,7 +252,11 @@ impl Btf {
             let at = kind.rest + i * 12;
             let (member_name, id, offset) =
                 (self.word(at)?, self.word(at + 4)?, self.word(at + 8)?);
-            let offset = if kind.has_bit_fields() { offset & 0xff_ffff } else { offset };
+            let offset = if kind.has_bit_fields() {
+                offset & 0xff_ffff
+            } else {
+                offset
+            };
             if member_name == 0 {
                 if let Some((_, inner)) = self.resolved(id)
                     && let Some((inner_offset, id)) = self.member(inner, name, depth + 1)
@@ -260,14 +275,16 @@ impl Btf {
     pub fn size(&self, name: &str) -> Option<u32> {
         self.named(name)
             .find(|(_, kind)| matches!(kind.kind(), KIND_STRUCT | KIND_UNION))
-            .map(|(_, kind)| kind.size_or_type)
+            .map(|(_, kind)| kind.size_or_target)
     }
 
     /// Names and values of the enum called `name`; the longest, where several
     /// have that name. Negative values appear as large numbers.
     #[must_use]
     pub fn enumerators(&self, name: &str) -> Option<Vec<(&str, u64)>> {
-        self.named(name).filter_map(|(_, kind)| self.values(kind)).max_by_key(Vec::len)
+        self.named(name)
+            .filter_map(|(_, kind)| self.values(kind))
+            .max_by_key(Vec::len)
     }
 
     fn values(&self, kind: Type) -> Option<Vec<(&str, u64)>> {
@@ -292,7 +309,8 @@ impl Btf {
     pub fn enum_names(&self) -> impl Iterator<Item = &str> {
         self.names.iter().filter_map(|(name, ids)| {
             let is_enum = |id: &u32| {
-                self.by_id(*id).is_some_and(|kind| matches!(kind.kind(), KIND_ENUM | KIND_ENUM64))
+                self.by_id(*id)
+                    .is_some_and(|kind| matches!(kind.kind(), KIND_ENUM | KIND_ENUM64))
             };
             ids.iter().any(is_enum).then_some(&**name)
         })
@@ -304,7 +322,7 @@ impl Btf {
     pub fn tracepoint_arguments(&self, tracepoint: &str) -> Option<Vec<Argument>> {
         // typedef void (*btf_trace_NAME)(void *, first argument, …)
         let (_, pointer) = self.named(&format!("btf_trace_{tracepoint}")).next()?;
-        let (_, function) = self.resolved(pointer.size_or_type)?;
+        let (_, function) = self.resolved(pointer.size_or_target)?;
         if pointer.kind() != KIND_PTR || function.kind() != KIND_FUNC_PROTO {
             return None;
         }

@@ -21,5 +21,9 @@ pub fn name_of(index: u32) -> Option<String> {
         return None;
     }
     // SAFETY: the function succeeded, so the buffer holds a C string.
-    Some(unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned())
+    Some(
+        unsafe { CStr::from_ptr(name.as_ptr()) }
+            .to_string_lossy()
+            .into_owned(),
+    )
 }

@@ -32,9 +32,8 @@ pub fn layout(btf: &Btf) -> Result<Layout, MissingMember> {
 /// as in [`Config::DEFAULT`].
 #[must_use]
 pub fn config(btf: &Btf, symbols: &Symbols) -> Config {
-    let argument = |tracepoint: &str, n: usize| {
-        btf.tracepoint_arguments(tracepoint)?.get(n).copied()
-    };
+    let argument =
+        |tracepoint: &str, n: usize| btf.tracepoint_arguments(tracepoint)?.get(n).copied();
     let mut config = Config {
         drop_has_reason: u32::from(argument("kfree_skb", 2) == Some(Argument::Enum)),
         drop_has_socket: u32::from(argument("kfree_skb", 3) == Some(Argument::Pointer)),
@@ -65,9 +64,10 @@ fn reach_pages(config: &mut Config, btf: &Btf, symbols: &Symbols) {
     ) else {
         return;
     };
-    let (Some(vmemmap_base), Some(page_offset_base)) =
-        (symbols.variable("vmemmap_base"), symbols.variable("page_offset_base"))
-    else {
+    let (Some(vmemmap_base), Some(page_offset_base)) = (
+        symbols.variable("vmemmap_base"),
+        symbols.variable("page_offset_base"),
+    ) else {
         return;
     };
     *config = Config {

@@ -107,18 +107,44 @@ mod tests {
     #[test]
     fn two_capabilities_or_the_old_one_are_enough() {
         assert_eq!(able().check(), Ok(()));
-        assert_eq!(Surroundings { capabilities: 1 << CAP_SYS_ADMIN, ..able() }.check(), Ok(()));
+        assert_eq!(
+            Surroundings {
+                capabilities: 1 << CAP_SYS_ADMIN,
+                ..able()
+            }
+            .check(),
+            Ok(())
+        );
     }
 
     #[test]
     fn each_obstacle_is_named() {
-        let none = Surroundings { capabilities: 0, ..able() };
+        let none = Surroundings {
+            capabilities: 0,
+            ..able()
+        };
         let both = Obstacle::Capabilities("CAP_BPF and CAP_PERFMON".to_owned());
         assert_eq!(none.check(), Err(both));
-        let one = Surroundings { capabilities: 1 << CAP_BPF, ..able() };
-        assert_eq!(one.check(), Err(Obstacle::Capabilities("CAP_PERFMON".to_owned())));
-        assert_eq!(Surroundings { has_btf: false, ..able() }.check(), Err(Obstacle::NoBtf));
+        let one = Surroundings {
+            capabilities: 1 << CAP_BPF,
+            ..able()
+        };
+        assert_eq!(
+            one.check(),
+            Err(Obstacle::Capabilities("CAP_PERFMON".to_owned()))
+        );
+        assert_eq!(
+            Surroundings {
+                has_btf: false,
+                ..able()
+            }
+            .check(),
+            Err(Obstacle::NoBtf)
+        );
         let lockdown = "none integrity [confidentiality]".to_owned();
-        assert_eq!(Surroundings { lockdown, ..able() }.check(), Err(Obstacle::Lockdown));
+        assert_eq!(
+            Surroundings { lockdown, ..able() }.check(),
+            Err(Obstacle::Lockdown)
+        );
     }
 }

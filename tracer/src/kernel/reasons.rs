@@ -40,14 +40,24 @@ impl Reasons {
             let is_mark = name.ends_with("_MAX") || name.ends_with("_MASK") || value == 0;
             if let (false, Ok(code)) = (is_mark, u32::try_from(value)) {
                 let name = strip(name, &["SKB_DROP_REASON_", "SKB_"]);
-                known.push(Known { list: List::Drop, code, name, subsystem: "core".to_owned() });
+                known.push(Known {
+                    list: List::Drop,
+                    code,
+                    name,
+                    subsystem: "core".to_owned(),
+                });
             }
         }
         for (name, value) in btf.enumerators("sk_rst_reason").unwrap_or_default() {
             if let (false, Ok(code)) = (name.ends_with("_MAX"), u32::try_from(value)) {
                 let name = strip(name, &["SK_RST_REASON_"]);
                 let subsystem = "tcp_reset".to_owned();
-                known.push(Known { list: List::Reset, code, name, subsystem });
+                known.push(Known {
+                    list: List::Reset,
+                    code,
+                    name,
+                    subsystem,
+                });
             }
         }
         add_subsystems(btf, &mut known);
@@ -59,7 +69,9 @@ impl Reasons {
     /// The reason with this number.
     #[must_use]
     pub fn get(&self, list: List, code: u32) -> Option<&Known> {
-        let at = self.known.binary_search_by_key(&(list, code), |known| (known.list, known.code));
+        let at = self
+            .known
+            .binary_search_by_key(&(list, code), |known| (known.list, known.code));
         Some(&self.known[at.ok()?])
     }
 
@@ -75,7 +87,10 @@ impl Reasons {
     pub fn named(&self, name: &str) -> Vec<&Known> {
         let upper = name.to_ascii_uppercase();
         let short = strip(&upper, &["SKB_DROP_REASON_", "SK_RST_REASON_", "SKB_"]);
-        self.known.iter().filter(|known| known.name == short || known.name == upper).collect()
+        self.known
+            .iter()
+            .filter(|known| known.name == short || known.name == upper)
+            .collect()
     }
 
     /// The names most like `name`, best first.
@@ -97,16 +112,31 @@ impl Reasons {
 /// Lists of subsystems are enums called `…_drop_reason` whose values carry the
 /// subsystem's number in their upper half.
 fn add_subsystems(btf: &Btf, known: &mut Vec<Known>) {
-    let subsystems = btf.enumerators("skb_drop_reason_subsys").unwrap_or_default();
-    for list in btf.enum_names().filter(|name| name.ends_with("_drop_reason")) {
+    let subsystems = btf
+        .enumerators("skb_drop_reason_subsys")
+        .unwrap_or_default();
+    for list in btf
+        .enum_names()
+        .filter(|name| name.ends_with("_drop_reason"))
+    {
         for (name, value) in btf.enumerators(list).unwrap_or_default() {
-            let Ok(code) = u32::try_from(value) else { continue };
+            let Ok(code) = u32::try_from(value) else {
+                continue;
+            };
             let number = u64::from(code >> 16);
-            let subsystem = subsystems.iter().find(|(_, value)| *value == number && number != 0);
-            let is_mark = name.starts_with('_') || name.ends_with("_MAX") || code & 0xffff == 0;
+            let subsystem = subsystems
+                .iter()
+                .find(|(_, value)| *value == number && number != 0);
+            let is_mark =
+                name.starts_with('_') || name.ends_with("_MAX") || code.trailing_zeros() >= 16;
             if let (Some((subsystem, _)), false) = (subsystem, is_mark) {
                 let subsystem = strip(subsystem, &["SKB_DROP_REASON_SUBSYS_"]).to_ascii_lowercase();
-                known.push(Known { list: List::Drop, code, name: name.to_owned(), subsystem });
+                known.push(Known {
+                    list: List::Drop,
+                    code,
+                    name: name.to_owned(),
+                    subsystem,
+                });
             }
         }
     }

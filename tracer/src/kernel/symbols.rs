@@ -6,6 +6,10 @@ use std::{fs, io, time::Instant};
 /// next to nothing.
 const REREAD_AFTER_SECS: u64 = 60;
 
+/// No function is as long. What is further behind a symbol lies in code that
+/// has none, such as another tracer's programs.
+const MAX_FUNCTION_LEN: u64 = 1 << 20;
+
 /// Variables that are asked for by name.
 const VARIABLES: [&str; 2] = ["vmemmap_base", "page_offset_base"];
 
@@ -68,7 +72,9 @@ impl Symbols {
                 continue;
             }
             if matches!(kind, b't' | b'T' | b'w' | b'W') {
-                let Ok(at) = u32::try_from(symbols.names.len()) else { break };
+                let Ok(at) = u32::try_from(symbols.names.len()) else {
+                    break;
+                };
                 symbols.names.extend_from_slice(name);
                 symbols.names.push(0);
                 symbols.functions.push((address, at));
@@ -103,18 +109,23 @@ impl Symbols {
         let (start, name) = *self.functions.get(next.checked_sub(1)?)?;
         let bytes = self.names.get(name as usize..)?;
         let end = bytes.iter().position(|byte| *byte == 0)?;
-        Some(Location {
+        let offset = address - start;
+        (offset < MAX_FUNCTION_LEN).then(|| Location {
             function: String::from_utf8_lossy(&bytes[..end]).into_owned(),
-            offset: address - start,
+            offset,
         })
     }
 
     /// As [`Self::find`]; reads the table again where that may help, since
     /// modules come and go.
     pub fn find_fresh(&mut self, address: u64) -> Option<Location> {
-        let outdated =
-            self.read_at.is_none_or(|at| at.elapsed().as_secs() >= REREAD_AFTER_SECS);
-        let beyond = self.functions.last().is_none_or(|(last, _)| address > *last);
+        let outdated = self
+            .read_at
+            .is_none_or(|at| at.elapsed().as_secs() >= REREAD_AFTER_SECS);
+        let beyond = self
+            .functions
+            .last()
+            .is_none_or(|(last, _)| address > *last);
         if outdated && (self.is_empty() || beyond) {
             match Self::of_running_kernel() {
                 Ok(fresh) => *self = fresh,
@@ -147,9 +158,20 @@ mod tests {
     #[test]
     fn functions_of_modules_and_variables_are_known() {
         let symbols = Symbols::parse(TEXT);
-        assert_eq!(symbols.find(0xffff_ffff_c000_0010).unwrap().function, "nft_do_chain");
-        assert_eq!(symbols.variable("vmemmap_base"), Some(0xffff_ffff_8100_0200));
+        assert_eq!(
+            symbols.find(0xffff_ffff_c000_0010).unwrap().function,
+            "nft_do_chain"
+        );
+        assert_eq!(
+            symbols.variable("vmemmap_base"),
+            Some(0xffff_ffff_8100_0200)
+        );
         assert_eq!(symbols.variable("page_offset_base"), None);
+    }
+
+    #[test]
+    fn code_without_a_symbol_is_not_taken_for_the_last_function() {
+        assert_eq!(Symbols::parse(TEXT).find(0xffff_ffff_c010_0000), None);
     }
 
     #[test]

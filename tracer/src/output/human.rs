@@ -50,11 +50,11 @@ impl Human {
         let visible = events.iter().filter(|event| !aggregate.hides(event));
         let mut text = String::new();
         for shown in self.live.interval(visible) {
-            if let Some(day) = look.local(shown.time()).as_ref().map(day) {
-                if day != self.day {
-                    text.push_str(&line::titles(&day, &look));
-                    self.day = day;
-                }
+            if let Some(day) = look.local(shown.time()).as_ref().map(day)
+                && day != self.day
+            {
+                text.push_str(&line::titles(&day, &look));
+                self.day = day;
             }
             text.push_str(&line::lines(&shown, &look));
         }

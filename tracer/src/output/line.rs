@@ -68,7 +68,7 @@ pub(super) fn lines(shown: &Shown<'_>, look: &Look) -> String {
             head(&mut line, key, &count, look);
             subject(&mut line, key, ports, look);
             extras(&mut line, event, look);
-            line.finish() + &stack(event, look) + &explanation(event, *explain, look)
+            line.finish() + &explanation(event, *explain, look)
         }
         Shown::More {
             key,
@@ -155,17 +155,6 @@ fn extras(line: &mut Line<'_>, event: &Event, look: &Look) {
     for word in place::words(event, look) {
         line.apart().word(&word, DIM);
     }
-}
-
-/// Who called the function that freed the packet.
-fn stack(event: &Event, look: &Look) -> String {
-    let frames = event.r#where.as_ref().map_or(&[][..], |place| &place.stack);
-    let mut line = Line::indented(look, indent(look), indent(look));
-    for (depth, frame) in frames.iter().enumerate() {
-        line.word(if depth == 0 { "called by" } else { "<" }, DIM);
-        line.word(&look.safe(frame), DIM);
-    }
-    line.finish()
 }
 
 /// What it means and what to do. The rule is told for every flow: at a rule,

@@ -115,9 +115,6 @@ pub struct Totals {
     /// What was watched, such as `kfree_skb` or `tcp_send_reset`: the evidence
     /// when there is nothing to show.
     pub watched: Vec<String>,
-    /// Packets in no record because the filter could not be applied to them:
-    /// they could not be decoded.
-    pub unjudged: u64,
 }
 
 /// Shows records on a sink.

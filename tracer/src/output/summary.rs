@@ -25,7 +25,7 @@ pub(super) fn text(aggregate: &mut Aggregate, totals: &Totals, look: &Look) -> S
         text.push_str(&table::text(aggregate, look));
         text.push('\n');
     }
-    for sentence in sums(aggregate, totals, look) {
+    for sentence in sums(aggregate, look) {
         text.push_str(&paragraph(&sentence, PLAIN, look));
     }
     for ((what, why), count) in &aggregate.lost {
@@ -45,8 +45,7 @@ fn nothing(aggregate: &Aggregate, totals: &Totals, look: &Look) -> String {
     };
     // No claim that the numbers below would contradict.
     let lost = aggregate.lost(LossOf::Packets) + aggregate.lost(LossOf::Events);
-    let certain = lost == 0 && totals.unjudged == 0;
-    let was = if certain {
+    let was = if lost == 0 {
         "was"
     } else {
         "is known to have been"
@@ -68,7 +67,7 @@ fn nothing(aggregate: &Aggregate, totals: &Totals, look: &Look) -> String {
 }
 
 /// One sentence a total.
-fn sums(aggregate: &Aggregate, totals: &Totals, look: &Look) -> Vec<String> {
+fn sums(aggregate: &Aggregate, look: &Look) -> Vec<String> {
     let kinds = KINDS.iter().zip(aggregate.packets);
     let kinds: Vec<_> = kinds
         .map(|((_, name), n)| format!("{name} {}", number(n)))
@@ -97,12 +96,6 @@ fn sums(aggregate: &Aggregate, totals: &Totals, look: &Look) -> Vec<String> {
             "not decoded: {} ({})",
             several(undecoded, "packet"),
             why.join(", ")
-        ));
-    }
-    if totals.unjudged > 0 {
-        let packets = several(totals.unjudged, "packet");
-        sums.push(format!(
-            "not matched: {packets} that could not be decoded for the filter"
         ));
     }
     sums.push(lost(aggregate));

@@ -36,7 +36,10 @@ pub fn tree(path: &Path) -> Result<Vec<u64>, UnknownCgroup> {
     } else {
         Path::new(ROOT).join(path.strip_prefix("/").unwrap_or(path))
     };
-    let unknown = |error| UnknownCgroup { path: path.to_owned(), error };
+    let unknown = |error| UnknownCgroup {
+        path: path.to_owned(),
+        error,
+    };
     // The inode number of a group's folder is its identifier.
     // <https://github.com/torvalds/linux/blob/v6.12/include/linux/kernfs.h#L346>
     let group = fs::metadata(&inside).map_err(unknown)?;
@@ -64,7 +67,10 @@ pub fn tree(path: &Path) -> Result<Vec<u64>, UnknownCgroup> {
 #[must_use]
 pub fn of_process(pid: u32) -> Option<String> {
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    groups.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
+    groups
+        .lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .map(str::to_owned)
 }
 
 /// The container that a group belongs to: container managers put its

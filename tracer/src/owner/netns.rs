@@ -30,10 +30,17 @@ pub fn inode_of(word: &str) -> Result<u32, UnknownNetns> {
         path if path.contains('/') => path.to_owned(),
         name => format!("{NAMED}/{name}"),
     };
-    let unknown = |error| UnknownNetns { word: word.to_owned(), error };
+    let unknown = |error| UnknownNetns {
+        word: word.to_owned(),
+        error,
+    };
     let inode = fs::metadata(path).map_err(unknown)?.ino();
-    u32::try_from(inode)
-        .map_err(|_| unknown(io::Error::new(io::ErrorKind::InvalidInput, "not a namespace")))
+    u32::try_from(inode).map_err(|_| {
+        unknown(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a namespace",
+        ))
+    })
 }
 
 /// The tracer's own, 0 where it cannot be told.

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use droptrace_types::{COMM_LEN, Detail};
+
 use super::cgroup;
 use crate::event::Process;
 
@@ -37,10 +39,10 @@ impl Holder {
 }
 
 impl Sockets {
-    /// The process that holds the socket, found by looking at `hint` first;
-    /// `None` if none does, or if all processes were searched a moment ago.
-    /// `uid` is the socket's owner.
-    pub fn owner(&mut self, inode: u64, hint: u32, uid: u32) -> Option<Process> {
+    /// The process that holds the packet's socket; `None` if there is none, or
+    /// if all processes were searched a moment ago.
+    pub fn owner(&mut self, detail: &Detail) -> Option<Process> {
+        let (inode, uid) = (detail.socket_inode, detail.socket_uid);
         if inode == 0 {
             return None;
         }
@@ -50,7 +52,12 @@ impl Sockets {
             }
             self.remembered.remove(&inode);
         }
-        let holder = find_in_process(hint, inode, uid).or_else(|| self.search(inode, uid))?;
+        let holder = match find_in_process(detail.task_pid, inode, uid) {
+            // It held the socket when the packet was seen, and is gone by now.
+            None if detail.task_holds != 0 => return Some(seen_then(detail)),
+            None => self.search(inode, uid)?,
+            Some(holder) => holder,
+        };
         if self.remembered.len() >= MAX_REMEMBERED {
             self.remembered.clear();
         }
@@ -68,6 +75,21 @@ impl Sockets {
         let took = start.elapsed().max(Duration::from_millis(1));
         self.not_before = Some(start + took * SEARCH_SHARE);
         found
+    }
+}
+
+fn seen_then(detail: &Detail) -> Process {
+    let len = detail
+        .comm
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(COMM_LEN);
+    Process {
+        pid: detail.task_pid,
+        comm: String::from_utf8_lossy(&detail.comm[..len]).into_owned(),
+        uid: detail.socket_uid,
+        cgroup: None,
+        container: None,
     }
 }
 
@@ -91,10 +113,16 @@ fn processes() -> impl Iterator<Item = u32> {
 
 /// A process's open files: number and what it is.
 fn links_of(pid: u32) -> impl Iterator<Item = (String, String)> {
-    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let entries = fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten()
+        .flatten();
     entries.filter_map(|entry| {
         let link = fs::read_link(entry.path()).ok()?;
-        Some((entry.file_name().into_string().ok()?, link.into_os_string().into_string().ok()?))
+        Some((
+            entry.file_name().into_string().ok()?,
+            link.into_os_string().into_string().ok()?,
+        ))
     })
 }
 
@@ -120,7 +148,10 @@ fn is_socket(path: &str, inode: u64) -> bool {
 }
 
 fn socket_inode(link: &str) -> Option<u64> {
-    link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+    link.strip_prefix("socket:[")?
+        .strip_suffix(']')?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -134,22 +165,44 @@ mod tests {
         socket_inode(link.to_str().unwrap()).unwrap()
     }
 
+    fn detail(socket_inode: u64, task_pid: u32, task_holds: u8) -> Detail {
+        // SAFETY: plain data, of which zeros are a valid value.
+        let empty: Detail = unsafe { std::mem::zeroed() };
+        let mut comm = [0; COMM_LEN];
+        comm[..4].copy_from_slice(b"curl");
+        Detail {
+            socket_inode,
+            socket_uid: 7,
+            task_pid,
+            task_holds,
+            comm,
+            ..empty
+        }
+    }
+
     #[test]
     fn a_socket_is_found_until_it_is_closed() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let inode = inode(&socket);
         let mut sockets = Sockets::default();
         for hint in [process::id(), 0] {
-            assert_eq!(sockets.owner(inode, hint, 7).unwrap().pid, process::id());
-            assert_eq!(sockets.owner(inode, hint, 7).unwrap().uid, 7);
+            let owner = sockets.owner(&detail(inode, hint, 0)).unwrap();
+            assert_eq!((owner.pid, owner.uid), (process::id(), 7));
         }
         assert!(held_by(&[process::id()]).contains(&inode));
         drop(socket);
-        assert_eq!(sockets.owner(inode, process::id(), 7), None);
+        assert_eq!(sockets.owner(&detail(inode, process::id(), 0)), None);
+    }
+
+    #[test]
+    fn a_process_that_is_gone_is_named_if_it_was_seen_with_the_socket() {
+        let gone = u32::MAX;
+        let owner = Sockets::default().owner(&detail(1, gone, 1)).unwrap();
+        assert_eq!((owner.pid, &*owner.comm), (gone, "curl"));
     }
 
     #[test]
     fn without_an_inode_there_is_no_owner() {
-        assert_eq!(Sockets::default().owner(0, process::id(), 0), None);
+        assert_eq!(Sockets::default().owner(&detail(0, process::id(), 1)), None);
     }
 }

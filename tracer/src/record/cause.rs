@@ -11,9 +11,8 @@ use crate::{
     reason::{self, Text},
 };
 
-/// Functions that every packet's stack begins with say nothing.
-const FREEING: [&str; 5] =
-    ["kfree_skb_reason", "sk_skb_reason_drop", "kfree_skb", "__kfree_skb", "kfree_skb_list_reason"];
+/// How the names of functions begin through which a tracepoint calls a program.
+const TRACING: [&str; 3] = ["bpf_trace_run", "__bpf_trace_", "__traceiter_"];
 
 /// The reason by which the kernel says nothing.
 const NOT_SPECIFIED: &str = "NOT_SPECIFIED";
@@ -31,26 +30,30 @@ impl Causes {
 
     /// The function that freed a packet.
     pub fn location(&mut self, address: u64) -> Option<Location> {
-        if address == 0 { None } else { self.symbols.find_fresh(address) }
+        if address == 0 {
+            None
+        } else {
+            self.symbols.find_fresh(address)
+        }
     }
 
-    /// The call chain above the function that freed the packet, which returns
-    /// to `location`.
+    /// The call chain above the event: above the function that freed the packet,
+    /// which returns to `location`, or else above the tracepoint.
     pub fn stack(&self, addresses: &[u64], location: u64) -> Vec<String> {
-        let known = addresses.iter().position(|address| *address == location);
-        let from = known.map_or(0, |at| at + 1);
-        addresses[from..]
+        let names: Vec<String> = addresses
             .iter()
             .filter(|address| **address != 0)
             .map(|address| match self.symbols.find(*address) {
                 Some(location) => location.to_string(),
                 None => format!("{address:#x}"),
             })
-            .skip_while(|frame| {
-                let name = frame.split('+').next().unwrap_or(frame);
-                FREEING.contains(&name) || name.starts_with("bpf_")
-            })
-            .collect()
+            .collect();
+        let freed = addresses.iter().position(|address| *address == location);
+        let traced = names
+            .iter()
+            .rposition(|name| TRACING.iter().any(|prefix| name.starts_with(prefix)));
+        let from = freed.or(traced).map_or(0, |last| last + 1);
+        names.into_iter().skip(from).collect()
     }
 
     /// The reason, and what to do.
@@ -72,7 +75,11 @@ impl Causes {
                 None,
             ),
             EventKind::Retransmit | EventKind::Loss => (
-                own("tcp", Class::Peer, "no acknowledgement came in time, so it was sent again"),
+                own(
+                    "tcp",
+                    Class::Peer,
+                    "no acknowledgement came in time, so it was sent again",
+                ),
                 None,
             ),
         }
@@ -87,9 +94,11 @@ impl Causes {
             .map(|name| (reason::drop_reason(name), name));
         let (class, summary, advice) = match by_name {
             Some((Some(text), _)) => words(text),
-            Some((None, name)) => {
-                (Class::Unknown, format!("the kernel calls this {name} and says no more"), None)
-            }
+            Some((None, name)) => (
+                Class::Unknown,
+                format!("the kernel calls this {name} and says no more"),
+                None,
+            ),
             None => by_function(location),
         };
         let reason = Reason {
@@ -106,7 +115,13 @@ impl Causes {
         let known = self.reasons.get(List::Reset, code);
         let text = known.and_then(|known| reason::reset_reason(&known.name));
         let (class, summary, advice) = text.map_or_else(
-            || (Class::Unknown, "this kernel does not say why it sent the reset".to_owned(), None),
+            || {
+                (
+                    Class::Unknown,
+                    "this kernel does not say why it sent the reset".to_owned(),
+                    None,
+                )
+            },
             words,
         );
         let reason = Reason {
@@ -121,19 +136,37 @@ impl Causes {
 }
 
 fn words(text: &Text) -> (Class, String, Option<String>) {
-    (text.class, text.summary.to_owned(), text.advice.map(str::to_owned))
+    (
+        text.class,
+        text.summary.to_owned(),
+        text.advice.map(str::to_owned),
+    )
 }
 
 /// Where the kernel gives no reason, the function that freed the packet may be
 /// telling.
 fn by_function(location: Option<&Location>) -> (Class, String, Option<String>) {
     let Some(location) = location else {
-        return (Class::Unknown, "the kernel does not say why".to_owned(), None);
+        return (
+            Class::Unknown,
+            "the kernel does not say why".to_owned(),
+            None,
+        );
     };
     // The compiler splits functions and marks the parts.
-    let function = location.function.split('.').next().unwrap_or(&location.function);
+    let function = location
+        .function
+        .split('.')
+        .next()
+        .unwrap_or(&location.function);
     reason::by_function(function).map_or_else(
-        || (Class::Unknown, format!("freed in {function}; the kernel does not say why"), None),
+        || {
+            (
+                Class::Unknown,
+                format!("freed in {function}; the kernel does not say why"),
+                None,
+            )
+        },
         words,
     )
 }

@@ -14,7 +14,10 @@ impl Clock {
     /// As of now.
     pub fn now() -> Self {
         let realtime = read(libc::CLOCK_REALTIME);
-        Self { realtime, offset: realtime - read(libc::CLOCK_MONOTONIC) }
+        Self {
+            realtime,
+            offset: realtime - read(libc::CLOCK_MONOTONIC),
+        }
     }
 
     /// RFC 3339 with nanoseconds, of a reading of `CLOCK_MONOTONIC`.
@@ -34,7 +37,10 @@ fn format(nanoseconds: i128) -> String {
 }
 
 fn read(clock: libc::clockid_t) -> i128 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: a valid place to write to; both clocks exist on every kernel.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
     i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
@@ -46,8 +52,14 @@ mod tests {
 
     #[test]
     fn times_have_nine_digits_and_no_zone_but_utc() {
-        assert_eq!(format(1_795_310_400_000_000_001), "2026-11-22T01:20:00.000000001Z");
-        assert_eq!(format(1_795_310_400_000_000_000), "2026-11-22T01:20:00.000000000Z");
+        assert_eq!(
+            format(1_795_310_400_000_000_001),
+            "2026-11-22T01:20:00.000000001Z"
+        );
+        assert_eq!(
+            format(1_795_310_400_000_000_000),
+            "2026-11-22T01:20:00.000000000Z"
+        );
     }
 
     #[test]

@@ -9,8 +9,13 @@ use droptrace_types::{
 use crate::event::{Direction, Family, Flow, Icmp, Undecoded, UndecodedCause};
 
 /// Protocols that have a name in records; others go by number.
-const PROTOCOLS: [(u8, &str); 5] =
-    [(1, "icmp"), (6, "tcp"), (17, "udp"), (58, "icmpv6"), (132, "sctp")];
+const PROTOCOLS: [(u8, &str); 5] = [
+    (1, "icmp"),
+    (6, "tcp"),
+    (17, "udp"),
+    (58, "icmpv6"),
+    (132, "sctp"),
+];
 
 /// The packet's flow; `None` where the key has none.
 pub fn of(key: &Key) -> Option<Flow> {
@@ -45,10 +50,16 @@ fn from_tuple(tuple: &Tuple) -> Option<Flow> {
         direction: None,
         vlan: None,
         fragment: has(TUPLE_FRAGMENT),
-        icmp: has(TUPLE_ICMP)
-            .then_some(Icmp { r#type: tuple.src_port as u8, code: tuple.dst_port as u8 }),
+        icmp: has(TUPLE_ICMP).then_some(Icmp {
+            r#type: low_byte(tuple.src_port),
+            code: low_byte(tuple.dst_port),
+        }),
         about: None,
     })
+}
+
+fn low_byte(word: u16) -> u8 {
+    word.to_le_bytes()[0]
 }
 
 fn protocol(number: u8) -> String {

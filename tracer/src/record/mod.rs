@@ -43,18 +43,15 @@ impl Recorder {
 
     /// The records of one interval, oldest first. `stack_of` gives the return
     /// addresses of a detail's stack.
-    pub fn records(
-        &mut self,
-        drained: &Drained,
-        stack_of: impl Fn(i32) -> Vec<u64>,
-    ) -> Vec<Event> {
+    pub fn records(&mut self, drained: &Drained, stack_of: impl Fn(i32) -> Vec<u64>) -> Vec<Event> {
         let clock = Clock::now();
         let mut counts: Vec<&(Key, Counts)> = drained.counts.iter().collect();
         counts.sort_by_key(|(_, counts)| counts.last_ns);
         let mut records: Vec<Event> = counts
             .into_iter()
             .map(|(key, counts)| {
-                let mut event = self.record(key, counts, drained.details.get(key), &clock, &stack_of);
+                let mut event =
+                    self.record(key, counts, drained.details.get(key), &clock, &stack_of);
                 if key.sketch != 0 {
                     let flows = drained.unlisted.get(&key.sketch).copied();
                     event.flows_unlisted = Some(flows.unwrap_or(1));
@@ -82,9 +79,12 @@ impl Recorder {
             Some(Kind::Drop) | None => EventKind::Drop,
         };
         let location = self.causes.location(key.cause.location);
-        let (reason, advice) = self.causes.reason(kind, key.cause.reason, location.as_ref());
+        let (reason, advice) = self
+            .causes
+            .reason(kind, key.cause.reason, location.as_ref());
         let stack = detail.map_or_else(Vec::new, |detail| {
-            self.causes.stack(&stack_of(detail.stack_id), key.cause.location)
+            self.causes
+                .stack(&stack_of(detail.stack_id), key.cause.location)
         });
         let r#where = Where {
             function: location.as_ref().map(|location| location.function.clone()),
@@ -95,9 +95,7 @@ impl Recorder {
             ifindex: (key.cause.ifindex != 0).then_some(key.cause.ifindex),
             stack,
         };
-        let process = detail.and_then(|detail| {
-            self.sockets.owner(detail.socket_inode, detail.task_pid, detail.socket_uid)
-        });
+        let process = detail.and_then(|detail| self.sockets.owner(detail));
         Event {
             schema: SCHEMA.to_owned(),
             kind,
@@ -141,7 +139,8 @@ impl Recorder {
 
 /// A record for each kind of loss that occurred.
 fn losses(losses: &Losses, clock: &Clock) -> Vec<Event> {
-    use {LossCause::*, LossOf::*};
+    use LossCause::{MapFull, RateLimit, Recursion, RingFull};
+    use LossOf::{Details, Events, Packets};
     [
         (Packets, MapFull, losses.packets, losses.bytes),
         (Packets, Recursion, losses.skipped_drops, 0),

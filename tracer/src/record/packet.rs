@@ -1,6 +1,6 @@
 //! From a detail to what a record says of one packet.
 
-use droptrace_types::{CT_NONE, Decode, Detail, Kind};
+use droptrace_types::{Decode, Detail, Kind};
 
 use crate::event::{Conntrack, Packet, Tcp};
 
@@ -36,17 +36,24 @@ pub fn tcp(detail: &Detail) -> Option<Tcp> {
     }
     let is_drop = detail.key.cause.kind == Kind::Drop as u8;
     let has_header = !is_drop || detail.key.cause.decode == Decode::Headers as u8;
-    let state = STATES.get(usize::from(detail.tcp_state)).filter(|name| !name.is_empty());
+    // A reset for which no socket exists has numbers that nobody knows yet.
+    let is_numbered = has_header && (is_drop || detail.tcp_state != 0);
+    let state = STATES
+        .get(usize::from(detail.tcp_state))
+        .filter(|name| !name.is_empty());
     Some(Tcp {
         flags: has_header.then(|| flags(detail.tcp_flags)),
-        seq: has_header.then_some(detail.tcp_seq),
-        ack: has_header.then_some(detail.tcp_ack),
+        seq: is_numbered.then_some(detail.tcp_seq),
+        ack: is_numbered.then_some(detail.tcp_ack),
         state: state.map(|name| (*name).to_owned()),
     })
 }
 
 fn flags(byte: u8) -> String {
-    (0..8).filter(|bit| byte >> bit & 1 == 1).map(|bit| FLAGS[bit]).collect()
+    (0..8)
+        .filter(|bit| byte >> bit & 1 == 1)
+        .map(|bit| FLAGS[bit])
+        .collect()
 }
 
 /// The packet's conntrack entry; `None` without one.
@@ -57,9 +64,13 @@ pub fn conntrack(detail: &Detail) -> Option<Conntrack> {
         1 | 4 => "related",
         2 => "new",
         7 => "untracked",
-        CT_NONE | _ => return None,
+        _ => return None,
     };
-    Some(Conntrack { state: state.to_owned(), mark: detail.ct_mark, zone: detail.ct_zone })
+    Some(Conntrack {
+        state: state.to_owned(),
+        mark: detail.ct_mark,
+        zone: detail.ct_zone,
+    })
 }
 
 /// What was seen of the packet itself; `None` for events without one.
@@ -73,6 +84,9 @@ pub fn seen(detail: &Detail) -> Option<Packet> {
 
 /// The text before the terminating zero; `None` if there is none.
 pub fn text(bytes: &[u8]) -> Option<String> {
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    let end = bytes
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(bytes.len());
     (end > 0).then(|| String::from_utf8_lossy(&bytes[..end]).into_owned())
 }

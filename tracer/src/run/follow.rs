@@ -33,7 +33,11 @@ impl<'a> Follow<'a> {
         for path in &select.cgroup {
             cgroup::tree(path).map_err(Failure::usage)?;
         }
-        Ok(Self { select, sockets: Vec::new(), groups: Vec::new() })
+        Ok(Self {
+            select,
+            sockets: Vec::new(),
+            groups: Vec::new(),
+        })
     }
 
     /// How often to call [`Self::update`]; `None` if there is nothing to follow.
@@ -52,8 +56,13 @@ impl<'a> Follow<'a> {
             }
         }
         if !self.select.cgroup.is_empty() {
-            let mut groups: Vec<u64> =
-                self.select.cgroup.iter().filter_map(|path| cgroup::tree(path).ok()).flatten().collect();
+            let mut groups: Vec<u64> = self
+                .select
+                .cgroup
+                .iter()
+                .filter_map(|path| cgroup::tree(path).ok())
+                .flatten()
+                .collect();
             groups.sort_unstable();
             if groups != self.groups {
                 tracer.select_cgroups(&groups)?;

@@ -27,9 +27,9 @@ pub fn reasons(format: Format) -> Result<(), Failure> {
         Format::Json => lines(&reasons),
     };
     match io::stdout().write_all(list.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::Running(anyhow::Error::new(error).context("cannot write the list")))
-        }
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Running(
+            anyhow::Error::new(error).context("cannot write the list"),
+        )),
         _ => Ok(()),
     }
 }
@@ -48,9 +48,15 @@ fn table(reasons: &Reasons) -> String {
             .to_owned();
     }
     let width = |of: fn(&Known) -> &str| {
-        reasons.all().iter().map(|known| of(known).len()).max().unwrap_or(0)
+        reasons
+            .all()
+            .iter()
+            .map(|known| of(known).len())
+            .max()
+            .unwrap_or(0)
     };
-    let (name_width, subsystem_width) = (width(|known| &known.name), width(|known| &known.subsystem));
+    let (name_width, subsystem_width) =
+        (width(|known| &known.name), width(|known| &known.subsystem));
     let mut table = String::new();
     for known in reasons.all() {
         let text = text(known);
@@ -69,24 +75,26 @@ fn table(reasons: &Reasons) -> String {
 }
 
 fn class_name(class: crate::event::Class) -> String {
-    serde_json::to_value(class).ok().and_then(|name| Some(name.as_str()?.to_owned())).unwrap_or_default()
+    serde_json::to_value(class)
+        .ok()
+        .and_then(|name| Some(name.as_str()?.to_owned()))
+        .unwrap_or_default()
 }
 
 fn lines(reasons: &Reasons) -> String {
-    reasons
-        .all()
-        .iter()
-        .map(|known| {
-            let text = text(known);
-            let line = json!({
-                "subsystem": known.subsystem,
-                "code": known.code,
-                "name": known.name,
-                "class": text.map(|text| text.class),
-                "summary": text.map(|text| text.summary),
-                "advice": text.and_then(|text| text.advice),
-            });
-            format!("{line}\n")
-        })
-        .collect()
+    let mut lines = String::new();
+    for known in reasons.all() {
+        let text = text(known);
+        let line = json!({
+            "subsystem": known.subsystem,
+            "code": known.code,
+            "name": known.name,
+            "class": text.map(|text| text.class),
+            "summary": text.map(|text| text.summary),
+            "advice": text.and_then(|text| text.advice),
+        });
+        lines.push_str(&line.to_string());
+        lines.push('\n');
+    }
+    lines
 }

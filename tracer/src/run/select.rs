@@ -19,7 +19,7 @@ use crate::{
 /// A resolved selection.
 pub struct Selected {
     /// Addresses, ports, protocols, interfaces, namespaces.
-    pub filter: Filter,
+    pub filter: Box<Filter>,
     /// Reasons, kind in the upper half and number in the lower.
     pub reasons: Vec<u64>,
     /// Bits `FILTER_BY_*`.
@@ -28,8 +28,12 @@ pub struct Selected {
 
 /// Resolves everything but reasons, which need the kernel's BTF; so that a bad
 /// word is told before anything else is looked at.
-pub fn filter(select: &Select) -> Result<Filter, Failure> {
-    let inodes: Result<Vec<u32>, _> = select.netns.iter().map(|word| netns::inode_of(word)).collect();
+pub fn filter(select: &Select) -> Result<Box<Filter>, Failure> {
+    let inodes: Result<Vec<u32>, _> = select
+        .netns
+        .iter()
+        .map(|word| netns::inode_of(word))
+        .collect();
     let mut filter = filter::resolve(&Selection {
         src: select.src.clone(),
         dst: select.dst.clone(),
@@ -53,19 +57,23 @@ pub fn filter(select: &Select) -> Result<Filter, Failure> {
             )));
         }
     }
-    Ok(filter)
+    Ok(Box::new(filter))
 }
 
 /// `None` for the end of the list.
 fn text(name: &IfName) -> Option<String> {
-    let end = name.0.iter().position(|byte| *byte == 0).unwrap_or(name.0.len());
+    let end = name
+        .0
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(name.0.len());
     (end > 0).then(|| String::from_utf8_lossy(&name.0[..end]).into_owned())
 }
 
 /// Adds the reasons.
 pub fn with_reasons(
     select: &Select,
-    filter: Filter,
+    filter: Box<Filter>,
     known: &Reasons,
 ) -> Result<Selected, Failure> {
     let mut reasons = Vec::new();
@@ -83,15 +91,26 @@ pub fn with_reasons(
         }));
     }
     let by = [
-        (FILTER_BY_FLOW, filter.roles != 0 || !select.proto.is_empty()),
+        (
+            FILTER_BY_FLOW,
+            filter.roles != 0 || !select.proto.is_empty(),
+        ),
         (FILTER_BY_INTERFACE, !select.iface.is_empty()),
         (FILTER_BY_NETNS, !select.netns.is_empty()),
         (FILTER_BY_REASON, !select.reason.is_empty()),
         (FILTER_BY_SOCKET, !select.pid.is_empty()),
         (FILTER_BY_CGROUP, !select.cgroup.is_empty()),
     ];
-    let filters = by.iter().filter(|(_, wanted)| *wanted).map(|(bit, _)| bit).sum();
-    Ok(Selected { filter, reasons, filters })
+    let filters = by
+        .iter()
+        .filter(|(_, wanted)| *wanted)
+        .map(|(bit, _)| bit)
+        .sum();
+    Ok(Selected {
+        filter,
+        reasons,
+        filters,
+    })
 }
 
 fn unknown_reason(name: &str, known: &Reasons) -> String {

@@ -23,17 +23,11 @@ use super::{
 use crate::{
     cli::Trace,
     event::{Class, Event},
-    kernel::{
-        btf::Btf,
-        layout,
-        preflight::Surroundings,
-        reasons::Reasons,
-        symbols::Symbols,
-    },
-    output::{FileSink, Options, Output, Totals},
+    kernel::{btf::Btf, layout, preflight::Surroundings, reasons::Reasons, symbols::Symbols},
+    output::{FileSink, Format, Options, Output, Totals},
     owner::netns,
     record::Recorder,
-    tracer::{Setup, Tracer},
+    tracer::{Setup, TRACEPOINTS, Tracer},
 };
 
 /// Details a second on each CPU at most; the ring buffer holds some thousands.
@@ -50,7 +44,10 @@ pub fn trace(args: &Trace) -> Result<(), Failure> {
     let started = Instant::now();
     let filter = select::filter(&args.select)?;
     let follow = Follow::new(&args.select)?;
-    Surroundings::look().context("cannot read /proc/self/status")?.check().map_err(Failure::unable)?;
+    Surroundings::look()
+        .context("cannot read /proc/self/status")?
+        .check()
+        .map_err(Failure::unable)?;
     let sink = match &args.output {
         Some(path) => FileSink::create(path)
             .with_context(|| format!("cannot create --output {}", path.display())),
@@ -71,7 +68,9 @@ pub fn trace(args: &Trace) -> Result<(), Failure> {
         Err(_) => Symbols::default(),
     };
     if symbols.is_empty() {
-        log::warn!("the kernel hides its symbols, so functions have no names; CAP_SYSLOG would show them");
+        log::warn!(
+            "the kernel hides its symbols, so functions have no names; CAP_SYSLOG would show them"
+        );
     }
     let config = Config {
         filters: selected.filters,
@@ -103,7 +102,7 @@ pub fn trace(args: &Trace) -> Result<(), Failure> {
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    match runtime.block_on(run.to_end()) {
+    match runtime.block_on(run.go()) {
         Err(error) if is_closed_pipe(&error) => Ok(()),
         other => Ok(other?),
     }
@@ -144,10 +143,14 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn to_end(mut self) -> anyhow::Result<()> {
+    async fn go(mut self) -> anyhow::Result<()> {
         let started = Instant::now();
         self.follow.update(&mut self.tracer)?;
-        let mut logger = if self.args.debug_programs { Some(self.tracer.logger()?) } else { None };
+        let mut logger = if self.args.debug_programs {
+            Some(self.tracer.logger()?)
+        } else {
+            None
+        };
         let mut steps = ticks(self.args.interval);
         let mut looks = self.follow.every().map(ticks);
         let mut end = pin!(end(self.args.duration)?);
@@ -172,23 +175,39 @@ impl Run<'_> {
         self.output.finish(&Totals {
             duration: started.elapsed(),
             filter: self.args.select.text(),
-            ..Totals::default()
+            watched: TRACEPOINTS.map(str::to_owned).to_vec(),
         })?;
+        let hidden = self.output.hidden();
+        if hidden > 0 && self.args.format == Format::Json {
+            eprintln!(
+                "droptrace: {hidden} packets of normal clean-up not written (--all writes them too)"
+            );
+        }
         Ok(())
     }
 
     /// Takes away what was counted and shows it.
     fn step(&mut self) -> anyhow::Result<()> {
-        let drained = self.tracer.drain().context("cannot take the counts from the kernel")?;
+        let drained = self
+            .tracer
+            .drain()
+            .context("cannot take the counts from the kernel")?;
         let records = self.recorder.records(&drained, |id| self.tracer.stack(id));
-        self.shown += records.iter().filter(|record| self.is_shown(record)).map(|r| r.packets).sum::<u64>();
+        self.shown += records
+            .iter()
+            .filter(|record| self.is_shown(record))
+            .map(|r| r.packets)
+            .sum::<u64>();
         self.output.events(&records)?;
         Ok(())
     }
 
     fn is_shown(&self, record: &Event) -> bool {
         self.args.all
-            || record.reason.as_ref().is_none_or(|reason| reason.class != Class::Benign)
+            || record
+                .reason
+                .as_ref()
+                .is_none_or(|reason| reason.class != Class::Benign)
     }
 }
 
@@ -208,9 +227,7 @@ async fn tick(ticks: &mut Option<time::Interval>) {
 }
 
 /// Ends with the first of: a signal that asks to end, the given time.
-fn end(
-    duration: Option<std::time::Duration>,
-) -> anyhow::Result<impl Future<Output = ()>> {
+fn end(duration: Option<std::time::Duration>) -> anyhow::Result<impl Future<Output = ()>> {
     let wait_for = |kind| signal(kind).context("cannot wait for signals");
     let mut interrupt = wait_for(SignalKind::interrupt())?;
     let mut terminate = wait_for(SignalKind::terminate())?;
@@ -234,7 +251,11 @@ fn end(
 /// Whether the reader of a pipe has gone, which otherwise only the next write
 /// would tell.
 fn is_closed(fd: RawFd) -> bool {
-    let mut poll = libc::pollfd { fd, events: 0, revents: 0 };
+    let mut poll = libc::pollfd {
+        fd,
+        events: 0,
+        revents: 0,
+    };
     // SAFETY: one valid `pollfd`; returns at once.
     let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
     ready > 0 && poll.revents & libc::POLLERR != 0

@@ -39,14 +39,14 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(
-        outer: &mut ArrayOfMaps<MapData>,
-        slot: u32,
-        size: u32,
-    ) -> Result<Self, MapError> {
+    fn new(outer: &mut ArrayOfMaps<MapData>, slot: u32, size: u32) -> Result<Self, MapError> {
         let active = create(size)?;
         outer.set(slot, &active, 0)?;
-        Ok(Self { slot, active, idle: create(size)? })
+        Ok(Self {
+            slot,
+            active,
+            idle: create(size)?,
+        })
     }
 
     fn swap(&mut self, outer: &mut ArrayOfMaps<MapData>) -> Result<(), MapError> {
@@ -62,7 +62,13 @@ impl CountMaps {
         let mut outer = ArrayOfMaps::try_from(outer)?;
         let flows = Pair::new(&mut outer, COUNTS_FLOWS, max_flows)?;
         let causes = Pair::new(&mut outer, COUNTS_CAUSES, MAX_CAUSES)?;
-        Ok(Self { outer, flows, causes, keys: Vec::new(), values: Vec::new() })
+        Ok(Self {
+            outer,
+            flows,
+            causes,
+            keys: Vec::new(),
+            values: Vec::new(),
+        })
     }
 
     /// Takes everything away that was counted. Costs two look-ups if nothing was.
@@ -82,8 +88,7 @@ impl CountMaps {
 }
 
 fn create(size: u32) -> Result<MapData, MapError> {
-    let key = size_of::<Key>() as u32;
-    let value = size_of::<Counts>() as u32;
+    let (key, value) = (syscall::size_of::<Key>(), syscall::size_of::<Counts>());
     let map = aya_obj::Map::new_from_params(BPF_MAP_TYPE_HASH as u32, key, value, size, 0);
     MapData::create(map, "counts", None)
 }
@@ -130,10 +135,22 @@ const EMPTY_KEY: Key = {
         decode: 0,
         socket_family: 0,
     };
-    Key { cause, flow: Tuple::NONE, about: Tuple::NONE, vlan: 0, ethertype: 0, sketch: 0 }
+    Key {
+        cause,
+        flow: Tuple::NONE,
+        about: Tuple::NONE,
+        vlan: 0,
+        ethertype: 0,
+        sketch: 0,
+    }
 };
 
-const EMPTY_COUNTS: Counts = Counts { packets: 0, bytes: 0, first_ns: 0, last_ns: 0 };
+const EMPTY_COUNTS: Counts = Counts {
+    packets: 0,
+    bytes: 0,
+    first_ns: 0,
+    last_ns: 0,
+};
 
 /// In the shape of aya's own errors.
 pub fn map_error(call: &'static str, io_error: io::Error) -> MapError {

@@ -32,7 +32,7 @@ pub struct LossCounters {
     counters: PerCpuArray<MapData, u64>,
     unlisted: MapData,
     /// The sketch as last read; a place of its own because of its size.
-    sketch: Box<[u32; UNLISTED_SLOTS]>,
+    sketch: Box<[u32]>,
     /// That for `kfree_skb` first.
     programs: Vec<OwnedFd>,
     /// Sums as of the last time.
@@ -47,7 +47,7 @@ impl LossCounters {
         Ok(Self {
             counters: PerCpuArray::try_from(counters)?,
             unlisted,
-            sketch: vec![0; UNLISTED_SLOTS].try_into().unwrap_or_else(|_| Box::new([0; _])),
+            sketch: vec![0; UNLISTED_SLOTS].into_boxed_slice(),
             programs,
             before: Losses::default(),
         })
@@ -84,7 +84,7 @@ impl LossCounters {
     pub fn take_unlisted(&mut self) -> Result<HashMap<u32, u64>, MapError> {
         let map = self.unlisted.fd().as_fd();
         // SAFETY: the map's value, plain data.
-        unsafe { syscall::read_only_element(map, &mut *self.sketch) }
+        unsafe { syscall::read_only_element(map, self.sketch.as_mut_ptr()) }
             .map_err(|error| map_error("bpf_map_lookup_elem", error))?;
         let mut flows = HashMap::new();
         for mark in self.sketch.iter().filter(|mark| **mark != 0) {
@@ -92,7 +92,7 @@ impl LossCounters {
         }
         self.sketch.fill(0);
         // SAFETY: as above.
-        unsafe { syscall::write_only_element(map, &*self.sketch) }
+        unsafe { syscall::write_only_element(map, self.sketch.as_ptr()) }
             .map_err(|error| map_error("bpf_map_update_elem", error))?;
         Ok(flows)
     }

@@ -14,7 +14,7 @@ use aya::{
 use droptrace_types::{Config, Counts, Detail, Filter, Key, Layout};
 
 pub use losses::Losses;
-pub use programs::LoadError;
+pub use programs::{LoadError, TRACEPOINTS};
 
 use self::{counts::CountMaps, losses::LossCounters};
 
@@ -84,7 +84,15 @@ impl Tracer {
         let unlisted = take(&mut ebpf, "UNLISTED")?;
         let programs = programs::attach(&mut ebpf)?;
         let losses = LossCounters::new(lost, unlisted, programs)?;
-        Ok(Self { counts, losses, details, stacks, sockets, cgroups, ebpf })
+        Ok(Self {
+            counts,
+            losses,
+            details,
+            stacks,
+            sockets,
+            cgroups,
+            ebpf,
+        })
     }
 
     /// Takes away everything counted since the last call.
@@ -105,17 +113,27 @@ impl Tracer {
             }
         }
         let has_unlisted = counts.iter().any(|(key, _)| key.sketch != 0);
-        let unlisted =
-            if has_unlisted { self.losses.take_unlisted()? } else { HashMap::new() };
+        let unlisted = if has_unlisted {
+            self.losses.take_unlisted()?
+        } else {
+            HashMap::new()
+        };
         let losses = self.losses.take()?;
-        Ok(Drained { counts, unlisted, details, losses })
+        Ok(Drained {
+            counts,
+            unlisted,
+            details,
+            losses,
+        })
     }
 
     /// Return addresses of a [`Detail`]'s call chain, innermost first; empty
     /// where there is none.
     #[must_use]
     pub fn stack(&self, id: i32) -> Vec<u64> {
-        let Ok(id) = u32::try_from(id) else { return Vec::new() };
+        let Ok(id) = u32::try_from(id) else {
+            return Vec::new();
+        };
         self.stacks
             .get(&id, 0)
             .map(|stack| stack.frames().iter().map(|frame| frame.ip).collect())
@@ -145,9 +163,7 @@ impl Tracer {
     /// # Errors
     ///
     /// If the programs were loaded without them.
-    pub fn logger(
-        &mut self,
-    ) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
+    pub fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
         aya_log::EbpfLogger::init(&mut self.ebpf)
     }
 }
@@ -160,8 +176,11 @@ fn replace(
     set: &mut aya::maps::HashMap<MapData, u64, u32>,
     wanted: &[u64],
 ) -> Result<(), MapError> {
-    let stale: Vec<u64> =
-        set.keys().filter_map(Result::ok).filter(|key| !wanted.contains(key)).collect();
+    let stale: Vec<u64> = set
+        .keys()
+        .filter_map(Result::ok)
+        .filter(|key| !wanted.contains(key))
+        .collect();
     for key in wanted {
         set.insert(key, 1, 0)?;
     }

@@ -13,8 +13,9 @@ use super::Setup;
 /// Built by `cargo xtask build`.
 static OBJECT: &[u8] = include_bytes_aligned!(env!("DROPTRACE_BPF_OBJECT"));
 
-/// The tracepoints, which are also the names of the programs; drops first.
-const TRACEPOINTS: [&str; 5] = [
+/// The tracepoints that are watched, which are also the names of the programs;
+/// drops first.
+pub const TRACEPOINTS: [&str; 5] = [
     "kfree_skb",
     "tcp_send_reset",
     "tcp_receive_reset",
@@ -73,10 +74,18 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 /// What the kernel said, and of the verifier's log only the end.
 fn verdict(error: &ProgramError) -> String {
-    if let ProgramError::LoadError { io_error, verifier_log } = error {
+    if let ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    } = error
+    {
         let log = verifier_log.to_string();
-        if let Ok(f) = std::env::var("DUMP_LOG") { let _ = std::fs::write(f, &log); }
-        let last: Vec<&str> = log.lines().rev().filter(|line| !line.is_empty()).take(4).collect();
+        let last: Vec<&str> = log
+            .lines()
+            .rev()
+            .filter(|line| !line.is_empty())
+            .take(4)
+            .collect();
         let last: Vec<&str> = last.into_iter().rev().collect();
         return format!("{io_error}\n{}", last.join("\n"));
     }
@@ -98,7 +107,10 @@ pub fn load(setup: &Setup<'_>) -> Result<Ebpf, LoadError> {
 /// Before Linux 5.11 maps count against this limit of the process.
 /// <https://github.com/torvalds/linux/blob/v5.10/kernel/bpf/syscall.c#L352>
 fn raise_memory_limit() {
-    let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    let unlimited = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
     // SAFETY: a valid `rlimit`. Without the privilege it fails, and newer
     // kernels do not need it.
     unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) };
@@ -108,14 +120,13 @@ fn raise_memory_limit() {
 /// [`TRACEPOINTS`], to ask it for statistics.
 pub fn attach(ebpf: &mut Ebpf) -> Result<Vec<OwnedFd>, LoadError> {
     let btf = Btf::from_sys_fs()?;
-    TRACEPOINTS.iter().map(|tracepoint| attach_one(ebpf, &btf, tracepoint)).collect()
+    TRACEPOINTS
+        .iter()
+        .map(|tracepoint| attach_one(ebpf, &btf, tracepoint))
+        .collect()
 }
 
-fn attach_one(
-    ebpf: &mut Ebpf,
-    btf: &Btf,
-    tracepoint: &'static str,
-) -> Result<OwnedFd, LoadError> {
+fn attach_one(ebpf: &mut Ebpf, btf: &Btf, tracepoint: &'static str) -> Result<OwnedFd, LoadError> {
     let refused = |error| LoadError::Program { tracepoint, error };
     match attach_btf(ebpf, btf, tracepoint) {
         Ok(program) => Ok(program),
@@ -137,8 +148,12 @@ fn attach_btf(
     btf: &Btf,
     tracepoint: &'static str,
 ) -> Result<OwnedFd, ProgramError> {
-    let program = ebpf.program_mut(tracepoint).ok_or(ProgramError::NotLoaded)?;
-    let Program::BtfTracePoint(program) = program else { return Err(ProgramError::UnexpectedProgramType) };
+    let program = ebpf
+        .program_mut(tracepoint)
+        .ok_or(ProgramError::NotLoaded)?;
+    let Program::BtfTracePoint(program) = program else {
+        return Err(ProgramError::UnexpectedProgramType);
+    };
     program.load(tracepoint, btf)?;
     program.attach()?;
     Ok(program.fd()?.as_fd().try_clone_to_owned()?)
@@ -147,7 +162,9 @@ fn attach_btf(
 fn attach_raw(ebpf: &mut Ebpf, tracepoint: &'static str) -> Result<OwnedFd, ProgramError> {
     let name = format!("{tracepoint}_raw");
     let program = ebpf.program_mut(&name).ok_or(ProgramError::NotLoaded)?;
-    let Program::RawTracePoint(program) = program else { return Err(ProgramError::UnexpectedProgramType) };
+    let Program::RawTracePoint(program) = program else {
+        return Err(ProgramError::UnexpectedProgramType);
+    };
     program.load()?;
     program.attach(tracepoint)?;
     Ok(program.fd()?.as_fd().try_clone_to_owned()?)

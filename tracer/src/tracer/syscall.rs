@@ -11,9 +11,24 @@ fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<()> {
     // SAFETY: the attribute is as large as said; callers fill it with pointers
     // that are valid for the sizes that they give.
     let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command as libc::c_int, &raw mut *attr, size_of::<bpf_attr>())
+        libc::syscall(
+            libc::SYS_bpf,
+            command as libc::c_int,
+            &raw mut *attr,
+            size_of::<bpf_attr>(),
+        )
     };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// As the kernel takes sizes.
+#[expect(clippy::cast_possible_truncation, reason = "no type is that large")]
+pub const fn size_of<T>() -> u32 {
+    mem::size_of::<T>() as u32
 }
 
 fn empty() -> bpf_attr {
@@ -45,12 +60,14 @@ pub unsafe fn take_batch<K, V>(
     let mut attr = empty();
     // SAFETY: all fields of the union are plain data.
     let batch = unsafe { &mut attr.batch };
-    batch.in_batch = from.as_ref().map_or(0, |bucket| std::ptr::from_ref(bucket) as u64);
+    batch.in_batch = from
+        .as_ref()
+        .map_or(0, |bucket| std::ptr::from_ref(bucket) as u64);
     batch.out_batch = (&raw mut next) as u64;
     batch.keys = keys.as_mut_ptr() as u64;
     batch.values = values.as_mut_ptr() as u64;
     batch.count = u32::try_from(keys.len().min(values.len())).unwrap_or(u32::MAX);
-    batch.map_fd = map.as_raw_fd() as u32;
+    batch.map_fd = map.as_raw_fd().cast_unsigned();
     let result = bpf(bpf_cmd::BPF_MAP_LOOKUP_AND_DELETE_BATCH, &mut attr);
     // SAFETY: as above; the kernel wrote how many elements it gave.
     let count = unsafe { attr.batch.count } as usize;
@@ -71,7 +88,7 @@ pub unsafe fn is_empty<K>(map: BorrowedFd<'_>) -> io::Result<bool> {
     let mut attr = empty();
     // SAFETY: all fields of the union are plain data.
     let element = unsafe { &mut attr.__bindgen_anon_2 };
-    element.map_fd = map.as_raw_fd() as u32;
+    element.map_fd = map.as_raw_fd().cast_unsigned();
     element.__bindgen_anon_1.next_key = first.as_mut_ptr() as u64;
     match bpf(bpf_cmd::BPF_MAP_GET_NEXT_KEY, &mut attr) {
         Ok(()) => Ok(false),
@@ -84,15 +101,15 @@ pub unsafe fn is_empty<K>(map: BorrowedFd<'_>) -> io::Result<bool> {
 ///
 /// # Safety
 ///
-/// `V` must be the map's value and plain data.
-pub unsafe fn read_only_element<V>(map: BorrowedFd<'_>, value: &mut V) -> io::Result<()> {
+/// `value` must point to as many `V` as the map's value has, plain data.
+pub unsafe fn read_only_element<V>(map: BorrowedFd<'_>, value: *mut V) -> io::Result<()> {
     let key: u32 = 0;
     let mut attr = empty();
     // SAFETY: all fields of the union are plain data.
     let element = unsafe { &mut attr.__bindgen_anon_2 };
-    element.map_fd = map.as_raw_fd() as u32;
+    element.map_fd = map.as_raw_fd().cast_unsigned();
     element.key = (&raw const key) as u64;
-    element.__bindgen_anon_1.value = std::ptr::from_mut(value) as u64;
+    element.__bindgen_anon_1.value = value as u64;
     bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr)
 }
 
@@ -101,14 +118,14 @@ pub unsafe fn read_only_element<V>(map: BorrowedFd<'_>, value: &mut V) -> io::Re
 /// # Safety
 ///
 /// As [`read_only_element`].
-pub unsafe fn write_only_element<V>(map: BorrowedFd<'_>, value: &V) -> io::Result<()> {
+pub unsafe fn write_only_element<V>(map: BorrowedFd<'_>, value: *const V) -> io::Result<()> {
     let key: u32 = 0;
     let mut attr = empty();
     // SAFETY: all fields of the union are plain data.
     let element = unsafe { &mut attr.__bindgen_anon_2 };
-    element.map_fd = map.as_raw_fd() as u32;
+    element.map_fd = map.as_raw_fd().cast_unsigned();
     element.key = (&raw const key) as u64;
-    element.__bindgen_anon_1.value = std::ptr::from_ref(value) as u64;
+    element.__bindgen_anon_1.value = value as u64;
     bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr)
 }
 
@@ -118,8 +135,8 @@ pub fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
     // SAFETY: plain data, of which zeros are a valid value.
     let mut info: bpf_prog_info = unsafe { mem::zeroed() };
     let mut attr = empty();
-    attr.info.bpf_fd = program.as_raw_fd() as u32;
-    attr.info.info_len = size_of::<bpf_prog_info>() as u32;
+    attr.info.bpf_fd = program.as_raw_fd().cast_unsigned();
+    attr.info.info_len = size_of::<bpf_prog_info>();
     attr.info.info = (&raw mut info) as u64;
     bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
     Ok(info.recursion_misses)

@@ -193,7 +193,6 @@ fn totals() -> Totals {
         duration: std::time::Duration::from_secs(30),
         filter: Some("tcp and host 10.0.0.5".into()),
         watched: vec!["kfree_skb".into(), "tcp_send_reset".into()],
-        unjudged: 0,
     }
 }
 

@@ -108,15 +108,6 @@ fn the_own_namespace_goes_without_saying() {
 }
 
 #[test]
-fn callers_of_the_function_are_told_innermost_first() {
-    let text = all(&json!({"where": {"stack": ["nf_hook_slow", "ip_local_deliver"]}}));
-    assert!(
-        text.contains("called by nf_hook_slow < ip_local_deliver\n"),
-        "{text}"
-    );
-}
-
-#[test]
 fn an_address_longer_than_the_line_stays_whole() {
     let long = "2001:db8:1111:2222:3333:4444:5555:6666";
     let record = event(
