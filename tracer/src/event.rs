@@ -267,6 +267,10 @@ pub struct Packet {
     pub mark: u32,
     /// IPv4 time to live or IPv6 hop limit.
     pub ttl: Option<u8>,
+    /// The first headers, from the IP header up to and with the transport
+    /// header, in hexadecimal; no payload. `null` where they are not in one
+    /// piece or longer than 128 bytes.
+    pub headers: Option<String>,
 }
 
 /// Why a packet has no flow.

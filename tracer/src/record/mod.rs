@@ -3,6 +3,7 @@
 mod cause;
 mod clock;
 mod flow;
+mod headers;
 mod packet;
 
 use std::collections::HashMap;

@@ -2,6 +2,7 @@
 
 use droptrace_types::{Decode, Detail, Kind};
 
+use super::headers;
 use crate::event::{Conntrack, Packet, Tcp};
 
 /// `IPPROTO_TCP`
@@ -79,6 +80,7 @@ pub fn seen(detail: &Detail) -> Option<Packet> {
         len: detail.len,
         mark: detail.mark,
         ttl: (detail.ttl != 0).then_some(detail.ttl),
+        headers: headers::hex(detail),
     })
 }
 
