@@ -34,10 +34,14 @@ pub fn record(ctx: &impl EbpfContext) {
         event.key.cause.socket_family = event.socket.family as u8;
     }
     event.packet.open(skb);
-    event.len = event.packet.len();
     event.find_network();
     event.forget();
     decode_flow(event);
+    event.len = if event.decoded.is_ok() {
+        event.packet.len_from(event.network)
+    } else {
+        event.packet.len()
+    };
     event.record(ctx);
 }
 

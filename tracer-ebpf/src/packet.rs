@@ -57,10 +57,19 @@ impl Packet {
         self.paged = skb.read(constant!(LAYOUT.skb_data_len));
     }
 
-    /// The packet's length in bytes.
+    /// Bytes from `skb->data` on; which header that points to changes on the
+    /// packet's way.
     #[inline(always)]
     pub fn len(&self) -> u32 {
         self.skb.read(constant!(LAYOUT.skb_len))
+    }
+
+    /// Bytes from `offset` on, counted from `head`.
+    #[inline(always)]
+    pub fn len_from(&self, offset: u32) -> u32 {
+        let data = self.skb.follow(constant!(LAYOUT.skb_data)).address();
+        let data_offset = data.wrapping_sub(self.head.address()) as u32;
+        self.len().wrapping_add(data_offset).wrapping_sub(offset)
     }
 
     /// The `T` at `offset` from `head`.

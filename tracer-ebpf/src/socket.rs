@@ -177,7 +177,13 @@ impl Socket {
                 self.sock.read(constant!(LAYOUT.sk_daddr)),
             );
         }
-        tuple.src_port = self.sock.read(constant!(LAYOUT.sk_num));
+        // A socket that is being closed has given its number back, but not
+        // forgotten the port; a stub has the number only.
+        tuple.src_port = if self.is_full() {
+            u16::from_be(self.sock.read(constant!(LAYOUT.inet_sport)))
+        } else {
+            self.sock.read(constant!(LAYOUT.sk_num))
+        };
         tuple.dst_port = u16::from_be(remote_port);
         tuple.flags = TUPLE_PORTS;
         tuple.proto = if self.is_full() { self.protocol() } else { TCP };

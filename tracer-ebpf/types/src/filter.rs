@@ -2,9 +2,8 @@
 //! answer for both sides of the fence.
 //!
 //! Written for the verifier: one bounded loop that ends at the first empty
-//! rule, no indexing that could panic, and results gathered by clearing bits of
-//! a value that the verifier does not know, so that the paths through one turn
-//! of the loop meet again before the next.
+//! rule, no indexing that could panic, and hardly a branch in a turn of the
+//! loop, so that the paths through one turn meet again before the next.
 
 #![expect(
     clippy::inline_always,
@@ -36,33 +35,39 @@ impl EndpointRule {
         [half(addr.first_chunk()), half(addr.last_chunk())]
     }
 
-    /// Whether the rule matches this endpoint of a packet of this family.
+    /// The rule's role if it matches this endpoint of a packet of this family,
+    /// else 0. All in arithmetic: a branch for every part of the answer would
+    /// be as many paths for the verifier, times the rules.
     #[inline(always)]
-    fn matches(&self, family: u8, addr: [u64; 2], port: Port) -> bool {
-        if self.family != 0 {
-            let differs = ((addr[0] & self.mask[0]) ^ self.addr[0])
-                | ((addr[1] & self.mask[1]) ^ self.addr[1]);
-            if self.family != family || differs != 0 {
-                return false;
-            }
-        }
-        match port {
-            _ if self.port_last == 0 => true,
-            Port::Known(port) => self.port_first <= port && port <= self.port_last,
-            Port::Hidden => true,
-            Port::None => false,
-        }
+    fn role_for(&self, family: u8, addr: [u64; 2], port: Port) -> u8 {
+        // A rule for any address has zeros in `addr` and `mask`, and a factor
+        // of zero for the family.
+        let other_addr =
+            ((addr[0] & self.mask[0]) ^ self.addr[0]) | ((addr[1] & self.mask[1]) ^ self.addr[1]);
+        let other_family = u64::from(self.family) * u64::from(self.family ^ family);
+        // The highest bit is set where the port is below the first or above the
+        // last; a factor of zero for a rule for any port.
+        let (first, last) = (u64::from(self.port_first), u64::from(self.port_last));
+        let outside = (port.number.wrapping_sub(first) | last.wrapping_sub(port.number)) >> 63;
+        let other_port = outside * last * port.counts;
+        let differs = other_addr | other_family | other_port;
+        if differs == 0 { self.role } else { 0 }
     }
 }
 
 /// The port of one endpoint of a packet.
 #[derive(Clone, Copy)]
-enum Port {
-    Known(u16),
-    /// It has one, out of reach: a later fragment, or a header cut short.
-    Hidden,
-    /// Its protocol has none.
-    None,
+struct Port {
+    /// [`Port::NONE`] where its protocol has none.
+    number: u64,
+    /// 0 where it has one, out of reach (a later fragment, or a header cut
+    /// short), else 1.
+    counts: u64,
+}
+
+impl Port {
+    /// Outside every range.
+    const NONE: u64 = 1 << 16;
 }
 
 impl Filter {
@@ -135,12 +140,8 @@ impl Filter {
             if rule.role == 0 {
                 break;
             }
-            if rule.matches(tuple.family, src, src_port) {
-                src_unmet &= !rule.role;
-            }
-            if rule.matches(tuple.family, dst, dst_port) {
-                dst_unmet &= !rule.role;
-            }
+            src_unmet &= !rule.role_for(tuple.family, src, src_port);
+            dst_unmet &= !rule.role_for(tuple.family, dst, dst_port);
         }
         let there = src_unmet & ROLE_SRC | dst_unmet & ROLE_DST;
         let back = dst_unmet & ROLE_SRC | src_unmet & ROLE_DST;
@@ -152,15 +153,18 @@ impl Filter {
 /// Ports of source and destination.
 #[inline(always)]
 fn ports(tuple: &Tuple) -> (Port, Port) {
-    if tuple.flags & TUPLE_ICMP != 0 {
-        (Port::None, Port::None)
-    } else if tuple.flags & TUPLE_PORTS != 0 {
-        (Port::Known(tuple.src_port), Port::Known(tuple.dst_port))
-    } else if has_ports(tuple.proto) {
-        (Port::Hidden, Port::Hidden)
-    } else {
-        (Port::None, Port::None)
-    }
+    let is_icmp = tuple.flags & TUPLE_ICMP != 0;
+    let is_known = tuple.flags & TUPLE_PORTS != 0;
+    let counts = u64::from(is_icmp || is_known || !has_ports(tuple.proto));
+    let port = |known: u16| Port {
+        number: if is_known {
+            u64::from(known)
+        } else {
+            Port::NONE
+        },
+        counts,
+    };
+    (port(tuple.src_port), port(tuple.dst_port))
 }
 
 /// TCP, UDP, DCCP, SCTP and UDP-Lite have ports; behind an IPv6 extension header

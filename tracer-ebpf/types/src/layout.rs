@@ -86,6 +86,7 @@ layout! {
     /// As `sk_v6_daddr`.
     sk_v6_rcv_saddr: "sock_common"."skc_v6_rcv_saddr" optional,
     sk_protocol: "sock"."sk_protocol" required,
+    inet_sport: "inet_sock"."inet_sport" required,
     sk_socket: "sock"."sk_socket" required,
     sk_uid: "sock"."sk_uid" required,
     /// A pointer, or before its own type existed a tagged word.

@@ -208,7 +208,8 @@ pub struct Key {
 pub struct Counts {
     /// Packets (socket buffers, as netfilter's counters count them).
     pub packets: u64,
-    /// Their lengths at the moment of the event.
+    /// Their lengths: of IP packets from the IP header on, else what the buffer
+    /// held at the moment.
     pub bytes: u64,
     /// `CLOCK_MONOTONIC` of the first one, nanoseconds.
     pub first_ns: u64,

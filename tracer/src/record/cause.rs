@@ -1,7 +1,8 @@
 //! From a kernel address and a reason number to words.
 
-use droptrace_types::NO_REASON;
+use droptrace_types::{Detail, NO_REASON};
 
+use super::headers;
 use crate::{
     event::{Class, EventKind, Reason},
     kernel::{
@@ -16,6 +17,11 @@ const TRACING: [&str; 3] = ["bpf_trace_run", "__bpf_trace_", "__traceiter_"];
 
 /// The reason by which the kernel says nothing.
 const NOT_SPECIFIED: &str = "NOT_SPECIFIED";
+
+/// The function that handles segments of connections that open or close. It
+/// frees a segment that carries nothing as if it dropped it.
+/// <https://github.com/torvalds/linux/blob/v6.12/net/ipv4/tcp_input.c#L6684>
+const CLOSING: &str = "tcp_rcv_state_process";
 
 /// What the running kernel's addresses and numbers mean.
 pub struct Causes {
@@ -62,9 +68,10 @@ impl Causes {
         kind: EventKind,
         code: u32,
         location: Option<&Location>,
+        detail: Option<&Detail>,
     ) -> (Reason, Option<String>) {
         match kind {
-            EventKind::Drop => self.drop_reason(code, location),
+            EventKind::Drop => self.drop_reason(code, location, detail),
             EventKind::ResetSent => self.reset_reason(code),
             EventKind::ResetReceived => (
                 own(
@@ -85,7 +92,12 @@ impl Causes {
         }
     }
 
-    fn drop_reason(&self, code: u32, location: Option<&Location>) -> (Reason, Option<String>) {
+    fn drop_reason(
+        &self,
+        code: u32,
+        location: Option<&Location>,
+        detail: Option<&Detail>,
+    ) -> (Reason, Option<String>) {
         let known = self.reasons.get(List::Drop, code);
         let name = known.map(|known| known.name.clone());
         let by_name = name
@@ -99,7 +111,7 @@ impl Causes {
                 format!("the kernel calls this {name} and says no more"),
                 None,
             ),
-            None => by_function(location),
+            None => by_function(location, detail),
         };
         let reason = Reason {
             name,
@@ -145,7 +157,10 @@ fn words(text: &Text) -> (Class, String, Option<String>) {
 
 /// Where the kernel gives no reason, the function that freed the packet may be
 /// telling.
-fn by_function(location: Option<&Location>) -> (Class, String, Option<String>) {
+fn by_function(
+    location: Option<&Location>,
+    detail: Option<&Detail>,
+) -> (Class, String, Option<String>) {
     let Some(location) = location else {
         return (
             Class::Unknown,
@@ -159,6 +174,10 @@ fn by_function(location: Option<&Location>) -> (Class, String, Option<String>) {
         .split('.')
         .next()
         .unwrap_or(&location.function);
+    if function == CLOSING && detail.is_some_and(headers::is_bare_acknowledgement) {
+        let summary = "an acknowledgement was processed while the connection opens or closes";
+        return (Class::Benign, summary.to_owned(), None);
+    }
     reason::by_function(function).map_or_else(
         || {
             (

@@ -1,6 +1,8 @@
 //! A packet's headers as bytes, and where they end: what follows is payload,
 //! which is not recorded.
 
+use std::fmt::Write as _;
+
 use droptrace_types::{Decode, Detail, HEADER_LEN};
 
 const ICMP: u8 = 1;
@@ -17,7 +19,21 @@ pub fn hex(detail: &Detail) -> Option<String> {
         return None;
     }
     let headers = whole(detail.header.get(..len)?)?;
-    Some(headers.iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(headers.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    }))
+}
+
+/// Whether the packet is a TCP segment that only acknowledges: no payload and
+/// no other flag. False where the headers were not read whole.
+pub fn is_bare_acknowledgement(detail: &Detail) -> bool {
+    const ACK: u8 = 0x10;
+    let len = usize::from(detail.header_len).min(HEADER_LEN);
+    let headers = detail.header.get(..len).and_then(whole);
+    detail.key.flow.proto == TCP
+        && detail.tcp_flags == ACK
+        && headers.is_some_and(|headers| headers.len() == detail.len as usize)
 }
 
 /// `bytes` up to the end of the transport header.

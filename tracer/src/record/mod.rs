@@ -80,9 +80,9 @@ impl Recorder {
             Some(Kind::Drop) | None => EventKind::Drop,
         };
         let location = self.causes.location(key.cause.location);
-        let (reason, advice) = self
-            .causes
-            .reason(kind, key.cause.reason, location.as_ref());
+        let (reason, advice) =
+            self.causes
+                .reason(kind, key.cause.reason, location.as_ref(), detail);
         let stack = detail.map_or_else(Vec::new, |detail| {
             self.causes
                 .stack(&stack_of(detail.stack_id), key.cause.location)
