@@ -11,7 +11,7 @@ use super::{
 use crate::event::{Event, EventKind, LossCause, LossOf, UndecodedCause};
 
 /// Rows that are kept apart; the rest share one.
-pub(super) const MOST_ROWS: usize = 10_000;
+pub(super) const MOST_ROWS: usize = 4_000;
 
 /// The rows and totals of a run.
 #[derive(Debug, Default)]

@@ -3,7 +3,11 @@
 use jiff::Zoned;
 
 use super::{
-    ColorChoice, Options, Sink, Totals, aggregate::Aggregate, layout::Look, line, live::Live,
+    ColorChoice, Options, Sink, Totals,
+    aggregate::Aggregate,
+    layout::Look,
+    line,
+    live::{Live, Shown},
     summary,
 };
 use crate::event::Event;
@@ -40,7 +44,7 @@ impl Human {
         }
     }
 
-    /// The lines of an interval.
+    /// The lines of some records of an interval.
     pub fn events(&mut self, sink: &impl Sink, events: &[Event]) -> String {
         for event in events {
             self.aggregate.add(event);
@@ -48,15 +52,27 @@ impl Human {
         let look = self.look(sink);
         let aggregate = &self.aggregate;
         let visible = events.iter().filter(|event| !aggregate.hides(event));
+        let shown = self.live.events(visible);
+        self.lines(&shown, &look)
+    }
+
+    /// The lines at the end of an interval.
+    pub fn interval_ends(&mut self, sink: &impl Sink) -> String {
+        let look = self.look(sink);
+        let shown = self.live.interval_ends();
+        self.lines(&shown, &look)
+    }
+
+    fn lines(&mut self, shown: &[Shown<'_>], look: &Look) -> String {
         let mut text = String::new();
-        for shown in self.live.interval(visible) {
+        for shown in shown {
             if let Some(day) = look.local(shown.time()).as_ref().map(day)
                 && day != self.day
             {
-                text.push_str(&line::titles(&day, &look));
+                text.push_str(&line::titles(&day, look));
                 self.day = day;
             }
-            text.push_str(&line::lines(&shown, &look));
+            text.push_str(&line::lines(shown, look));
         }
         text
     }

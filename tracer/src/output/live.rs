@@ -15,7 +15,7 @@ use super::{
 use crate::event::{Event, EventKind, Loss, LossOf};
 
 /// Flows and causes that are remembered.
-const MOST_SEEN: usize = 10_000;
+const MOST_SEEN: usize = 4_000;
 /// Causes that are remembered as explained.
 const MOST_EXPLAINED: usize = 1_000;
 /// Lines that may come at once after a quiet time …
@@ -83,10 +83,8 @@ struct Seen {
 }
 
 impl Live {
-    /// The lines of an interval, in the order of their times.
-    pub fn interval<'a>(&mut self, events: impl Iterator<Item = &'a Event>) -> Vec<Shown<'a>> {
-        self.tick += 1;
-        self.spent = self.spent.saturating_sub(PER_INTERVAL);
+    /// The lines of some records of an interval, in the order of their times.
+    pub fn events<'a>(&mut self, events: impl Iterator<Item = &'a Event>) -> Vec<Shown<'a>> {
         let mut fresh = Vec::new();
         let (losses, others): (Vec<_>, Vec<_>) =
             events.partition(|event| event.kind == EventKind::Loss);
@@ -106,9 +104,18 @@ impl Live {
         for (key, group) in fresh {
             shown.extend(self.first(key, group));
         }
-        self.more(&mut shown);
         shown.sort_by(|a, b| a.time().cmp(b.time()));
+        shown
+    }
+
+    /// The lines that are due at the end of an interval.
+    pub fn interval_ends(&mut self) -> Vec<Shown<'static>> {
+        let mut shown = Vec::new();
+        self.more(&mut shown);
+        shown.sort_by(|a: &Shown<'_>, b| a.time().cmp(b.time()));
         shown.extend(self.rest());
+        self.tick += 1;
+        self.spent = self.spent.saturating_sub(PER_INTERVAL);
         shown
     }
 

@@ -140,10 +140,7 @@ impl<S: Sink> Output<S> {
         Self { sink, view }
     }
 
-    /// Shows the records of an interval.
-    ///
-    /// It has to be called once an interval, also without records: lines that
-    /// were held back come out by the number of intervals.
+    /// Shows some records of an interval.
     ///
     /// # Errors
     ///
@@ -156,6 +153,22 @@ impl<S: Sink> Output<S> {
                 send(&mut self.sink, text.as_bytes())
             }
             View::Json(json) => json.events(events, |lines| send(&mut self.sink, lines)),
+        }
+    }
+
+    /// Ends an interval, also one without records: lines that were held back
+    /// come out by the number of intervals.
+    ///
+    /// # Errors
+    ///
+    /// As [`Output::events`].
+    pub fn interval_ends(&mut self) -> io::Result<()> {
+        match &mut self.view {
+            View::Human(human) => {
+                let text = human.interval_ends(&self.sink);
+                send(&mut self.sink, text.as_bytes())
+            }
+            View::Json(_) => Ok(()),
         }
     }
 

@@ -42,27 +42,33 @@ impl Recorder {
         }
     }
 
-    /// The records of one interval, oldest first. `stack_of` gives the return
-    /// addresses of a detail's stack.
-    pub fn records(&mut self, drained: &Drained, stack_of: impl Fn(i32) -> Vec<u64>) -> Vec<Event> {
+    /// The records of one interval, oldest first, one at a time. `stack_of`
+    /// gives the return addresses of a detail's stack.
+    pub fn records<'a>(
+        &'a mut self,
+        drained: Drained,
+        stack_of: impl Fn(i32) -> Vec<u64> + 'a,
+    ) -> impl Iterator<Item = Event> + 'a {
         let clock = Clock::now();
-        let mut counts: Vec<&(Key, Counts)> = drained.counts.iter().collect();
+        let losses = losses(&drained.losses, &clock);
+        let Drained {
+            mut counts,
+            details,
+            unlisted,
+            ..
+        } = drained;
         counts.sort_by_key(|(_, counts)| counts.last_ns);
-        let mut records: Vec<Event> = counts
-            .into_iter()
-            .map(|(key, counts)| {
-                let mut event =
-                    self.record(key, counts, drained.details.get(key), &clock, &stack_of);
-                if key.sketch != 0 {
-                    let flows = drained.unlisted.get(&key.sketch).copied();
-                    event.flows_unlisted = Some(flows.unwrap_or(1));
-                    event.undecoded = None;
-                }
-                event
-            })
-            .collect();
-        records.extend(losses(&drained.losses, &clock));
-        records
+        let records = counts.into_iter().map(move |(key, counts)| {
+            let detail = details.get(&key);
+            let mut event = self.record(&key, &counts, detail, &clock, &stack_of);
+            if key.sketch != 0 {
+                let flows = unlisted.get(&key.sketch).copied();
+                event.flows_unlisted = Some(flows.unwrap_or(1));
+                event.undecoded = None;
+            }
+            event
+        });
+        records.chain(losses)
     }
 
     fn record(

@@ -30,6 +30,9 @@ use crate::{
     tracer::{Setup, TRACEPOINTS, Tracer},
 };
 
+/// Records that are in memory at a time.
+const AT_ONCE: usize = 256;
+
 /// Details a second on each CPU at most; the ring buffer holds some thousands.
 const DETAILS_PER_SECOND: u32 = 4000;
 
@@ -79,6 +82,7 @@ pub fn trace(args: &Trace) -> Result<(), Failure> {
     };
     drop(btf);
     let tracer = start(args, &layout, &config, &selected)?;
+    return_memory();
     let options = Options {
         all: args.all,
         color: args.color,
@@ -123,6 +127,16 @@ fn start(
         debug: args.debug_programs,
     })
     .map_err(Failure::unable)
+}
+
+/// Gives the kernel back what only setting up needed: two readings of its type
+/// information, which are larger than all that comes later.
+fn return_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: touches only memory that is free.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
@@ -192,23 +206,26 @@ impl Run<'_> {
             .tracer
             .drain()
             .context("cannot take the counts from the kernel")?;
-        let records = self.recorder.records(&drained, |id| self.tracer.stack(id));
-        self.shown += records
-            .iter()
-            .filter(|record| self.is_shown(record))
-            .map(|r| r.packets)
-            .sum::<u64>();
-        self.output.events(&records)?;
+        let mut records = self.recorder.records(drained, |id| self.tracer.stack(id));
+        loop {
+            let some: Vec<Event> = records.by_ref().take(AT_ONCE).collect();
+            if some.is_empty() {
+                break;
+            }
+            self.output.events(&some)?;
+            let shown = some.iter().filter(|record| is_shown(record, self.args.all));
+            self.shown += shown.map(|record| record.packets).sum::<u64>();
+        }
+        self.output.interval_ends()?;
         Ok(())
     }
+}
 
-    fn is_shown(&self, record: &Event) -> bool {
-        self.args.all
-            || record
-                .reason
-                .as_ref()
-                .is_none_or(|reason| reason.class != Class::Benign)
-    }
+fn is_shown(record: &Event, all: bool) -> bool {
+    all || record
+        .reason
+        .as_ref()
+        .is_none_or(|reason| reason.class != Class::Benign)
 }
 
 fn ticks(every: std::time::Duration) -> time::Interval {

@@ -171,6 +171,7 @@ fn show(options: Options, intervals: &[Vec<Event>]) -> String {
     let mut output = Output::new(Vec::new(), options);
     for events in intervals {
         output.events(events).expect("memory takes everything");
+        output.interval_ends().expect("memory takes everything");
     }
     text(output)
 }

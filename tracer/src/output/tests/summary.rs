@@ -165,11 +165,11 @@ fn totals_stay_exact_beyond_the_rows() {
     let text = sum_up(options(Some(120)), &events, &totals());
     assert!(text.contains("1,500  other"), "{text}");
     assert!(
-        text.contains("everything beyond the first 10,000 rows"),
+        text.contains("everything beyond the first 4,000 rows"),
         "{text}"
     );
     assert!(
-        text.contains("… and 9,980 more rows, 29,940 packets"),
+        text.contains("… and 3,980 more rows, 11,940 packets"),
         "{text}"
     );
 }

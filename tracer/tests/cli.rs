@@ -1,0 +1,98 @@
+//! Bad input and bad surroundings get a clear message and the documented exit
+//! code. None of these needs root; those that would trace never get that far.
+
+use std::process::{Command, Output};
+
+fn droptrace(words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_droptrace"))
+        .args(words)
+        .env("NO_COLOR", "1")
+        .output()
+        .unwrap()
+}
+
+/// Runs and expects exit code 2 and a message with all `parts`.
+fn refused(words: &[&str], parts: &[&str]) {
+    let output = droptrace(words);
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{words:?}: {message}");
+    assert!(output.stdout.is_empty(), "{words:?}");
+    for part in parts {
+        assert!(
+            message.contains(part),
+            "{words:?}: {part:?} is not in: {message}"
+        );
+    }
+    assert!(!message.contains("panicked"), "{message}");
+}
+
+#[test]
+fn bad_filters_are_refused_with_an_example() {
+    refused(
+        &["--dst", "10.0.0.5:44x"],
+        &["--dst 10.0.0.5:44x", "44x", "10.0.0.5:443"],
+    );
+    refused(&["--src", "10.0.0.300"], &["--src 10.0.0.300"]);
+    refused(
+        &["--host", "10.0.0.5/24"],
+        &["--host 10.0.0.5/24", "10.0.0.0/24"],
+    );
+    refused(&["--port", "70000"], &["--port 70000"]);
+    refused(&["--proto", "tpc"], &["--proto tpc"]);
+    refused(&["--iface", "no such if"], &["--iface"]);
+    refused(
+        &["--iface", "nosuchif0"],
+        &["--iface nosuchif0", "no such interface", "ip link"],
+    );
+    refused(&["--netns", "nosuchns"], &["--netns nosuchns", "ip netns"]);
+    refused(&["--pid", "4194304"], &["--pid 4194304", "no such process"]);
+    refused(
+        &["--cgroup", "no/such/group"],
+        &["--cgroup no/such/group", "no such control group"],
+    );
+}
+
+#[test]
+fn bad_flags_are_refused() {
+    refused(&["--duration", "30"], &["--duration", "30s"]);
+    refused(&["--interval", "1ms"], &["--interval", "20ms"]);
+    refused(&["--format", "xml"], &["json"]);
+    refused(&["--nonsense"], &["--nonsense"]);
+}
+
+#[test]
+fn every_reason_of_the_running_kernel_has_a_line() {
+    let output = droptrace(&["reasons", "--format", "json"]);
+    assert_eq!(output.status.code(), Some(0));
+    for line in String::from_utf8(output.stdout).unwrap().lines() {
+        let reason: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(
+            reason["name"].is_string() && reason["code"].is_number(),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let command = format!(
+        "{} reasons | head -n 1 >/dev/null; exit ${{PIPESTATUS[0]}}",
+        env!("CARGO_BIN_EXE_droptrace")
+    );
+    let status = Command::new("bash")
+        .args(["-c", &command])
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn help_tells_the_exit_codes() {
+    let output = droptrace(&["--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    let help = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        help.contains("Exit codes:") && help.contains("--dst"),
+        "{help}"
+    );
+}
