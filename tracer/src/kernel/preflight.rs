@@ -9,6 +9,9 @@ const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
+/// `uid_map` of the machine's own user namespace: every user is itself.
+const ALL_USERS: [&str; 3] = ["0", "0", "4294967295"];
+
 /// What stands in the way.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Obstacle {
@@ -19,6 +22,12 @@ pub enum Obstacle {
          (the stock kernels of all current distributions are)"
     )]
     NoBtf,
+    /// The user's capabilities are not the machine's.
+    #[error(
+        "this process has its capabilities in a user namespace only, and the kernel takes \
+         programs from the machine's own root; run it outside of the container or namespace"
+    )]
+    UserNamespace,
     /// The user lacks capabilities.
     #[error(
         "loading kernel programs needs the capabilities {0}, which this process lacks; \
@@ -40,6 +49,8 @@ pub struct Surroundings {
     pub has_btf: bool,
     /// Effective capabilities, a bit each.
     pub capabilities: u64,
+    /// Contents of `/proc/self/uid_map`.
+    pub uid_map: String,
     /// Contents of `/sys/kernel/security/lockdown`; empty where there is none.
     pub lockdown: String,
 }
@@ -60,6 +71,7 @@ impl Surroundings {
         Ok(Self {
             has_btf: Path::new(VMLINUX).exists(),
             capabilities,
+            uid_map: fs::read_to_string("/proc/self/uid_map").unwrap_or_default(),
             lockdown: fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default(),
         })
     }
@@ -82,6 +94,9 @@ impl Surroundings {
         if !missing.is_empty() {
             return Err(Obstacle::Capabilities(missing.join(" and ")));
         }
+        if !self.uid_map.split_whitespace().eq(ALL_USERS) {
+            return Err(Obstacle::UserNamespace);
+        }
         if !self.has_btf {
             return Err(Obstacle::NoBtf);
         }
@@ -100,6 +115,7 @@ mod tests {
         Surroundings {
             has_btf: true,
             capabilities: 1 << CAP_BPF | 1 << CAP_PERFMON,
+            uid_map: "         0          0 4294967295\n".to_owned(),
             lockdown: "none [integrity] confidentiality".to_owned(),
         }
     }
@@ -140,6 +156,11 @@ mod tests {
             }
             .check(),
             Err(Obstacle::NoBtf)
+        );
+        let uid_map = "0 1000 1\n".to_owned();
+        assert_eq!(
+            Surroundings { uid_map, ..able() }.check(),
+            Err(Obstacle::UserNamespace)
         );
         let lockdown = "none integrity [confidentiality]".to_owned();
         assert_eq!(

@@ -53,7 +53,7 @@ pub struct FileSink<F = File> {
 pub struct WriteError {
     attempt: &'static str,
     name: String,
-    #[source]
+    // In the message, and so not its source too.
     cause: io::Error,
     state: &'static str,
     remedy: &'static str,

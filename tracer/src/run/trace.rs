@@ -52,10 +52,10 @@ pub fn trace(args: &Trace) -> Result<(), Failure> {
         .check()
         .map_err(Failure::unable)?;
     let sink = match &args.output {
-        Some(path) => FileSink::create(path)
-            .with_context(|| format!("cannot create --output {}", path.display())),
-        None => FileSink::stdout().context("cannot write to standard output"),
-    }?;
+        Some(path) => FileSink::create(path),
+        None => FileSink::stdout(),
+    }
+    .map_err(anyhow::Error::new)?;
     // Reading the symbols takes the kernel a while; meanwhile, the types.
     let symbols = thread::spawn(Symbols::of_running_kernel);
     let btf = Btf::of_running_kernel().map_err(Failure::unable)?;

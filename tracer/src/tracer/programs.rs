@@ -6,7 +6,10 @@ use aya::{
     maps::MapError,
     programs::{Program, ProgramError},
 };
-use std::os::fd::{AsFd, OwnedFd};
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use super::Setup;
 
@@ -34,7 +37,7 @@ pub enum LoadError {
     #[error("cannot read the kernel's type information: {0}")]
     Btf(#[from] aya::BtfError),
     /// The object was refused as a whole.
-    #[error("cannot load the kernel programs: {}", chain(.0))]
+    #[error("cannot load the kernel programs: {}{}", chain(.0), hint(.0))]
     Object(#[from] EbpfError),
     /// A program was refused.
     #[error(
@@ -70,6 +73,22 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+/// What helps where the kernel refuses to a process that has the capabilities.
+fn hint(error: &(dyn std::error::Error + 'static)) -> &'static str {
+    let mut cause = Some(error);
+    while let Some(inner) = cause {
+        if inner
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS)))
+        {
+            return "; a sandbox (seccomp, as in containers) or a security module forbids the \
+                    bpf system call: run it on the machine itself";
+        }
+        cause = inner.source();
+    }
+    ""
 }
 
 /// What the kernel said, and of the verifier's log only the end.
