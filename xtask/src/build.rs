@@ -18,19 +18,20 @@ pub struct Args {
 pub fn verb(ws: &Workspace, args: &Args) -> Result<ExitCode> {
     kernel_object(ws)?;
     eprint!("{}", check::read(&ws.kernel_object())?);
-    user_side(ws, "droptrace", args.debug)?;
+    user_side(ws, &["droptrace"], args.debug)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// All of droptrace, in the release profile.
 pub fn droptrace(ws: &Workspace) -> Result<()> {
     kernel_object(ws)?;
-    user_side(ws, "droptrace", false)
+    user_side(ws, &["droptrace"], false)
 }
 
-/// The program that runs the scenarios and the demo.
-pub fn runner(ws: &Workspace) -> Result<()> {
-    user_side(ws, "scenarios", false)
+/// All of droptrace, and the runner of the scenarios and the demo.
+pub fn with_runner(ws: &Workspace) -> Result<()> {
+    kernel_object(ws)?;
+    user_side(ws, &["droptrace", "scenarios"], false)
 }
 
 /// Builds and checks the kernel object.
@@ -66,14 +67,18 @@ fn kernel_object(ws: &Workspace) -> Result<()> {
     Ok(())
 }
 
-fn user_side(ws: &Workspace, package: &str, debug: bool) -> Result<()> {
-    let step = Step::start(format!("build {package}"));
+fn user_side(ws: &Workspace, programs: &[&str], debug: bool) -> Result<()> {
+    let what = format!("build {}", programs.join(" and "));
+    let step = Step::start(&what);
     let mut cargo = cmd::cargo(ws);
-    cargo.args(["build", "--package", package]);
+    cargo.arg("build").args(cmd::USER_SIDE);
+    for program in programs {
+        cargo.args(["--bin", program]);
+    }
     if !debug {
         cargo.arg("--release");
     }
-    cmd::run(&mut cargo, &format!("build {package}"))?;
+    cmd::run(&mut cargo, &what)?;
     step.end();
     Ok(())
 }

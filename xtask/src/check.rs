@@ -22,7 +22,7 @@ const PROGRAMS: [(&str, &str); 10] = [
     ("tcp_retransmit_synack_raw", "raw_tp/tcp_retransmit_synack"),
 ];
 
-const MAPS: [&str; 10] = [
+const MAPS: [&str; 11] = [
     "COUNTS",
     "DETAILS",
     "STACKS",
@@ -33,7 +33,11 @@ const MAPS: [&str; 10] = [
     "LOSSES",
     "UNLISTED",
     "DETAIL_RATE",
+    "AYA_LOGS",
 ];
+
+/// What user space sets before it loads the programs.
+const GLOBALS: [&str; 3] = ["LAYOUT", "CONFIG", "AYA_LOG_LEVEL"];
 
 /// Without a licence like this one the kernel refuses the tracing helpers.
 const LICENCE: &str = "Dual MIT/GPL";
@@ -153,6 +157,11 @@ impl Contents {
         for name in MAPS {
             if !self.maps.iter().any(|map| map.name == name) {
                 missing.push(format!("map {name}"));
+            }
+        }
+        for name in GLOBALS {
+            if !self.globals.iter().any(|global| global.name == name) {
+                missing.push(format!("global {name}"));
             }
         }
         if self.licence.as_deref() != Some(LICENCE) {

@@ -13,6 +13,13 @@ use anyhow::{Context as _, Error, Result, bail};
 
 use crate::workspace::Workspace;
 
+/// Everything but the kernel programs, which compile for the BPF target only.
+///
+/// Each call of cargo has to select the same packages, even if it builds one
+/// program of them: the selection decides the features of the dependencies, and
+/// with other features they are compiled once more.
+pub const USER_SIDE: [&str; 3] = ["--workspace", "--exclude", "tracer-ebpf"];
+
 /// The cargo that started this xtask, for the checkout and its target folder.
 pub fn cargo(ws: &Workspace) -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
@@ -80,7 +87,13 @@ pub fn is_root() -> bool {
 
 /// The command line, as one could type it.
 fn line(command: &Command) -> String {
-    let mut line = command.get_program().to_string_lossy().into_owned();
+    let program = Path::new(command.get_program());
+    // Cargo's own path is long and of no use to the reader.
+    let shown = match program.file_name() {
+        Some(name) if name == "cargo" => Path::new(name),
+        _ => program,
+    };
+    let mut line = shown.to_string_lossy().into_owned();
     for argument in command.get_args() {
         line.push(' ');
         line.push_str(&argument.to_string_lossy());

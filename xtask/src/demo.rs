@@ -10,7 +10,6 @@ pub fn verb(ws: &Workspace) -> Result<ExitCode> {
     let step = Step::start("set up the tools of the demo");
     tools::ensure()?;
     step.end();
-    build::droptrace(ws)?;
-    build::runner(ws)?;
+    build::with_runner(ws)?;
     Err(cmd::exec(scenarios::runner(ws).arg("demo")))
 }

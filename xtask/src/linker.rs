@@ -50,7 +50,7 @@ fn install(ws: &Workspace) -> Result<()> {
         .args(["--force", "--root"])
         .arg(ws.tools())
         .env("CARGO_TARGET_DIR", &build)
-        // Compiles in a fifth of the time. It links as fast and gives the same
+        // Compiles in a fraction of the time. It links as fast and gives the same
         // bytes: the work is done in LLVM.
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0")
         .env("CARGO_PROFILE_RELEASE_DEBUG", "false")

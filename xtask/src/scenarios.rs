@@ -32,8 +32,7 @@ pub fn verb(ws: &Workspace, args: &Args) -> Result<ExitCode> {
     let step = Step::start("set up the tools of the scenarios");
     tools::ensure_or_warn();
     step.end();
-    build::droptrace(ws)?;
-    build::runner(ws)?;
+    build::with_runner(ws)?;
     let mut runner = runner(ws);
     runner.arg("run").arg("--dir");
     runner.arg(args.dir.clone().unwrap_or_else(|| ws.scenarios()));

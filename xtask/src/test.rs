@@ -11,8 +11,8 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{build, cmd, scenarios, tools, ui, workspace::Workspace};
 
-/// The kernel programs compile for the BPF target only.
-const USER_SIDE: [&str; 3] = ["--workspace", "--exclude", "tracer-ebpf"];
+/// That of the build, so that no dependency is compiled a second time.
+const PROFILE: [&str; 1] = ["--release"];
 
 pub fn verb(ws: &Workspace) -> Result<ExitCode> {
     let mut report = Report::default();
@@ -41,21 +41,17 @@ fn steps(ws: &Workspace, report: &mut Report) -> Result<Scenarios> {
             "check the formatting (`cargo fmt --all` mends it)",
         )
     })?;
-    report.step("build", || {
-        build::droptrace(ws)?;
-        build::runner(ws)
-    })?;
+    report.step("build", || build::with_runner(ws))?;
     report.step("lints", || {
         let mut cargo = cmd::cargo(ws);
-        cargo.arg("clippy").args(USER_SIDE).arg("--all-targets");
-        cmd::run(cargo.args(["--", "-D", "warnings"]), "pass the lints")
+        cargo.arg("clippy").args(cmd::USER_SIDE).args(PROFILE);
+        cargo.args(["--all-targets", "--", "-D", "warnings"]);
+        cmd::run(&mut cargo, "pass the lints")
     })?;
     report.step("unit tests", || {
         let mut cargo = cmd::cargo(ws);
-        cmd::run(
-            cargo.arg("test").args(USER_SIDE).arg("--release"),
-            "pass the unit tests",
-        )
+        cargo.arg("test").args(cmd::USER_SIDE).args(PROFILE);
+        cmd::run(&mut cargo, "pass the unit tests")
     })?;
     report.step("scenarios", || run_scenarios(ws))
 }

@@ -41,7 +41,9 @@ fn object(leave_out: &str, licence: &[u8]) -> Vec<u8> {
         let section = if i % 2 == 0 { "maps" } else { ".maps" };
         define(name, section, SymbolKind::Data, &[0; 28]);
     }
-    define("NET_OFFSET", ".rodata", SymbolKind::Data, &[0; 4]);
+    for name in GLOBALS {
+        define(name, ".rodata", SymbolKind::Data, &[0; 4]);
+    }
     define("license", "license", SymbolKind::Unknown, licence);
     for name in BTF_SECTIONS {
         define(name, name, SymbolKind::Unknown, &[1; 24]);
@@ -62,13 +64,16 @@ fn nothing_is_missing_in_a_complete_object() {
 }
 
 #[test]
-fn each_program_map_and_section_is_named_when_missing() {
+fn each_program_map_global_and_section_is_named_when_missing() {
     for (name, section) in PROGRAMS {
         let expected = format!("program {name} in section {section}");
         assert_eq!(missing(name, GOOD), [expected]);
     }
     for name in MAPS {
         assert_eq!(missing(name, GOOD), [format!("map {name}")]);
+    }
+    for name in GLOBALS {
+        assert_eq!(missing(name, GOOD), [format!("global {name}")]);
     }
     for name in BTF_SECTIONS {
         assert_eq!(missing(name, GOOD), [format!("section {name}")]);
@@ -96,7 +101,7 @@ fn table_counts_instructions() {
     let row = table.lines().find(|line| line.starts_with("kfree_skb "));
     let cells: Vec<_> = row.unwrap().split_whitespace().collect();
     assert_eq!(cells, ["kfree_skb", "tp_btf/kfree_skb", "16", "2"]);
-    assert!(table.contains("NET_OFFSET"), "{table}");
+    assert!(table.contains("\nLAYOUT "), "{table}");
 }
 
 #[test]
