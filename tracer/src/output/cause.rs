@@ -36,12 +36,8 @@ pub(super) fn name(event: &Event) -> String {
         }
         (Some(reason), _) => reason.into(),
         (None, Some(function)) => function.into(),
-        (None, None) => match event.kind {
-            EventKind::Retransmit => "no answer in time",
-            EventKind::ResetReceived => "reset from outside",
-            _ => in_a_word(class(event)),
-        }
-        .into(),
+        (None, None) if event.kind == EventKind::Retransmit => "no answer in time".into(),
+        (None, None) => in_a_word(class(event)).into(),
     }
 }
 

@@ -23,13 +23,17 @@ fn a_drop_without_a_reason_is_told_by_its_function() {
 }
 
 #[test]
-fn a_record_without_a_name_and_a_function_is_told_by_its_class() {
-    let line = line(&json!({
-        "kind": "retransmit", "reason": {"name": null, "code": null, "class": "peer"},
-        "where": {"function": null, "offset": null},
-        "tcp": {"flags": "PA", "seq": 1, "ack": 1, "state": "ESTABLISHED"}
-    }));
-    assert!(line.contains("RETRANS the other end tcp"), "{line}");
+fn a_record_without_a_name_and_a_function_is_told_by_its_class_or_kind() {
+    let without = |kind: &str| {
+        line(&json!({
+            "kind": kind, "reason": {"name": null, "code": null, "class": "peer"},
+            "where": {"function": null, "offset": null},
+            "tcp": {"flags": "PA", "seq": 1, "ack": 1, "state": "ESTABLISHED"}
+        }))
+    };
+    assert!(without("reset_received").contains("RST IN the other end tcp"));
+    let line = without("retransmit");
+    assert!(line.contains("RETRANS no answer in time tcp"), "{line}");
     assert!(line.contains(":443 PSH+ACK in eth0"), "{line}");
     assert!(line.ends_with("ESTABLISHED"), "{line}");
 }
