@@ -76,12 +76,18 @@ impl Cli {
     }
 
     /// Refuses early what would fail at the first namespace.
-    #[expect(clippy::unused_self, reason = "reads as a question to the command line")]
+    #[expect(
+        clippy::unused_self,
+        reason = "reads as a question to the command line"
+    )]
     pub fn need_root(&self) -> anyhow::Result<()> {
         if nix::unistd::geteuid().is_root() {
             Ok(())
         } else {
-            Err(CannotRun("scenarios make network namespaces and trace the kernel: run them as root").into())
+            Err(CannotRun(
+                "scenarios make network namespaces and trace the kernel: run them as root",
+            )
+            .into())
         }
     }
 }

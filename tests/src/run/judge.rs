@@ -1,5 +1,7 @@
 //! Compares what droptrace printed with what the scenario expects.
 
+use std::sync::OnceLock;
+
 use anyhow::{Context as _, bail};
 use droptrace::event::{Event, EventKind, LossOf, SCHEMA};
 use serde_json::Value;
@@ -7,7 +9,7 @@ use serde_json::Value;
 use super::matcher::differences;
 use super::needs::kernel_knows;
 use super::stage::Seen;
-use crate::scenario::Scenario;
+use crate::scenario::{Count, Scenario};
 
 /// How many records a complaint shows.
 const NEAREST: usize = 3;
@@ -22,7 +24,10 @@ struct Record {
 pub fn problems(scenario: &Scenario, seen: &Seen) -> Vec<String> {
     let mut problems = Vec::new();
     if seen.printed.code != Some(0) {
-        problems.push(format!("droptrace ended with code {:?}, expected 0", seen.printed.code));
+        problems.push(format!(
+            "droptrace ended with code {:?}, expected 0",
+            seen.printed.code
+        ));
     }
     let mut records = Vec::new();
     for line in seen.printed.stdout.lines() {
@@ -39,20 +44,25 @@ pub fn problems(scenario: &Scenario, seen: &Seen) -> Vec<String> {
             Some(wanted) if wanted != *number => problems.push(format!(
                 "the traffic did not do what it should: truth.{name} is {number}, not {wanted}"
             )),
-            _ if *number == 0 => problems.push(format!("it did not happen: truth.{name} is 0")),
+            None if *number == 0 => problems.push(format!("it did not happen: truth.{name} is 0")),
             _ => {}
         }
     }
-    let total = records.len();
-    records.retain(|record| concerns(record, seen));
+    let (records, elsewhere): (Vec<_>, Vec<_>) = records
+        .into_iter()
+        .partition(|record| concerns(record, seen));
     match compare(scenario, seen, &records) {
         Ok(more) => problems.extend(more),
         Err(error) => problems.push(format!("{error:#}")),
     }
     if !problems.is_empty() {
-        let elsewhere = total - records.len();
-        problems.push(format!("records of other network namespaces, left out: {elsewhere}"));
-        problems.push(format!("droptrace's standard error:\n{}", seen.printed.stderr.trim_end()));
+        for record in elsewhere.iter().take(NEAREST) {
+            problems.push(format!("not of these hosts: {}", record.value));
+        }
+        problems.push(format!(
+            "droptrace's standard error:\n{}",
+            seen.printed.stderr.trim_end()
+        ));
     }
     problems
 }
@@ -62,7 +72,10 @@ fn parse(line: &str) -> anyhow::Result<Record> {
     if event.schema != SCHEMA {
         bail!("schema is not {SCHEMA}");
     }
-    Ok(Record { event, value: serde_json::from_str(line)? })
+    Ok(Record {
+        event,
+        value: serde_json::from_str(line)?,
+    })
 }
 
 /// Whether a record is about a namespace of the scenario (or about the tracer).
@@ -77,25 +90,40 @@ fn concerns(record: &Record, seen: &Seen) -> bool {
 fn compare(scenario: &Scenario, seen: &Seen, records: &[Record]) -> anyhow::Result<Vec<String>> {
     let mut problems = Vec::new();
     let mut patterns = Vec::new();
-    let lost = records.iter().filter(|record| is_lost_packets(&record.event));
-    let lost: u64 = lost.map(|record| record.event.packets).sum();
     for expect in &scenario.expect {
         let pattern = pattern(&expect.record, expect.host.as_deref(), seen)?;
-        let matching = records.iter().filter(|record| differences(&pattern, &record.value).is_empty());
-        let mut packets: u64 = matching.map(|record| record.event.packets).sum();
-        if expect.with_loss {
-            packets += lost;
-        }
-        let truth = expect.packets.truth().map(|name| seen.truths[name]);
-        if let Some(objection) = expect.packets.objection(packets, truth) {
-            problems.push(format!("expected {pattern}: {objection}{}", nearest(&pattern, records)));
+        let counted = records.iter().filter(|record| {
+            let matches = differences(&pattern, &record.value).is_empty();
+            matches || (expect.with_loss && is_lost_packets(&record.event))
+        });
+        let (packets, bytes) = counted.fold((0, 0), |(packets, bytes), record| {
+            (packets + record.event.packets, bytes + record.event.bytes)
+        });
+        let counts = [
+            (packets, "packets", Some(&expect.packets)),
+            (bytes, "bytes", expect.bytes.as_ref()),
+        ];
+        for (number, unit, count) in counts {
+            let truth = count.and_then(Count::truth).map(|name| seen.truths[name]);
+            if let Some(objection) = count.and_then(|count| count.objection(number, truth)) {
+                let near = nearest(&pattern, records);
+                problems.push(format!(
+                    "expected {pattern}: {number} {unit}, {objection}{near}"
+                ));
+            }
         }
         patterns.push(pattern);
     }
     for absent in &scenario.absent {
         let pattern = pattern(&absent.record, absent.host.as_deref(), seen)?;
-        for record in records.iter().filter(|record| differences(&pattern, &record.value).is_empty()) {
-            problems.push(format!("must not be there ({}): {}", absent.why, record.value));
+        for record in records
+            .iter()
+            .filter(|record| differences(&pattern, &record.value).is_empty())
+        {
+            problems.push(format!(
+                "must not be there ({}): {}",
+                absent.why, record.value
+            ));
         }
     }
     for allow in &scenario.allow {
@@ -105,7 +133,9 @@ fn compare(scenario: &Scenario, seen: &Seen, records: &[Record]) -> anyhow::Resu
     for record in records {
         let expected = match record.event.kind {
             EventKind::Loss => counts_loss || !is_lost_packets(&record.event),
-            _ => patterns.iter().any(|pattern| differences(pattern, &record.value).is_empty()),
+            _ => patterns
+                .iter()
+                .any(|pattern| differences(pattern, &record.value).is_empty()),
         };
         if !expected {
             problems.push(format!("nobody expected: {}", record.value));
@@ -115,7 +145,10 @@ fn compare(scenario: &Scenario, seen: &Seen, records: &[Record]) -> anyhow::Resu
 }
 
 fn is_lost_packets(event: &Event) -> bool {
-    event.loss.as_ref().is_some_and(|loss| loss.what == LossOf::Packets)
+    event
+        .loss
+        .as_ref()
+        .is_some_and(|loss| loss.what == LossOf::Packets)
 }
 
 /// A pattern with what is known only now filled in.
@@ -126,19 +159,33 @@ fn pattern(record: &toml::Table, host: Option<&str>, seen: &Seen) -> anyhow::Res
         pattern["where"]["netns"] = seen.netns[host].into();
     }
     // Before 5.17 the kernel gives no reasons; the class is expected all the same.
-    if pattern.pointer("/reason/name").is_some() && !kernel_knows("skb_drop_reason")? {
+    if pattern.pointer("/reason/name").is_some() && !kernel_gives_reasons()? {
         pattern["reason"]["name"] = Value::Null;
     }
     Ok(pattern)
+}
+
+fn kernel_gives_reasons() -> anyhow::Result<bool> {
+    static KNOWN: OnceLock<bool> = OnceLock::new();
+    if let Some(known) = KNOWN.get() {
+        return Ok(*known);
+    }
+    let known = kernel_knows("skb_drop_reason")?;
+    Ok(*KNOWN.get_or_init(|| known))
 }
 
 /// Puts the identifier of a process in the place of `"(pid of NAME)"`.
 fn fill_in(pattern: &mut Value, seen: &Seen) -> anyhow::Result<()> {
     match pattern {
         Value::String(text) => {
-            let name = text.strip_prefix("(pid of ").and_then(|rest| rest.strip_suffix(')'));
+            let name = text
+                .strip_prefix("(pid of ")
+                .and_then(|rest| rest.strip_suffix(')'));
             if let Some(name) = name {
-                let pid = seen.pids.get(name).with_context(|| format!("no traffic is named {name}"))?;
+                let pid = seen
+                    .pids
+                    .get(name)
+                    .with_context(|| format!("no traffic is named {name}"))?;
                 *pattern = (*pid).into();
             }
         }
@@ -167,8 +214,15 @@ fn nearest(pattern: &Value, records: &[Record]) -> String {
     if ranked.is_empty() {
         return "; there is no record".to_owned();
     }
-    ranked.iter().take(NEAREST).fold(String::new(), |text, (differences, record)| {
-        let verdict = if differences.is_empty() { "matches".to_owned() } else { differences.join("; ") };
-        format!("{text}\n  near: {}\n        {verdict}", record.value)
-    })
+    ranked
+        .iter()
+        .take(NEAREST)
+        .fold(String::new(), |text, (differences, record)| {
+            let verdict = if differences.is_empty() {
+                "matches".to_owned()
+            } else {
+                differences.join("; ")
+            };
+            format!("{text}\n  near: {}\n        {verdict}", record.value)
+        })
 }

@@ -22,7 +22,11 @@ fn compare(pattern: &Value, actual: &Value, path: &str, differences: &mut Vec<St
             return;
         }
         for (name, wanted) in fields {
-            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            let path = if path.is_empty() {
+                name.clone()
+            } else {
+                format!("{path}.{name}")
+            };
             let found = actual.get(name).unwrap_or(&Value::Null);
             compare(wanted, found, &path, differences);
         }
@@ -35,10 +39,18 @@ fn compare(pattern: &Value, actual: &Value, path: &str, differences: &mut Vec<St
 fn operator(fields: &Map<String, Value>, actual: &Value) -> Option<bool> {
     let (name, wanted) = fields.iter().next().filter(|_| fields.len() == 1)?;
     match name.as_str() {
-        "at_least" => Some(actual.as_u64().zip(wanted.as_u64()).is_some_and(|(is, least)| is >= least)),
-        "contains" => {
-            Some(actual.as_str().zip(wanted.as_str()).is_some_and(|(is, part)| is.contains(part)))
-        }
+        "at_least" => Some(
+            actual
+                .as_u64()
+                .zip(wanted.as_u64())
+                .is_some_and(|(is, least)| is >= least),
+        ),
+        "contains" => Some(
+            actual
+                .as_str()
+                .zip(wanted.as_str())
+                .is_some_and(|(is, part)| is.contains(part)),
+        ),
         _ => None,
     }
 }

@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use anyhow::bail;
 
+pub use self::stage::{Cast, prepare};
 pub use self::tracer::die_with_parent;
 use crate::cli::RunArgs;
 use crate::scenario::{self, Loaded};

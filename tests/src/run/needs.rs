@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::bail;
 
-use crate::sandbox::{Sandbox, wait_bounded};
+use crate::sandbox::Sandbox;
 use crate::scenario::Topology;
 
 /// The running kernel's types and enum values.
@@ -45,19 +45,28 @@ pub fn kernel_knows(name: &str) -> anyhow::Result<bool> {
         return Ok(false);
     }
     let wanted = [b"\0", name.as_bytes(), b"\0"].concat();
-    Ok(std::fs::read(BTF)?.windows(wanted.len()).any(|window| window == wanted))
+    Ok(std::fs::read(BTF)?
+        .windows(wanted.len())
+        .any(|window| window == wanted))
 }
 
 /// Tries a command in a network namespace of its own.
 fn refused(line: &str) -> anyhow::Result<Option<String>> {
     let sandbox = Sandbox::new(&Topology::scratch())?;
     let mut command = Command::new("sh");
-    command.args(["-ec", line]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+        .args(["-ec", line])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     let child = sandbox.spawn(Topology::SCRATCH_HOST, &mut command)?;
-    let output = wait_bounded(child, std::time::Duration::from_secs(10))?;
+    let output = child.finish(std::time::Duration::from_secs(10))?;
     if output.status.success() {
         return Ok(None);
     }
     let error = String::from_utf8_lossy(&output.stderr);
-    Ok(Some(format!("`{line}`: {}", error.lines().next().unwrap_or("failed"))))
+    Ok(Some(format!(
+        "`{line}`: {}",
+        error.lines().next().unwrap_or("failed")
+    )))
 }

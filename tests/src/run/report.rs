@@ -19,7 +19,12 @@ pub struct Report {
 impl Report {
     /// Nothing ran yet.
     pub fn new(json: bool) -> Self {
-        Self { json, passed: 0, failed: 0, skipped: 0 }
+        Self {
+            json,
+            passed: 0,
+            failed: 0,
+            skipped: 0,
+        }
     }
 
     /// Reports one scenario.
@@ -70,7 +75,14 @@ impl Report {
 
     /// Prints the sum; the exit code says whether all is well.
     pub fn end(&self) -> ExitCode {
-        println!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped);
-        if self.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        println!(
+            "{} passed, {} failed, {} skipped",
+            self.passed, self.failed, self.skipped
+        );
+        if self.failed == 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
     }
 }

@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 
 use super::tracer::{Printed, Tracer};
 use super::truth::{self, Truths};
-use crate::sandbox::{Sandbox, wait_bounded};
+use crate::sandbox::{Process, Sandbox};
 use crate::scenario::{Scenario, Setup, Traffic, Verb};
-use crate::traffic::{NAME, READY};
+use crate::traffic::{NAME, READY, UID};
 
 /// How long a step of the traffic may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,25 +36,26 @@ pub struct Seen {
 /// Plays a scenario to its end.
 pub fn play(droptrace: &Path, scenario: &Scenario) -> anyhow::Result<Seen> {
     let sandbox = Sandbox::new(&scenario.topology)?;
-    for (index, setup) in scenario.setup.iter().enumerate() {
-        prepare(&sandbox, setup).with_context(|| format!("setup {}", index + 1))?;
-    }
+    prepare(&sandbox, &scenario.setup)?;
     let before = truth::read(scenario, &sandbox)?;
-    let tracer = Tracer::start(droptrace, &scenario.tracer.args)?;
+    let tracer = Tracer::start(droptrace, &arguments(scenario, &sandbox)?)?;
     // Whatever goes wrong from here on, the tracer is ended first.
     let mut cast = Cast::default();
     let traffic = cast
         .perform(&sandbox, &scenario.traffic)
         .and_then(|()| settled(scenario, &sandbox));
     let printed = tracer.interrupt()?;
-    let after = traffic.with_context(|| format!("droptrace printed:\n{}", printed.stdout))?;
+    let after =
+        traffic.map_err(|error| anyhow!("{error:#}\ndroptrace printed:\n{}", printed.stdout))?;
     let truths = after.into_iter().map(|(name, number)| {
         let risen = number.saturating_sub(before[&name]);
         (name, risen)
     });
-    let netns = scenario.topology.hosts.keys().map(|host| {
-        Ok((host.clone(), sandbox.host(host)?.inode))
-    });
+    let netns = scenario
+        .topology
+        .hosts
+        .keys()
+        .map(|host| Ok((host.clone(), sandbox.host(host)?.inode)));
     Ok(Seen {
         printed,
         truths: truths.collect(),
@@ -63,7 +64,28 @@ pub fn play(droptrace: &Path, scenario: &Scenario) -> anyhow::Result<Seen> {
     })
 }
 
-fn prepare(sandbox: &Sandbox, setup: &Setup) -> anyhow::Result<()> {
+/// droptrace's arguments, with inode numbers for `(netns of HOST)`.
+fn arguments(scenario: &Scenario, sandbox: &Sandbox) -> anyhow::Result<Vec<String>> {
+    let fill_in = |arg: &String| {
+        let host = arg
+            .strip_prefix("(netns of ")
+            .and_then(|rest| rest.strip_suffix(')'));
+        host.map_or(Ok(arg.clone()), |host| {
+            Ok(sandbox.host(host)?.inode.to_string())
+        })
+    };
+    scenario.tracer.args.iter().map(fill_in).collect()
+}
+
+/// Does every step of `[[setup]]`.
+pub fn prepare(sandbox: &Sandbox, setup: &[Setup]) -> anyhow::Result<()> {
+    for (index, step) in setup.iter().enumerate() {
+        prepare_one(sandbox, step).with_context(|| format!("setup {}", index + 1))?;
+    }
+    Ok(())
+}
+
+fn prepare_one(sandbox: &Sandbox, setup: &Setup) -> anyhow::Result<()> {
     let host = &setup.r#in;
     if let Some(rules) = &setup.nft {
         sandbox.shell(host, "nft -f -", rules)?;
@@ -73,10 +95,12 @@ fn prepare(sandbox: &Sandbox, setup: &Setup) -> anyhow::Result<()> {
     }
     for (name, value) in setup.sysctl.iter().flatten() {
         let path = format!("/proc/sys/{}", name.replace('.', "/"));
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        sandbox.host(host)?.run(|| {
-            std::fs::write(&path, value).with_context(|| format!("cannot write {path}"))
-        })?;
+        let value = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
+        sandbox
+            .host(host)?
+            .run(|| std::fs::write(&path, value).with_context(|| format!("cannot write {path}")))?;
     }
     Ok(())
 }
@@ -100,8 +124,8 @@ fn settled(scenario: &Scenario, sandbox: &Sandbox) -> anyhow::Result<Truths> {
 
 /// The processes that make the traffic.
 #[derive(Default)]
-struct Cast {
-    background: Vec<(usize, Child)>,
+pub struct Cast {
+    background: Vec<(usize, Process)>,
     pids: BTreeMap<String, u32>,
 }
 
@@ -112,31 +136,38 @@ impl Cast {
                 .with_context(|| format!("traffic {}, in {}", index + 1, step.r#in))?;
         }
         for (number, child) in &mut self.background {
-            if let Some(status) = child.try_wait()? {
+            if let Some(status) = child.ended()? {
                 bail!("traffic {number} was to run to the end, but ended: {status}");
             }
         }
         Ok(())
     }
 
-    fn step(&mut self, sandbox: &Sandbox, number: usize, step: &Traffic) -> anyhow::Result<()> {
+    /// Does one step; `number` is its place in the file.
+    pub fn step(&mut self, sandbox: &Sandbox, number: usize, step: &Traffic) -> anyhow::Result<()> {
         let verb = step.verb()?;
         let mut command = Command::new("/proc/self/exe");
         command.arg("traffic").arg(serde_json::to_string(&verb)?);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         if let Some(name) = &step.name {
             command.env(NAME, name);
         }
+        if let Some(uid) = step.uid {
+            command.env(UID, uid.to_string());
+        }
         let mut child = sandbox.spawn(&step.r#in, &mut command)?;
         if let Some(name) = &step.name {
-            self.pids.insert(name.clone(), child.id());
+            self.pids.insert(name.clone(), child.id);
         }
         if verb.is_background() {
             wait_for_ready(&mut child)?;
             self.background.push((number, child));
             return Ok(());
         }
-        let output = wait_bounded(child, PATIENCE)?;
+        let output = child.finish(PATIENCE)?;
         if !output.status.success() {
             bail!("{}", explain(&verb, &output.stderr));
         }
@@ -144,18 +175,20 @@ impl Cast {
     }
 }
 
-fn wait_for_ready(child: &mut Child) -> anyhow::Result<()> {
-    let stdout = child.stdout.take().context("no standard output")?;
+fn wait_for_ready(child: &mut Process) -> anyhow::Result<()> {
+    let stdout = child.stdout().context("no standard output")?;
     let (line, first) = channel();
     std::thread::spawn(move || {
         let mut text = String::new();
         let _ = BufReader::new(stdout).read_line(&mut text);
         let _ = line.send(text);
     });
-    let text = first.recv_timeout(PATIENCE).context("was not ready in time")?;
+    let text = first
+        .recv_timeout(PATIENCE)
+        .context("was not ready in time")?;
     if text.trim() != READY {
         let mut error = String::new();
-        if let Some(mut stderr) = child.stderr.take() {
+        if let Some(mut stderr) = child.stderr() {
             std::io::Read::read_to_string(&mut stderr, &mut error)?;
         }
         bail!("did not start: {}", error.trim());

@@ -9,8 +9,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use nix::sys::signal::{Signal, kill};
+use anyhow::{Context as _, anyhow, bail};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{Pid, getppid};
 
 /// How long droptrace may take to attach, and to end.
@@ -38,9 +38,14 @@ impl Tracer {
     pub fn start(droptrace: &Path, args: &[String]) -> anyhow::Result<Self> {
         let mut command = Command::new(droptrace);
         command.args(args).args(["--format", "json"]);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         die_with_parent(&mut command);
-        let mut child = command.spawn().with_context(|| format!("cannot start {}", droptrace.display()))?;
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("cannot start {}", droptrace.display()))?;
         let stdout = child.stdout.take().context("no standard output")?;
         let stderr = child.stderr.take().context("no standard error")?;
         let (line, ready) = channel();
@@ -66,7 +71,7 @@ impl Tracer {
             Ok(()) => Ok(tracer),
             Err(error) => {
                 let printed = tracer.stop(Signal::SIGKILL)?;
-                Err(error.context(printed.stderr.trim().to_owned()))
+                Err(anyhow!("{error:#}\n{}", printed.stderr.trim()))
             }
         }
     }
@@ -86,7 +91,10 @@ impl Tracer {
             if std::time::Instant::now() > deadline {
                 self.child.kill()?;
                 self.child.wait()?;
-                bail!("droptrace did not end within {} s of SIGINT", PATIENCE.as_secs());
+                bail!(
+                    "droptrace did not end within {} s of SIGINT",
+                    PATIENCE.as_secs()
+                );
             }
             std::thread::sleep(Duration::from_millis(2));
         };
@@ -104,7 +112,9 @@ fn wait_for_ready(lines: &Receiver<String>) -> anyhow::Result<()> {
         match lines.recv_timeout(PATIENCE) {
             Ok(line) if line.starts_with("droptrace: tracing") => return Ok(()),
             Ok(_) => {}
-            Err(RecvTimeoutError::Timeout) => bail!("droptrace was not ready within {} s", PATIENCE.as_secs()),
+            Err(RecvTimeoutError::Timeout) => {
+                bail!("droptrace was not ready within {} s", PATIENCE.as_secs())
+            }
             Err(RecvTimeoutError::Disconnected) => bail!("droptrace ended before it was ready"),
         }
     }
@@ -117,7 +127,13 @@ pub fn die_with_parent(command: &mut Command) {
     unsafe {
         command.pre_exec(move || {
             nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-            if getppid() == runner { Ok(()) } else { Err(std::io::ErrorKind::NotConnected.into()) }
+            // What the runner blocks for itself must reach the child.
+            SigSet::empty().thread_set_mask()?;
+            if getppid() == runner {
+                Ok(())
+            } else {
+                Err(std::io::ErrorKind::NotConnected.into())
+            }
         });
     }
 }

@@ -22,7 +22,10 @@ pub fn read(scenario: &Scenario, sandbox: &Sandbox) -> anyhow::Result<Truths> {
                 Reading::Shell(line) => {
                     let text = sandbox.shell(&source.r#in, &line, "").with_context(at)?;
                     text.trim().parse().with_context(|| {
-                        format!("truth.{name}: `{line}` printed no number but `{}`", text.trim())
+                        format!(
+                            "truth.{name}: `{line}` printed no number but `{}`",
+                            text.trim()
+                        )
                     })?
                 }
                 Reading::Counter(counter) => sandbox
@@ -85,6 +88,9 @@ IpExt: 7 0
 
     #[test]
     fn lists_are_found_by_name() {
-        assert_eq!(find_in_list("Ip6InReceives 4\nUdp6NoPorts\t2\n", "Udp6NoPorts"), Some(2));
+        assert_eq!(
+            find_in_list("Ip6InReceives 4\nUdp6NoPorts\t2\n", "Udp6NoPorts"),
+            Some(2)
+        );
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
@@ -21,19 +22,32 @@ pub fn network(topology: &Topology, hosts: &BTreeMap<String, NetNs>) -> anyhow::
         let [one, other] = &link.ends;
         let mtu = link.mtu.map_or(String::new(), |mtu| format!(" mtu {mtu}"));
         let mac = |end: &crate::scenario::End| {
-            end.link_address().map_or(String::new(), |mac| format!(" address {mac}"))
+            end.link_address()
+                .map_or(String::new(), |mac| format!(" address {mac}"))
         };
-        ip(&hosts[&one.host], &format!(
-            "link add {}{}{mtu} type veth peer name {}{}{mtu} netns {}\n",
-            one.dev, mac(one), other.dev, mac(other), hosts[&other.host].path(),
-        ))?;
+        ip(
+            &hosts[&one.host],
+            &format!(
+                "link add {}{}{mtu} type veth peer name {}{}{mtu} netns {}\n",
+                one.dev,
+                mac(one),
+                other.dev,
+                mac(other),
+                hosts[&other.host].path(),
+            ),
+        )?;
     }
     for (name, netns) in hosts {
         let mut batch = String::from("link set lo up\n");
         for addr in &topology.hosts[name].loopback {
             writeln!(batch, "addr add {addr} dev lo")?;
         }
-        for end in topology.links.iter().flat_map(|link| &link.ends).filter(|end| end.host == *name) {
+        for end in topology
+            .links
+            .iter()
+            .flat_map(|link| &link.ends)
+            .filter(|end| end.host == *name)
+        {
             for addr in &end.addr {
                 let nodad = if addr.contains(':') { " nodad" } else { "" };
                 writeln!(batch, "addr add {addr} dev {}{nodad}", end.dev)?;
@@ -45,10 +59,38 @@ pub fn network(topology: &Topology, hosts: &BTreeMap<String, NetNs>) -> anyhow::
     for (name, netns) in hosts {
         let routes = &topology.hosts[name].routes;
         if !routes.is_empty() {
-            ip(netns, &routes.iter().fold(String::new(), |batch, route| batch + "route add " + route + "\n"))?;
+            ip(
+                netns,
+                &routes.iter().fold(String::new(), |batch, route| {
+                    batch + "route add " + route + "\n"
+                }),
+            )?;
+        }
+    }
+    for end in topology.links.iter().flat_map(|link| &link.ends) {
+        if end.addr.iter().any(|addr| addr.contains(':')) {
+            hosts[&end.host].run(|| wait_for_ipv6(&end.dev))?;
         }
     }
     Ok(())
+}
+
+/// An interface that was up before its peer learns of its carrier a little
+/// later. Only then IPv6 works on it, which its multicast route shows.
+fn wait_for_ipv6(dev: &str) -> anyhow::Result<()> {
+    const MULTICAST: &str = "ff000000000000000000000000000000 08 ";
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < deadline {
+        let routes = std::fs::read_to_string("/proc/thread-self/net/ipv6_route")?;
+        if routes
+            .lines()
+            .any(|route| route.starts_with(MULTICAST) && route.ends_with(dev))
+        {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    bail!("IPv6 did not come up on {dev}");
 }
 
 /// Keeps IPv6 quiet: no addresses, no probes, no solicitations of its own.
@@ -88,7 +130,10 @@ fn ip(netns: &NetNs, batch: &str) -> anyhow::Result<()> {
         Ok(child.wait_with_output()?)
     })?;
     if !output.status.success() {
-        bail!("ip: {}\n{batch}", String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "ip: {}\n{batch}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
 
 mod build;
 mod netns;
+mod process;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,13 +15,15 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::{SIGCHLD, SigHandler, SigSet, signal};
 
 pub use self::netns::NetNs;
+pub use self::process::Process;
 use crate::scenario::Topology;
 
 /// What the holder prints when its namespaces are ready.
@@ -55,7 +58,10 @@ impl Sandbox {
             BufReader::new(stdout).read_line(&mut line)?;
         }
         if line.trim() != READY {
-            bail!("the holder of the namespaces did not start: {}", holder.wait()?);
+            bail!(
+                "the holder of the namespaces did not start: {}",
+                holder.wait()?
+            );
         }
         let namespace = |kind| File::open(format!("/proc/{}/ns/{kind}", holder.id()));
         let (pid_ns, mnt_ns) = (namespace("pid")?, namespace("mnt")?);
@@ -64,29 +70,35 @@ impl Sandbox {
             .keys()
             .map(|name| Ok((name.clone(), NetNs::new()?)))
             .collect::<anyhow::Result<_>>()?;
-        let sandbox = Self { hosts, holder, leash, pid_ns, mnt_ns, own_pid_ns };
+        let sandbox = Self {
+            hosts,
+            holder,
+            leash,
+            pid_ns,
+            mnt_ns,
+            own_pid_ns,
+        };
         build::network(topology, &sandbox.hosts).context("cannot make the topology")?;
         Ok(sandbox)
     }
 
     /// The network namespace of a host.
     pub fn host(&self, name: &str) -> anyhow::Result<&NetNs> {
-        self.hosts.get(name).with_context(|| format!("no host `{name}`"))
-    }
-
-    /// Whether a network namespace belongs to this scenario.
-    pub fn has_netns(&self, inode: u64) -> bool {
-        self.hosts.values().any(|netns| netns.inode == inode)
+        self.hosts
+            .get(name)
+            .with_context(|| format!("no host `{name}`"))
     }
 
     /// Starts a process on a host.
-    pub fn spawn(&self, host: &str, command: &mut Command) -> anyhow::Result<Child> {
+    pub fn spawn(&self, host: &str, command: &mut Command) -> anyhow::Result<Process> {
         let netns = self.host(host)?.as_fd().as_raw_fd();
         let mnt_ns = self.mnt_ns.as_raw_fd();
-        // SAFETY: between fork and exec, `setns` is a bare system call on file
+        // SAFETY: between fork and exec, only bare system calls are made, on file
         // descriptors that stay open in the parent; nothing is allocated.
         unsafe {
             command.pre_exec(move || {
+                // What the runner blocks for itself must reach the child.
+                SigSet::empty().thread_set_mask()?;
                 enter_raw(netns, CloneFlags::CLONE_NEWNET)?;
                 enter_raw(mnt_ns, CloneFlags::CLONE_NEWNS)
             });
@@ -96,21 +108,34 @@ impl Sandbox {
         setns(&self.pid_ns, CloneFlags::CLONE_NEWPID)?;
         let child = command.spawn();
         setns(&self.own_pid_ns, CloneFlags::CLONE_NEWPID)?;
-        child.with_context(|| format!("cannot start {}", command.get_program().display()))
+        child
+            .map(Process::new)
+            .with_context(|| format!("cannot start {}", command.get_program().display()))
     }
 
     /// Runs a shell command on a host; `input` is its standard input.
     pub fn shell(&self, host: &str, line: &str, input: &str) -> anyhow::Result<String> {
         let mut command = Command::new("sh");
-        command.args(["-ec", line]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(["-ec", line])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = self.spawn(host, &mut command)?;
-        if let Some(mut stdin) = child.stdin.take() {
+        if let Some(mut stdin) = child.stdin() {
             // A command that does not read its input is none of our business.
             let _ = stdin.write_all(input.as_bytes());
         }
-        let Output { status, stdout, stderr } = wait_bounded(child, Duration::from_secs(20))?;
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = child.finish(Duration::from_secs(20))?;
         if !status.success() {
-            bail!("on {host}: `{line}`: {status}: {}", String::from_utf8_lossy(&stderr).trim());
+            bail!(
+                "on {host}: `{line}`: {status}: {}",
+                String::from_utf8_lossy(&stderr).trim()
+            );
         }
         Ok(String::from_utf8_lossy(&stdout).into_owned())
     }
@@ -130,34 +155,21 @@ fn enter_raw(fd: i32, kind: CloneFlags) -> std::io::Result<()> {
     setns(fd, kind).map_err(std::io::Error::from)
 }
 
-/// Waits for a process and its output, and kills it after `limit`.
-pub fn wait_bounded(mut child: Child, limit: Duration) -> anyhow::Result<Output> {
-    let deadline = Instant::now() + limit;
-    let mut pause = Duration::from_millis(1);
-    while child.try_wait()?.is_none() {
-        if Instant::now() > deadline {
-            child.kill()?;
-            child.wait()?;
-            bail!("did not end within {} s", limit.as_secs());
-        }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(20));
-    }
-    Ok(child.wait_with_output()?)
-}
-
 /// The body of the holder: makes the mount namespace, says so, and stays until
 /// the runner lets go of its standard input.
 pub fn hold() -> anyhow::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace")?;
     let none: Option<&str> = None;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).context("cannot make mounts private")?;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
+        .context("cannot make mounts private")?;
     // Lock files of iptables and the like stay in here.
-    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none).context("cannot mount /run")?;
-    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none).context("cannot mount /proc")?;
+    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none)
+        .context("cannot mount /run")?;
+    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none)
+        .context("cannot mount /proc")?;
     // As first process it inherits orphans; ignored, they vanish by themselves.
     // SAFETY: no handler is installed.
-    unsafe { nix::sys::signal::signal(nix::sys::signal::SIGCHLD, nix::sys::signal::SigHandler::SigIgn) }?;
+    unsafe { signal(SIGCHLD, SigHandler::SigIgn) }?;
     println!("{READY}");
     std::io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())

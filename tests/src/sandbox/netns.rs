@@ -31,9 +31,13 @@ impl NetNs {
 
     /// Runs `work` inside. Only `/proc/thread-self/net` shows this namespace
     /// there, `/proc/net` does not.
-    pub fn run<T: Send>(&self, work: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
+    pub fn run<T: Send>(
+        &self,
+        work: impl FnOnce() -> anyhow::Result<T> + Send,
+    ) -> anyhow::Result<T> {
         in_thread(|| {
-            setns(&self.file, CloneFlags::CLONE_NEWNET).context("cannot enter a network namespace")?;
+            setns(&self.file, CloneFlags::CLONE_NEWNET)
+                .context("cannot enter a network namespace")?;
             work()
         })
     }

@@ -15,6 +15,8 @@ pub struct Expect {
     /// How many packets all matching records stand for.
     #[serde(default)]
     pub packets: Count,
+    /// How many bytes they stand for; not checked if absent.
+    pub bytes: Option<Count>,
     /// Whether `loss` records count too.
     #[serde(default)]
     pub with_loss: bool,
@@ -45,11 +47,11 @@ pub struct Allow {
     pub why: String,
 }
 
-/// A condition on a number of packets.
+/// A condition on a number of packets or bytes.
 #[derive(Debug, Deserialize)]
 #[serde(
     untagged,
-    expecting = "`packets` is a number, { at_least = N }, { at_least = N, at_most = N } or { truth = \"NAME\" }"
+    expecting = "a count is a number, { at_least = N }, { at_least = N, at_most = N } or { truth = \"NAME\" }"
 )]
 pub enum Count {
     /// This many.
@@ -79,7 +81,10 @@ pub struct CountRange {
 
 impl Default for Count {
     fn default() -> Self {
-        Self::Range(CountRange { at_least: 1, at_most: None })
+        Self::Range(CountRange {
+            at_least: 1,
+            at_most: None,
+        })
     }
 }
 
@@ -92,24 +97,22 @@ impl Count {
         }
     }
 
-    /// Why this number of packets is wrong, if it is. `truth` is the number
-    /// for [`Count::truth`].
-    pub fn objection(&self, packets: u64, truth: Option<u64>) -> Option<String> {
+    /// Why this number is wrong, if it is. `truth` is the number for
+    /// [`Count::truth`].
+    pub fn objection(&self, number: u64, truth: Option<u64>) -> Option<String> {
         match self {
-            Self::Exactly(wanted) if packets != *wanted => {
-                Some(format!("{packets} packets, expected {wanted}"))
+            Self::Exactly(wanted) if number != *wanted => Some(format!("expected {wanted}")),
+            Self::Truth(count) if Some(number) != truth => {
+                let says = truth.map_or("nothing".to_owned(), |truth| truth.to_string());
+                Some(format!("but truth.{} says {says}", count.truth))
             }
-            Self::Truth(count) if Some(packets) != truth => Some(format!(
-                "{packets} packets, but truth.{} says {}",
-                count.truth,
-                truth.map_or("nothing".to_owned(), |truth| truth.to_string())
-            )),
-            Self::Range(range) if packets < range.at_least => {
-                Some(format!("{packets} packets, expected at least {}", range.at_least))
+            Self::Range(range) if number < range.at_least => {
+                Some(format!("expected at least {}", range.at_least))
             }
-            Self::Range(CountRange { at_most: Some(most), .. }) if packets > *most => {
-                Some(format!("{packets} packets, expected at most {most}"))
-            }
+            Self::Range(CountRange {
+                at_most: Some(most),
+                ..
+            }) if number > *most => Some(format!("expected at most {most}")),
             Self::Exactly(_) | Self::Truth(_) | Self::Range(_) => None,
         }
     }
@@ -133,6 +136,8 @@ struct NftCounter {
     family: String,
     table: String,
     name: String,
+    #[serde(default)]
+    bytes: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -172,8 +177,11 @@ impl Truth {
             (Some(counter), None, None) => TruthSource {
                 r#in: counter.r#in.clone(),
                 reading: Reading::Shell(format!(
-                    "nft list counter {} {} {} | sed -n 's/.*packets \\([0-9]*\\).*/\\1/p'",
-                    counter.family, counter.table, counter.name
+                    "nft list counter {} {} {} | sed -n 's/.*{} \\([0-9]*\\).*/\\1/p'",
+                    counter.family,
+                    counter.table,
+                    counter.name,
+                    if counter.bytes { "bytes" } else { "packets" }
                 )),
             },
             (None, Some(nstat), None) => TruthSource {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
-pub use self::expect::{Absent, Allow, Expect, Reading, Truth};
+pub use self::expect::{Absent, Allow, Count, Expect, Reading, Truth};
 pub use self::raw::{Extension, Raw, RawProto};
 pub use self::topology::{End, Topology, link_address};
 pub use self::traffic::{
@@ -100,7 +100,11 @@ fn read(path: &Path) -> Loaded {
         .and_then(|text| parse(&text))
         .with_context(|| format!("bad scenario file {}", path.display()));
     Loaded {
-        name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+        name: path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
         scenario,
     }
 }
@@ -117,7 +121,11 @@ impl Scenario {
         for (index, setup) in self.setup.iter().enumerate() {
             let at = format!("setup {}", index + 1);
             self.check_host(&setup.r#in, &at)?;
-            let actions = [setup.nft.is_some(), setup.run.is_some(), setup.sysctl.is_some()];
+            let actions = [
+                setup.nft.is_some(),
+                setup.run.is_some(),
+                setup.sysctl.is_some(),
+            ];
             if actions.iter().filter(|is| **is).count() != 1 {
                 bail!("{at}: needs exactly one of `nft`, `run`, `sysctl`");
             }
@@ -131,8 +139,8 @@ impl Scenario {
             let at = format!("truth.{name}");
             self.check_host(&truth.source().with_context(|| at.clone())?.r#in, &at)?;
         }
-        if self.expect.is_empty() && self.absent.is_empty() {
-            bail!("proves nothing: needs an `expect` or an `absent`");
+        if self.expect.is_empty() {
+            bail!("needs an `expect`: without one a droptrace that sees nothing would pass");
         }
         let hosts = self
             .expect
@@ -144,7 +152,8 @@ impl Scenario {
             self.check_host(host, "a record pattern")?;
         }
         for expect in &self.expect {
-            if let Some(name) = expect.packets.truth() {
+            let counts = [Some(&expect.packets), expect.bytes.as_ref()];
+            for name in counts.into_iter().flatten().filter_map(Count::truth) {
                 if !self.truth.contains_key(name) {
                     bail!("expect: there is no `[truth.{name}]`");
                 }
@@ -158,7 +167,10 @@ impl Scenario {
             return Ok(());
         }
         let known: Vec<&str> = self.topology.hosts.keys().map(String::as_str).collect();
-        bail!("{at}: no host `{host}` in the topology (there are: {})", known.join(", "))
+        bail!(
+            "{at}: no host `{host}` in the topology (there are: {})",
+            known.join(", ")
+        )
     }
 }
 

@@ -28,9 +28,19 @@ pub struct Raw {
     /// Time to live or hop limit.
     #[serde(default = "ttl")]
     pub ttl: u8,
+    /// TCP flags as letters of `FSRPAU`.
+    #[serde(default = "syn")]
+    pub flags: String,
     /// Whether the TCP or UDP checksum is wrong.
     #[serde(default)]
     pub bad_checksum: bool,
+    /// Whether the checksum of the IPv4 header is wrong.
+    #[serde(default)]
+    pub bad_header_checksum: bool,
+    /// Bytes that are left of what the IP header is followed by.
+    pub truncate: Option<usize>,
+    /// Ethernet protocol of a frame that carries no IP at all.
+    pub ethertype: Option<u16>,
     /// Offset of the fragment in bytes.
     #[serde(default)]
     pub fragment_offset: u16,
@@ -50,7 +60,7 @@ pub struct Raw {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RawProto {
-    /// A TCP SYN.
+    /// A TCP segment without data.
     Tcp,
     /// A UDP datagram.
     Udp,
@@ -58,6 +68,8 @@ pub enum RawProto {
     Sctp,
     /// ICMP or `ICMPv6` "port unreachable".
     IcmpUnreachable,
+    /// Protocol 253, which is for experiments (RFC 3692).
+    Experiment,
 }
 
 /// An IPv6 extension header.
@@ -90,6 +102,10 @@ pub struct Quote {
 
 fn one() -> u32 {
     1
+}
+
+fn syn() -> String {
+    "S".to_owned()
 }
 
 fn ttl() -> u8 {

@@ -25,7 +25,10 @@ fn complaint(from: &str, to: &str) -> String {
 fn a_good_file_is_read() {
     let scenario = parse(GOOD).unwrap();
     assert_eq!(scenario.topology.hosts.len(), 2);
-    assert!(matches!(scenario.traffic[0].verb().unwrap(), Verb::TcpConnect(_)));
+    assert!(matches!(
+        scenario.traffic[0].verb().unwrap(),
+        Verb::TcpConnect(_)
+    ));
 }
 
 #[test]
@@ -55,7 +58,10 @@ fn unknown_topologies_are_named() {
 #[test]
 fn a_step_has_exactly_one_verb() {
     let two = complaint("tcp_connect", "wait_ms = 1\ntcp_connect");
-    assert!(two.contains("traffic 1") && two.contains("exactly one verb"), "{two}");
+    assert!(
+        two.contains("traffic 1") && two.contains("exactly one verb"),
+        "{two}"
+    );
 }
 
 #[test]
@@ -65,6 +71,17 @@ fn a_truth_must_exist() {
 }
 
 #[test]
+fn something_is_expected() {
+    let nothing = GOOD.split("[[expect]]").next().unwrap();
+    assert!(
+        parse(nothing)
+            .unwrap_err()
+            .to_string()
+            .contains("needs an `expect`")
+    );
+}
+
+#[test]
 fn a_count_is_explained() {
-    assert!(complaint("{ at_least = 1 }", "\"some\"").contains("`packets` is a number"));
+    assert!(complaint("{ at_least = 1 }", "\"some\"").contains("a count is a number"));
 }

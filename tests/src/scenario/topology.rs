@@ -124,7 +124,10 @@ impl Topology {
     /// A host without links, to try something out.
     pub fn scratch() -> Self {
         let host = (Self::SCRATCH_HOST.to_owned(), Host::default());
-        Self { hosts: BTreeMap::from([host]), links: Vec::new() }
+        Self {
+            hosts: BTreeMap::from([host]),
+            links: Vec::new(),
+        }
     }
 
     fn check(&self) -> anyhow::Result<()> {

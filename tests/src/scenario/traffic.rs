@@ -15,6 +15,8 @@ pub struct Traffic {
     pub r#in: String,
     /// Name of the process, for patterns such as `"(pid of NAME)"`.
     pub name: Option<String>,
+    /// User identifier that the process takes on.
+    pub uid: Option<u32>,
     tcp_listen: Option<TcpListen>,
     tcp_connect: Option<Connect>,
     udp_bind: Option<UdpBind>,
@@ -74,6 +76,7 @@ impl Verb {
     pub fn is_background(&self) -> bool {
         match self {
             Self::TcpListen(_) | Self::UdpBind(_) => true,
+            Self::TcpConnect(connect) => connect.stay,
             Self::UdpSend(send) => send.stay,
             _ => false,
         }
@@ -126,6 +129,9 @@ pub struct Connect {
     /// Whether all connections stay open until the last one was made.
     #[serde(default)]
     pub hold: bool,
+    /// Whether they stay open, idle, until the scenario ends.
+    #[serde(default)]
+    pub stay: bool,
     /// What connecting must lead to.
     #[serde(default)]
     pub expect: ConnectOutcome,
@@ -210,7 +216,14 @@ pub struct UdpSend {
     /// Over how many destination ports, from that of `to` on, they are spread.
     #[serde(default = "one_port")]
     pub ports: u16,
-    /// IPv4 time to live.
+    /// How many threads send at the same time, each with a socket of its own
+    /// and its share of the datagrams.
+    #[serde(default = "one")]
+    pub threads: u32,
+    /// Pause before each datagram, in microseconds.
+    #[serde(default)]
+    pub pause_us: u64,
+    /// Time to live or hop limit.
     pub ttl: Option<u32>,
     /// Whether fragmenting is forbidden.
     #[serde(default)]

@@ -31,7 +31,10 @@ const TIMEOUT: u32 = 600;
 pub fn fill(fill: &FillConntrack) -> anyhow::Result<()> {
     let max = read("nf_conntrack_max")?;
     if max > fill.at_most {
-        bail!("the table has room for {max} connections, more than {}", fill.at_most);
+        bail!(
+            "the table has room for {max} connections, more than {}",
+            fill.at_most
+        );
     }
     let socket = socket(
         AddressFamily::Netlink,
@@ -44,12 +47,20 @@ pub fn fill(fill: &FillConntrack) -> anyhow::Result<()> {
     let mut number = 0;
     while read("nf_conntrack_count")? < max {
         if number > max * 2 {
-            bail!("cannot fill the table: {} of {max}", read("nf_conntrack_count")?);
+            bail!(
+                "cannot fill the table: {} of {max}",
+                read("nf_conntrack_count")?
+            );
         }
         let batch: Vec<u8> = (number..number + BATCH).flat_map(message).collect();
         number += BATCH;
-        sendto(socket.as_raw_fd(), &batch, &NetlinkAddr::new(0, 0), MsgFlags::empty())
-            .context("cannot add connections")?;
+        sendto(
+            socket.as_raw_fd(),
+            &batch,
+            &NetlinkAddr::new(0, 0),
+            MsgFlags::empty(),
+        )
+        .context("cannot add connections")?;
     }
     Ok(())
 }

@@ -27,22 +27,46 @@ pub fn frame(raw: &Raw, from: [u8; 6], to: [u8; 6], id: u16) -> Vec<u8> {
         put(&mut frame, ETHERTYPE_VLAN);
         put(&mut frame, vlan & 0x0fff);
     }
-    put(&mut frame, if raw.to.is_ipv4() { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 });
-    let ends = Ends { from: raw.from, to: raw.to, sport: raw.sport, dport: raw.dport };
+    if let Some(ethertype) = raw.ethertype {
+        put(&mut frame, ethertype);
+        frame.extend(FRAGMENT_BODY);
+        return frame;
+    }
+    put(
+        &mut frame,
+        if raw.to.is_ipv4() {
+            ETHERTYPE_IPV4
+        } else {
+            ETHERTYPE_IPV6
+        },
+    );
+    let ends = Ends {
+        from: raw.from,
+        to: raw.to,
+        sport: raw.sport,
+        dport: raw.dport,
+    };
     let body = if raw.fragment_offset == 0 {
         transport(raw, ends)
     } else {
         FRAGMENT_BODY.to_vec()
     };
+    let kept = raw.truncate.unwrap_or(body.len()).min(body.len());
+    let body = &body[..kept];
     let proto = number(raw.proto, raw.to);
     match (raw.from, raw.to) {
         (IpAddr::V6(_), _) | (_, IpAddr::V6(_)) => {
-            let (first, body) = extend(&raw.extensions, proto, body);
+            let (first, body) = extend(&raw.extensions, proto, body.to_vec());
             frame.extend(ipv6(ends, first, raw.ttl, &body));
         }
         _ => {
             let more = if raw.more_fragments { 0x2000 } else { 0 };
-            frame.extend(ipv4(ends, proto, raw.ttl, id, more | (raw.fragment_offset / 8), &body));
+            let fragment = more | (raw.fragment_offset / 8);
+            let mut packet = ipv4(ends, proto, raw.ttl, id, fragment, body);
+            if raw.bad_header_checksum {
+                packet[10] ^= 0x55;
+            }
+            frame.extend(packet);
         }
     }
     frame
@@ -51,10 +75,15 @@ pub fn frame(raw: &Raw, from: [u8; 6], to: [u8; 6], id: u16) -> Vec<u8> {
 fn transport(raw: &Raw, ends: Ends) -> Vec<u8> {
     let mut segment = match (raw.proto, &raw.quote) {
         (RawProto::IcmpUnreachable, Some(quote)) => {
-            let about = Ends { from: quote.from, to: quote.to, sport: quote.sport, dport: quote.dport };
+            let about = Ends {
+                from: quote.from,
+                to: quote.to,
+                sport: quote.sport,
+                dport: quote.dport,
+            };
             port_unreachable(ends, quote.proto, about)
         }
-        (proto, _) => segment(proto, ends),
+        (proto, _) => segment(proto, ends, flags(&raw.flags)),
     };
     if raw.bad_checksum {
         // Any other value than the right one; never 0, which means "none" in UDP.
@@ -65,15 +94,24 @@ fn transport(raw: &Raw, ends: Ends) -> Vec<u8> {
     segment
 }
 
-/// A TCP SYN, a UDP datagram or an SCTP INIT with a right checksum.
-fn segment(proto: RawProto, ends: Ends) -> Vec<u8> {
+/// The flag byte of a TCP header.
+fn flags(letters: &str) -> u8 {
+    "FSRPAU"
+        .chars()
+        .enumerate()
+        .filter(|(_, letter)| letters.contains(*letter))
+        .fold(0, |flags, (bit, _)| flags | 1 << bit)
+}
+
+/// A TCP segment, a UDP datagram or an SCTP INIT with a right checksum.
+fn segment(proto: RawProto, ends: Ends, flags: u8) -> Vec<u8> {
     let mut segment = Vec::new();
     put(&mut segment, ends.sport);
     put(&mut segment, ends.dport);
     match proto {
         RawProto::Tcp => {
             segment.extend([0, 0, 0, 1, 0, 0, 0, 0]); // sequence 1, no acknowledgement
-            segment.extend([5 << 4, 0x02, 0xff, 0xff]); // 20 bytes, SYN, window
+            segment.extend([5 << 4, flags, 0xff, 0xff]); // 20 bytes, flags, window
             segment.extend([0; 4]); // checksum, urgent pointer
             let sum = checksum(&pseudo(ends, 6, &segment));
             segment[16..18].copy_from_slice(&sum.to_be_bytes());
@@ -85,7 +123,7 @@ fn segment(proto: RawProto, ends: Ends) -> Vec<u8> {
             let sum = crc32c(&segment);
             segment[8..12].copy_from_slice(&sum.to_le_bytes());
         }
-        RawProto::Udp | RawProto::IcmpUnreachable => {
+        RawProto::Udp | RawProto::IcmpUnreachable | RawProto::Experiment => {
             put(&mut segment, 8 + 32);
             put(&mut segment, 0);
             segment.extend([b'x'; 32]);
@@ -97,7 +135,7 @@ fn segment(proto: RawProto, ends: Ends) -> Vec<u8> {
 }
 
 fn port_unreachable(ends: Ends, proto: RawProto, about: Ends) -> Vec<u8> {
-    let quoted = segment(proto, about);
+    let quoted = segment(proto, about, flags("S"));
     let proto = number(proto, about.to);
     if ends.to.is_ipv4() {
         let mut message = vec![3, 3, 0, 0, 0, 0, 0, 0];
@@ -121,20 +159,24 @@ fn number(proto: RawProto, to: IpAddr) -> u8 {
         RawProto::Sctp => 132,
         RawProto::IcmpUnreachable if to.is_ipv4() => 1,
         RawProto::IcmpUnreachable => 58,
+        RawProto::Experiment => 253,
     }
 }
 
 /// Puts extension headers before `body`; returns the first one's number.
 fn extend(extensions: &[Extension], proto: u8, body: Vec<u8>) -> (u8, Vec<u8>) {
-    extensions.iter().rev().fold((proto, body), |(next, body), extension| {
-        // Eight bytes each: padding options, or offset 0 and an identification.
-        let (number, rest) = match extension {
-            Extension::HopByHop => (0, [0, 1, 4, 0, 0, 0, 0]),
-            Extension::DestinationOptions => (60, [0, 1, 4, 0, 0, 0, 0]),
-            Extension::AtomicFragment => (44, [0, 0, 0, 0, 0, 0, 7]),
-        };
-        (number, [&[next][..], &rest, &body].concat())
-    })
+    extensions
+        .iter()
+        .rev()
+        .fold((proto, body), |(next, body), extension| {
+            // Eight bytes each: padding options, or offset 0 and an identification.
+            let (number, rest) = match extension {
+                Extension::HopByHop => (0, [0, 1, 4, 0, 0, 0, 0]),
+                Extension::DestinationOptions => (60, [0, 1, 4, 0, 0, 0, 0]),
+                Extension::AtomicFragment => (44, [0, 0, 0, 0, 0, 0, 7]),
+            };
+            (number, [&[next][..], &rest, &body].concat())
+        })
 }
 
 fn ipv4(ends: Ends, proto: u8, ttl: u8, id: u16, fragment: u16, body: &[u8]) -> Vec<u8> {
@@ -201,19 +243,32 @@ fn checksum(bytes: &[u8]) -> u16 {
 fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 }
+            if crc & 1 == 1 {
+                crc >> 1 ^ 0x82f6_3b78
+            } else {
+                crc >> 1
+            }
         })
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{checksum, crc32c};
+    use super::{checksum, crc32c, flags};
 
     #[test]
     fn checksum_of_a_known_header() {
         // The example of RFC 1071, section 3.
-        assert_eq!(checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), !0xddf2);
+        assert_eq!(
+            checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]),
+            !0xddf2
+        );
+    }
+
+    #[test]
+    fn flags_by_letter() {
+        assert_eq!(flags("SA"), 0x12);
+        assert_eq!(flags("FPU"), 0x29);
     }
 
     #[test]

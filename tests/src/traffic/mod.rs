@@ -23,10 +23,16 @@ pub const READY: &str = "ready";
 /// The environment variable that names the process.
 pub const NAME: &str = "SCENARIO_PROCESS_NAME";
 
+/// The environment variable with the user identifier that the process takes on.
+pub const UID: &str = "SCENARIO_PROCESS_UID";
+
 /// Does what the verb (as JSON) says.
 pub fn main(verb: &str) -> anyhow::Result<()> {
-    if let Ok(name) = std::env::var(NAME) {
-        nix::sys::prctl::set_name(&std::ffi::CString::new(name)?)?;
+    // Without a name it would be called "exe", as the path it was started by.
+    let name = std::env::var(NAME).unwrap_or_else(|_| "scenarios".to_owned());
+    nix::sys::prctl::set_name(&std::ffi::CString::new(name)?)?;
+    if let Ok(uid) = std::env::var(UID) {
+        nix::unistd::setuid(uid.parse::<u32>()?.into())?;
     }
     match serde_json::from_str(verb).context("bad verb")? {
         Verb::TcpListen(listen) => tcp::listen(&listen),
@@ -55,4 +61,11 @@ fn ready() -> anyhow::Result<()> {
     writeln!(stdout, "{READY}")?;
     stdout.flush()?;
     Ok(())
+}
+
+/// Keeps the process and its sockets until the scenario ends.
+fn stay() -> ! {
+    loop {
+        std::thread::park();
+    }
 }

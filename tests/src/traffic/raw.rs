@@ -25,8 +25,13 @@ pub fn send(raw: &Raw) -> anyhow::Result<()> {
         (None, IpAddr::V6(_)) => bail!("an IPv6 frame needs `via`, the receiver's IPv4 address"),
     };
     // Protocol 0: it receives nothing, so it copies no other packet.
-    let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)
-        .context("cannot open a packet socket")?;
+    let socket = socket(
+        AddressFamily::Packet,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .context("cannot open a packet socket")?;
     bind(socket.as_raw_fd(), DEV)?;
     for number in 0..raw.count {
         let id = u16::try_from(number % 0xffff)? + 1;
@@ -38,7 +43,8 @@ pub fn send(raw: &Raw) -> anyhow::Result<()> {
 }
 
 fn bind(socket: i32, dev: &str) -> anyhow::Result<()> {
-    let index = nix::net::if_::if_nametoindex(dev).with_context(|| format!("no interface {dev}"))?;
+    let index =
+        nix::net::if_::if_nametoindex(dev).with_context(|| format!("no interface {dev}"))?;
     // SAFETY: all-zero bytes are a valid `sockaddr_ll`.
     let mut addr: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     addr.sll_family = u16::try_from(libc::AF_PACKET)?;

@@ -17,13 +17,13 @@ pub fn listen(listen: &TcpListen) -> anyhow::Result<()> {
     let addr = SocketAddr::new(listen.addr, listen.port);
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
-    socket.bind(&addr.into()).with_context(|| format!("cannot bind {addr}"))?;
+    socket
+        .bind(&addr.into())
+        .with_context(|| format!("cannot bind {addr}"))?;
     socket.listen(listen.backlog)?;
     super::ready()?;
     if matches!(listen.then, Accepted::NeverAccept) {
-        loop {
-            std::thread::park();
-        }
+        super::stay();
     }
     loop {
         let stream: TcpStream = socket.accept()?.0.into();
@@ -44,7 +44,8 @@ fn serve(mut stream: TcpStream, then: Accepted) -> std::io::Result<()> {
             stream.write_all(&buffer[..length])?;
         },
         Accepted::Reset => {
-            stream.read(&mut buffer)?;
+            // How much came does not matter.
+            let _ = stream.read(&mut buffer)?;
             // Closing a lingering socket with no time left sends a reset.
             SockRef::from(&stream).set_linger(Some(Duration::ZERO))
         }
@@ -59,15 +60,23 @@ pub fn connect(connect: &Connect) -> anyhow::Result<()> {
         let at = || format!("connection {number} to {}", connect.to);
         let (outcome, socket) = attempt(connect).with_context(at)?;
         if outcome != connect.expect {
-            bail!("{} ended in {outcome:?}, expected {:?}", at(), connect.expect);
+            bail!(
+                "{} ended in {outcome:?}, expected {:?}",
+                at(),
+                connect.expect
+            );
         }
         if outcome == ConnectOutcome::Connected {
-            if connect.hold {
+            if connect.hold || connect.stay {
                 open.push(socket);
             } else {
                 talk(&mut socket.into(), connect).with_context(at)?;
             }
         }
+    }
+    if connect.stay {
+        super::ready()?;
+        super::stay();
     }
     let mut open: Vec<TcpStream> = open.into_iter().map(TcpStream::from).collect();
     for stream in &mut open {
@@ -81,7 +90,9 @@ fn attempt(connect: &Connect) -> anyhow::Result<(ConnectOutcome, Socket)> {
     let socket = Socket::new(Domain::for_address(connect.to), Type::STREAM, None)?;
     if let Some(from) = connect.from {
         socket.set_reuse_address(true)?;
-        socket.bind(&from.into()).with_context(|| format!("cannot bind {from}"))?;
+        socket
+            .bind(&from.into())
+            .with_context(|| format!("cannot bind {from}"))?;
     }
     let limit = Duration::from_millis(connect.timeout_ms);
     let outcome = match socket.connect_timeout(&connect.to.into(), limit) {
@@ -89,7 +100,9 @@ fn attempt(connect: &Connect) -> anyhow::Result<(ConnectOutcome, Socket)> {
         Err(error) => match error.kind() {
             ErrorKind::ConnectionRefused => ConnectOutcome::Refused,
             ErrorKind::TimedOut => ConnectOutcome::Timeout,
-            ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => ConnectOutcome::Unreachable,
+            ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
+                ConnectOutcome::Unreachable
+            }
             ErrorKind::PermissionDenied => ConnectOutcome::Forbidden,
             _ => return Err(error.into()),
         },
@@ -106,7 +119,7 @@ fn talk(stream: &mut TcpStream, connect: &Connect) -> anyhow::Result<()> {
         // Closing a lingering socket with no time left sends a reset.
         return Ok(SockRef::from(&*stream).set_linger(Some(Duration::ZERO))?);
     }
-    let received = exchange(stream, connect.send);
+    let received = exchange(stream, connect);
     match (connect.end, received) {
         (ConnectEnd::Close, Ok(received)) if received == connect.send => Ok(()),
         (ConnectEnd::Close, Ok(received)) => {
@@ -121,12 +134,15 @@ fn talk(stream: &mut TcpStream, connect: &Connect) -> anyhow::Result<()> {
 
 /// Sends from one thread what it receives in another, so that no size can
 /// block both ends.
-fn exchange(stream: &TcpStream, send: usize) -> std::io::Result<usize> {
+fn exchange(stream: &TcpStream, connect: &Connect) -> std::io::Result<usize> {
     std::thread::scope(|scope| {
         let writer = scope.spawn(move || {
             let mut stream = stream;
-            stream.write_all(&vec![b'x'; send])?;
-            stream.shutdown(Shutdown::Write)
+            stream.write_all(&vec![b'x'; connect.send])?;
+            match connect.end {
+                ConnectEnd::Close => stream.shutdown(Shutdown::Write),
+                ConnectEnd::Reset | ConnectEnd::Abort => Ok(()),
+            }
         });
         let mut stream = stream;
         let mut buffer = vec![0; 1 << 16];

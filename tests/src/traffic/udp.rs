@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
-use socket2::{Domain, SockFilter, Socket, Type};
+use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 
 use crate::scenario::{SendOutcome, UdpBind, UdpSend};
 
@@ -28,50 +28,81 @@ pub fn bind(bind: &UdpBind) -> anyhow::Result<()> {
     if bind.filter_all {
         // Classic BPF "return 0": keep nothing of any packet.
         let refuse = SockFilter::new(0x06, 0, 0, 0);
-        socket.attach_filter(&[refuse]).context("cannot attach a socket filter")?;
+        socket
+            .attach_filter(&[refuse])
+            .context("cannot attach a socket filter")?;
     }
-    socket.bind(&addr.into()).with_context(|| format!("cannot bind {addr}"))?;
+    socket
+        .bind(&addr.into())
+        .with_context(|| format!("cannot bind {addr}"))?;
     super::ready()?;
     let socket: UdpSocket = socket.into();
     let mut buffer = vec![0; 1 << 16];
-    while bind.read {
+    if !bind.read {
+        super::stay();
+    }
+    loop {
         let (length, sender) = socket.recv_from(&mut buffer)?;
         if bind.echo {
             socket.send_to(&buffer[..length], sender)?;
         }
     }
-    loop {
-        std::thread::park();
-    }
 }
 
 /// `udp_send`.
 pub fn send(send: &UdpSend) -> anyhow::Result<()> {
+    if !send.count.is_multiple_of(send.threads) {
+        bail!(
+            "{} datagrams cannot be shared among {} threads",
+            send.count,
+            send.threads
+        );
+    }
+    let share = UdpSend {
+        count: send.count / send.threads,
+        ..send.clone()
+    };
+    let sockets = std::thread::scope(|scope| {
+        let senders: Vec<_> = (0..send.threads)
+            .map(|_| scope.spawn(|| send_share(&share)))
+            .collect();
+        let results = senders.into_iter().map(|sender| {
+            sender
+                .join()
+                .unwrap_or_else(|_| bail!("a sending thread panicked"))
+        });
+        results.collect::<anyhow::Result<Vec<_>>>()
+    })?;
+    if send.stay {
+        super::ready()?;
+        super::stay();
+    }
+    drop(sockets);
+    Ok(())
+}
+
+fn send_share(send: &UdpSend) -> anyhow::Result<UdpSocket> {
     let any = match send.to {
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     let from = send.from.unwrap_or(SocketAddr::new(any, 0));
     let socket = UdpSocket::bind(from).with_context(|| format!("cannot bind {from}"))?;
-    if let Some(ttl) = send.ttl {
-        socket.set_ttl(ttl)?;
+    match (send.ttl, send.to) {
+        (Some(ttl), SocketAddr::V4(_)) => socket.set_ttl(ttl)?,
+        (Some(hops), SocketAddr::V6(_)) => SockRef::from(&socket).set_unicast_hops_v6(hops)?,
+        (None, _) => {}
     }
     if send.dont_fragment {
         forbid_fragments(&socket)?;
     }
     let payload = vec![b'x'; send.size];
-    if send.echoed || send.expect != SendOutcome::Sent {
+    if send.echoed || send.pause_us > 0 || send.expect != SendOutcome::Sent {
         one_by_one(send, &socket, &payload)?;
     } else {
         in_batches(send, &socket, &payload)?;
     }
-    if send.stay {
-        super::ready()?;
-        loop {
-            std::thread::park();
-        }
-    }
-    Ok(())
+    Ok(socket)
 }
 
 /// Sets "don't fragment" as a path MTU probe does: even above the known path MTU.
@@ -96,6 +127,9 @@ fn one_by_one(send: &UdpSend, socket: &UdpSocket, payload: &[u8]) -> anyhow::Res
     socket.set_read_timeout(Some(PATIENCE))?;
     let mut buffer = vec![0; 1 << 16];
     for number in 0..send.count {
+        if send.pause_us > 0 {
+            std::thread::sleep(Duration::from_micros(send.pause_us));
+        }
         let outcome = match socket.send_to(payload, target(send, number)) {
             Ok(_) => SendOutcome::Sent,
             Err(error) => match error.kind() {
@@ -124,11 +158,12 @@ fn one_by_one(send: &UdpSend, socket: &UdpSocket, payload: &[u8]) -> anyhow::Res
 fn in_batches(send: &UdpSend, socket: &UdpSocket, payload: &[u8]) -> anyhow::Result<()> {
     let slices: Vec<[IoSlice<'_>; 1]> = (0..BATCH).map(|_| [IoSlice::new(payload)]).collect();
     let mut headers = MultiHeaders::preallocate(slices.len(), None);
-    let mut sent = 0;
-    while sent < send.count {
-        let batch = BATCH.min(send.count - sent);
-        let targets: Vec<Option<SockaddrStorage>> =
-            (sent..sent + batch).map(|number| Some(target(send, number).into())).collect();
+    let mut done = 0;
+    while done < send.count {
+        let batch = BATCH.min(send.count - done);
+        let targets: Vec<Option<SockaddrStorage>> = (done..done + batch)
+            .map(|number| Some(target(send, number).into()))
+            .collect();
         let results = sendmmsg(
             socket.as_raw_fd(),
             &mut headers,
@@ -137,8 +172,8 @@ fn in_batches(send: &UdpSend, socket: &UdpSocket, payload: &[u8]) -> anyhow::Res
             [],
             MsgFlags::empty(),
         )
-        .with_context(|| format!("cannot send datagram {sent}"))?;
-        sent += u32::try_from(results.count())?;
+        .with_context(|| format!("cannot send datagram {done}"))?;
+        done += u32::try_from(results.count())?;
     }
     Ok(())
 }

@@ -53,14 +53,12 @@ impl Recorder {
         let losses = losses(&drained.losses, &clock);
         let Drained {
             mut counts,
-            details,
             unlisted,
             ..
         } = drained;
-        counts.sort_by_key(|(_, counts)| counts.last_ns);
-        let records = counts.into_iter().map(move |(key, counts)| {
-            let detail = details.get(&key);
-            let mut event = self.record(&key, &counts, detail, &clock, &stack_of);
+        counts.sort_by_key(|(_, counts, _)| counts.last_ns);
+        let records = counts.into_iter().map(move |(key, counts, detail)| {
+            let mut event = self.record(&key, &counts, detail.as_deref(), &clock, &stack_of);
             if key.sketch != 0 {
                 let flows = unlisted.get(&key.sketch).copied();
                 event.flows_unlisted = Some(flows.unwrap_or(1));

@@ -1,6 +1,7 @@
 //! The kernel side as user space sees it: loaded, attached, drained.
 
 mod counts;
+mod details;
 mod losses;
 mod programs;
 mod syscall;
@@ -9,14 +10,14 @@ use std::collections::HashMap;
 
 use aya::{
     Ebpf,
-    maps::{Array, MapData, MapError, RingBuf, StackTraceMap},
+    maps::{Array, MapData, MapError, StackTraceMap},
 };
 use droptrace_types::{Config, Counts, Detail, Filter, Key, Layout};
 
 pub use losses::Losses;
 pub use programs::{LoadError, TRACEPOINTS};
 
-use self::{counts::CountMaps, losses::LossCounters};
+use self::{counts::CountMaps, details::Details, losses::LossCounters};
 
 /// How the kernel side is to be set up.
 pub struct Setup<'a> {
@@ -37,13 +38,11 @@ pub struct Setup<'a> {
 /// What was taken away at one interval.
 #[derive(Default)]
 pub struct Drained {
-    /// Every key that occurred.
-    pub counts: Vec<(Key, Counts)>,
+    /// Every key that occurred, with its first packet seen closely, for most keys.
+    pub counts: Vec<(Key, Counts, Option<Box<Detail>>)>,
     /// For keys reduced to their cause: how many flows they stand for at least,
     /// by [`Key::sketch`].
     pub unlisted: HashMap<u32, u64>,
-    /// The first packet of a key seen closely, for most keys.
-    pub details: HashMap<Key, Detail>,
     /// What could not be recorded since the last time.
     pub losses: Losses,
 }
@@ -53,7 +52,7 @@ pub struct Drained {
 pub struct Tracer {
     counts: CountMaps,
     losses: LossCounters,
-    details: RingBuf<MapData>,
+    details: Details,
     stacks: StackTraceMap<MapData>,
     sockets: aya::maps::HashMap<MapData, u64, u32>,
     cgroups: aya::maps::HashMap<MapData, u64, u32>,
@@ -76,7 +75,7 @@ impl Tracer {
             reasons.insert(reason, 1, 0)?;
         }
         let counts = CountMaps::new(take(&mut ebpf, "COUNTS")?, setup.max_flows)?;
-        let details = RingBuf::try_from(take(&mut ebpf, "DETAILS")?)?;
+        let details = Details::new(take(&mut ebpf, "DETAILS")?)?;
         let stacks = StackTraceMap::try_from(take(&mut ebpf, "STACKS")?)?;
         let sockets = aya::maps::HashMap::try_from(take(&mut ebpf, "SOCKETS")?)?;
         let cgroups = aya::maps::HashMap::try_from(take(&mut ebpf, "CGROUPS")?)?;
@@ -104,15 +103,16 @@ impl Tracer {
     /// If the kernel refuses to hand over a map.
     pub fn drain(&mut self) -> Result<Drained, MapError> {
         let counts = self.counts.take()?;
-        // The details of the counts just taken are all there: their programs
-        // have ended.
-        let mut details = HashMap::new();
-        while let Some(item) = self.details.next() {
-            if let Some(detail) = detail_from(&item) {
-                details.insert(detail.key, detail);
-            }
-        }
-        let has_unlisted = counts.iter().any(|(key, _)| key.sketch != 0);
+        let mut details = self.details.take();
+        let counts: Vec<_> = counts
+            .into_iter()
+            .map(|(key, counts)| {
+                let detail = details.first_of(&key, &counts);
+                (key, counts, detail)
+            })
+            .collect();
+        self.details.keep(details);
+        let has_unlisted = counts.iter().any(|(key, ..)| key.sketch != 0);
         let unlisted = if has_unlisted {
             self.losses.take_unlisted()?
         } else {
@@ -122,7 +122,6 @@ impl Tracer {
         Ok(Drained {
             counts,
             unlisted,
-            details,
             losses,
         })
     }
@@ -191,12 +190,4 @@ fn replace(
         }
     }
     Ok(())
-}
-
-fn detail_from(bytes: &[u8]) -> Option<Detail> {
-    if bytes.len() < size_of::<Detail>() {
-        return None;
-    }
-    // SAFETY: long enough, and every bit pattern is a valid `Detail`.
-    Some(unsafe { bytes.as_ptr().cast::<Detail>().read_unaligned() })
 }
