@@ -130,9 +130,9 @@ unsafe fn fill(detail: *mut Detail, ctx: &RawTracePointContext, event: &Event, n
     }
 }
 
-/// The lowest three bits of `skb->_nfct` say how the packet relates to the
-/// entry that the others point to.
-/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/skbuff.h#L4861>
+/// The lowest three bits of `skb->_nfct` (`NFCT_INFOMASK`) say how the packet
+/// relates to the entry that the others point to.
+/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/skbuff.h>
 #[inline(always)]
 fn fill_conntrack(detail: &mut Detail, skb: Pointer) {
     if constant!(LAYOUT.skb_nfct) == ABSENT {

@@ -58,8 +58,8 @@ impl Pointer {
     pub fn read<T: Copy>(self, offset: u32) -> T {
         let mut value = MaybeUninit::<T>::uninit();
         // SAFETY: the helper checks the address, and fills the place with zeros
-        // if it is bad. `T` is plain data in all uses.
-        // <https://github.com/torvalds/linux/blob/v6.12/kernel/trace/bpf_trace.c#L247>
+        // if it is bad (`bpf_probe_read_kernel_common`). `T` is plain data in all uses.
+        // <https://github.com/torvalds/linux/blob/v6.12/kernel/trace/bpf_trace.c>
         unsafe {
             bpf_probe_read_kernel(
                 value.as_mut_ptr().cast(),

@@ -30,7 +30,7 @@ use aya_ebpf::{
 
 /// `kfree_skb(skb, location, reason, rx_sk)`: reason since Linux 5.17, `rx_sk`
 /// since 6.11. Runs for packets freed undelivered, never for packets that pass.
-/// <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/skb.h#L24>
+/// <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/skb.h>
 #[btf_tracepoint(function = "kfree_skb")]
 fn kfree_skb(ctx: BtfTracePointContext) -> i32 {
     drop::record(&ctx);
@@ -47,7 +47,7 @@ fn kfree_skb_raw(ctx: RawTracePointContext) -> i32 {
 /// `tcp_send_reset(sk, skb, reason)`: reason since Linux 6.10. `skb` is the
 /// packet that is answered, null for a reset that the socket sends by itself;
 /// `sk` is null where no socket exists.
-/// <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/tcp.h#L118>
+/// <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/tcp.h>
 #[btf_tracepoint(function = "tcp_send_reset")]
 fn tcp_send_reset(ctx: BtfTracePointContext) -> i32 {
     reset::record_sent(&ctx);
@@ -61,8 +61,8 @@ fn tcp_send_reset_raw(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// `tcp_receive_reset(sk)`: a reset that a connection accepted.
-/// <https://github.com/torvalds/linux/blob/v6.12/net/ipv4/tcp_input.c#L4500>
+/// `tcp_receive_reset(sk)`: a reset that a connection accepted (`tcp_reset`).
+/// <https://github.com/torvalds/linux/blob/v6.12/net/ipv4/tcp_input.c>
 #[btf_tracepoint(function = "tcp_receive_reset")]
 fn tcp_receive_reset(ctx: BtfTracePointContext) -> i32 {
     reset::record_received(&ctx);
@@ -78,7 +78,7 @@ fn tcp_receive_reset_raw(ctx: RawTracePointContext) -> i32 {
 
 /// `tcp_retransmit_skb(sk, skb, err)`: `err` in newer kernels; before, the
 /// tracepoint is passed only where sending succeeded.
-/// <https://github.com/torvalds/linux/blob/v6.12/net/ipv4/tcp_output.c#L3434>
+/// <https://github.com/torvalds/linux/blob/v6.12/net/ipv4/tcp_output.c>
 #[btf_tracepoint(function = "tcp_retransmit_skb")]
 fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
     retransmit::record_segment(&ctx);
@@ -93,7 +93,7 @@ fn tcp_retransmit_skb_raw(ctx: RawTracePointContext) -> i32 {
 }
 
 /// `tcp_retransmit_synack(sk, req)`: a listener answers a SYN once more.
-/// <https://github.com/torvalds/linux/blob/v6.12/net/ipv4/tcp_output.c#L4420>
+/// <https://github.com/torvalds/linux/blob/v6.12/net/ipv4/tcp_output.c>
 #[btf_tracepoint(function = "tcp_retransmit_synack")]
 fn tcp_retransmit_synack(ctx: BtfTracePointContext) -> i32 {
     retransmit::record_synack(&ctx);

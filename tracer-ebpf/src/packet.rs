@@ -217,7 +217,7 @@ fn is_header_type(ethertype: u16) -> bool {
 
 /// The kernel's own mapping of a page, from the variables that give the start
 /// of all pages and of their descriptors.
-/// <https://github.com/torvalds/linux/blob/v6.12/arch/x86/include/asm/page_64.h#L15>
+/// <https://github.com/torvalds/linux/blob/v6.12/arch/x86/include/asm/pgtable_64_types.h>
 #[inline(always)]
 fn page_address(page: Pointer) -> Option<Pointer> {
     // Memory that is not the kernel's (device memory) has a tagged descriptor.

@@ -14,8 +14,9 @@ const NEW_SYN_RECV: u8 = 12;
 const TCP: u8 = 6;
 /// Open files of a process that are looked at.
 const MAX_FILES: u32 = 128;
-/// The table of open files has at least 64 entries, so that no read ends
-/// outside it. <https://github.com/torvalds/linux/blob/v6.12/include/linux/fdtable.h#L20>
+/// The table of open files has at least `NR_OPEN_DEFAULT`, 64 entries, so that
+/// no read ends outside it.
+/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/fdtable.h>
 const FILES_PER_READ: u32 = 8;
 
 /// A `struct sock`, perhaps null.

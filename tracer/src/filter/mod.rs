@@ -155,7 +155,7 @@ fn fill<T: Copy>(
 }
 
 /// An interface's name, zero-padded. What the kernel takes for one:
-/// [`dev_valid_name`](https://github.com/torvalds/linux/blob/v6.12/net/core/dev.c#L1031).
+/// [`dev_valid_name`](https://github.com/torvalds/linux/blob/v6.12/net/core/dev.c).
 fn interface(name: &str) -> Result<IfName, FilterError> {
     let refuse = |problem| Err(FilterError::value("--iface", name, problem, "eth0"));
     let bytes = name.as_bytes();

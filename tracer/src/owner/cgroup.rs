@@ -41,7 +41,7 @@ pub fn tree(path: &Path) -> Result<Vec<u64>, UnknownCgroup> {
         error,
     };
     // The inode number of a group's folder is its identifier.
-    // <https://github.com/torvalds/linux/blob/v6.12/include/linux/kernfs.h#L346>
+    // <https://github.com/torvalds/linux/blob/v6.12/include/linux/kernfs.h>
     let group = fs::metadata(&inside).map_err(unknown)?;
     if !group.is_dir() {
         return Err(unknown(io::Error::from(io::ErrorKind::NotADirectory)));

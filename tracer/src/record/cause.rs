@@ -20,7 +20,7 @@ const NOT_SPECIFIED: &str = "NOT_SPECIFIED";
 
 /// The function that handles segments of connections that open or close. It
 /// frees a segment that carries nothing as if it dropped it.
-/// <https://github.com/torvalds/linux/blob/v6.12/net/ipv4/tcp_input.c#L6684>
+/// <https://github.com/torvalds/linux/blob/v6.12/net/ipv4/tcp_input.c>
 const CLOSING: &str = "tcp_rcv_state_process";
 
 /// What the running kernel's addresses and numbers mean.

@@ -9,7 +9,7 @@ use crate::event::{Conntrack, Packet, Tcp};
 const TCP: u8 = 6;
 
 /// Names of the TCP states, by number.
-/// <https://github.com/torvalds/linux/blob/v6.12/include/net/tcp_states.h#L12>
+/// <https://github.com/torvalds/linux/blob/v6.12/include/net/tcp_states.h>
 const STATES: [&str; 14] = [
     "",
     "ESTABLISHED",
@@ -58,7 +58,7 @@ fn flags(byte: u8) -> String {
 }
 
 /// The packet's conntrack entry; `None` without one.
-/// <https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/netfilter/nf_conntrack_common.h#L7>
+/// <https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/netfilter/nf_conntrack_common.h>
 pub fn conntrack(detail: &Detail) -> Option<Conntrack> {
     let state = match detail.ct_info {
         0 | 3 => "established",

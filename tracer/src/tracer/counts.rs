@@ -3,8 +3,8 @@
 //! For each slot of the outer map there are two inner maps. The programs reach
 //! only the one in the slot. To take its counts away, the other, empty one is
 //! put there. That call returns only when every program that may still hold
-//! the old one has ended
-//! (<https://github.com/torvalds/linux/blob/v6.12/kernel/bpf/syscall.c#L142>),
+//! the old one has ended (`maybe_wait_bpf_programs`,
+//! <https://github.com/torvalds/linux/blob/v6.12/kernel/bpf/syscall.c>),
 //! so nobody writes to it while it is emptied.
 
 use std::{io, os::fd::AsFd};

@@ -43,8 +43,9 @@ pub type Bucket = u32;
 /// them. Gives how many, and where to go on; `None` at the end.
 ///
 /// The kernel reads whole buckets, so the slices must hold more than the
-/// fullest one; `ENOSPC` says that they do not. Since Linux 5.6.
-/// <https://github.com/torvalds/linux/blob/v6.12/kernel/bpf/hashtab.c#L1638>
+/// fullest one; `ENOSPC` says that they do not. Since Linux 5.6
+/// (`__htab_map_lookup_and_delete_batch`).
+/// <https://github.com/torvalds/linux/blob/v6.12/kernel/bpf/hashtab.c>
 ///
 /// # Safety
 ///
