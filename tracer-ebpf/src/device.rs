@@ -5,6 +5,7 @@ use droptrace_types::{Direction, IfName};
 use crate::{
     event::Event,
     kernel::{Pointer, constant},
+    socket::Socket,
 };
 
 /// `IFF_LOOPBACK`
@@ -38,6 +39,12 @@ pub fn locate(event: &mut Event, skb: Pointer) -> u32 {
     event.device = device;
     if !net.is_null() {
         event.key.cause.netns = inode_of(net);
+        // A packet keeps its sender's socket on its way into another namespace
+        // of this machine, until the protocol there takes it over.
+        if event.socket.net().address() != net.address() {
+            event.socket = Socket::NONE;
+            event.key.cause.socket_family = 0;
+        }
     }
     let flags: u32 = device.read(constant!(LAYOUT.dev_flags));
     let index: u32 = device.read(constant!(LAYOUT.dev_ifindex));

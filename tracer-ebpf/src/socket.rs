@@ -32,6 +32,13 @@ pub struct Socket {
 }
 
 impl Socket {
+    pub const NONE: Self = Self {
+        sock: Pointer::NULL,
+        owns: false,
+        family: 0,
+        state: 0,
+    };
+
     #[inline(always)]
     pub fn new(sock: Pointer, owns: bool) -> Self {
         Self {
