@@ -126,9 +126,6 @@ pub(super) static TEXTS: &[Text] = texts! {
     "do_xdp_generic" Policy
         "an XDP program dropped the packet"
         => "see the program: bpftool net show dev IF";
-    "dst_discard" Routing
-        "the route discards packets (blackhole) or was just removed"
-        => "check the route: ip route get ADDR";
     "dst_discard_out" Routing
         "the route discards packets (blackhole) or was just removed"
         => "check the route: ip route get ADDR";

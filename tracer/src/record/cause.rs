@@ -18,6 +18,10 @@ const TRACING: [&str; 3] = ["bpf_trace_run", "__bpf_trace_", "__traceiter_"];
 /// The reason by which the kernel says nothing.
 const NOT_SPECIFIED: &str = "NOT_SPECIFIED";
 
+/// The reason of emptied queues. Most are those of closed sockets, but some
+/// functions empty a queue of packets that could not be sent.
+const QUEUE_PURGE: &str = "QUEUE_PURGE";
+
 /// The function that handles segments of connections that open or close. It
 /// frees a segment that carries nothing as if it dropped it.
 /// <https://github.com/torvalds/linux/blob/v6.12/net/ipv4/tcp_input.c>
@@ -100,18 +104,16 @@ impl Causes {
     ) -> (Reason, Option<String>) {
         let known = self.reasons.get(List::Drop, code);
         let name = known.map(|known| known.name.clone());
-        let by_name = name
-            .as_deref()
-            .filter(|name| *name != NOT_SPECIFIED)
-            .map(|name| (reason::drop_reason(name), name));
-        let (class, summary, advice) = match by_name {
-            Some((Some(text), _)) => words(text),
-            Some((None, name)) => (
-                Class::Unknown,
-                format!("the kernel calls this {name} and says no more"),
-                None,
+        let (class, summary, advice) = match name.as_deref() {
+            None | Some(NOT_SPECIFIED) => by_function(location, detail),
+            Some(QUEUE_PURGE) if tells_more(location) => by_function(location, detail),
+            Some(name) => reason::drop_reason(name).map_or_else(
+                || {
+                    let summary = format!("the kernel calls this {name} and says no more");
+                    (Class::Unknown, summary, None)
+                },
+                words,
             ),
-            None => by_function(location, detail),
         };
         let reason = Reason {
             name,
@@ -155,6 +157,13 @@ fn words(text: &Text) -> (Class, String, Option<String>) {
     )
 }
 
+/// Whether the function that freed the packet is known for dropping packets.
+fn tells_more(location: Option<&Location>) -> bool {
+    location
+        .and_then(|location| reason::by_function(&location.function))
+        .is_some_and(|text| !matches!(text.class, Class::Benign | Class::Unknown))
+}
+
 /// Where the kernel gives no reason, the function that freed the packet may be
 /// telling.
 fn by_function(
@@ -168,12 +177,7 @@ fn by_function(
             None,
         );
     };
-    // The compiler splits functions and marks the parts.
-    let function = location
-        .function
-        .split('.')
-        .next()
-        .unwrap_or(&location.function);
+    let function = &*location.function;
     if function == CLOSING && detail.is_some_and(headers::is_bare_acknowledgement) {
         let summary = "an acknowledgement was processed while the connection opens or closes";
         return (Class::Benign, summary.to_owned(), None);
