@@ -13,7 +13,7 @@ use crate::{
     device,
     event::Event,
     kernel::{Pointer, constant},
-    maps::{DETAIL_RATE, DETAILS, STACKS},
+    maps::{CONNTRACK, DETAIL_RATE, DETAILS, STACKS},
 };
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -144,14 +144,17 @@ fn fill_conntrack(detail: &mut Detail, skb: Pointer) {
     }
     detail.ct_info = (word & 7) as u32;
     let entry = Pointer::new(word & !7);
-    if entry.is_null() || constant!(LAYOUT.ct_status) == ABSENT {
+    let Some(layout) = CONNTRACK.get(0) else {
+        return;
+    };
+    if entry.is_null() || layout.is_known == 0 {
         return;
     }
-    detail.ct_status = entry.read::<u64>(constant!(LAYOUT.ct_status)) as u32;
-    if constant!(LAYOUT.ct_mark) != ABSENT {
-        detail.ct_mark = entry.read(constant!(LAYOUT.ct_mark));
+    detail.ct_status = entry.read::<u64>(layout.status) as u32;
+    if layout.mark != ABSENT {
+        detail.ct_mark = entry.read(layout.mark);
     }
-    if constant!(LAYOUT.ct_zone) != ABSENT {
-        detail.ct_zone = entry.read(constant!(LAYOUT.ct_zone));
+    if layout.zone != ABSENT {
+        detail.ct_zone = entry.read(layout.zone);
     }
 }

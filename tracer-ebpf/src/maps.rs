@@ -4,7 +4,7 @@ use aya_ebpf::{
     btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, RingBuf, StackTrace},
     macros::btf_map,
 };
-use droptrace_types::{Counts, Detail, Filter, Key, Loss, UNLISTED_SLOTS};
+use droptrace_types::{ConntrackLayout, Counts, Detail, Filter, Key, Loss, UNLISTED_SLOTS};
 
 /// What is counted, by key. User space makes these itself, two for each slot
 /// of [`COUNTS`], sizes them and swaps them.
@@ -25,6 +25,10 @@ pub static STACKS: StackTrace<1024, 0, 32> = StackTrace::new();
 /// Which packets to record.
 #[btf_map]
 pub static FILTER: Array<Filter, 1> = Array::new();
+
+/// What a conntrack entry looks like; changes when the module is loaded.
+#[btf_map]
+pub static CONNTRACK: Array<ConntrackLayout, 1> = Array::new();
 
 /// `--reason`: selected reasons, kind in the upper half and number in the lower.
 #[btf_map]

@@ -22,7 +22,7 @@ const PROGRAMS: [(&str, &str); 10] = [
     ("tcp_retransmit_synack_raw", "raw_tp/tcp_retransmit_synack"),
 ];
 
-const MAPS: [&str; 11] = [
+const MAPS: [&str; 12] = [
     "COUNTS",
     "DETAILS",
     "STACKS",
@@ -30,6 +30,7 @@ const MAPS: [&str; 11] = [
     "REASONS",
     "SOCKETS",
     "CGROUPS",
+    "CONNTRACK",
     "LOSSES",
     "UNLISTED",
     "DETAIL_RATE",

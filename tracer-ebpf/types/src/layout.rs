@@ -105,15 +105,27 @@ layout! {
     dst_ops_family: "dst_ops"."family" required,
     rt_type: "rtable"."rt_type" required,
     rt6_flags: "rt6_info"."rt6i_flags" optional,
-    ct_mark: "nf_conn"."mark" optional,
-    ct_status: "nf_conn"."status" optional,
-    ct_zone: "nf_conn"."zone.id" optional,
     tcp_snd_nxt: "tcp_sock"."snd_nxt" required,
     tcp_rcv_nxt: "tcp_sock"."rcv_nxt" required,
     tcp_cb_seq: "tcp_skb_cb"."seq" required,
     tcp_cb_flags: "tcp_skb_cb"."tcp_flags" required,
     req_snt_isn: "tcp_request_sock"."snt_isn" required,
     req_rcv_isn: "tcp_request_sock"."rcv_isn" required,
+}
+
+/// As [`Layout`], of a conntrack entry. It may be a module's that is loaded
+/// later than the programs, and so comes in a map.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConntrackLayout {
+    /// 1 if the offsets are known.
+    pub is_known: u32,
+    /// `nf_conn.status`
+    pub status: u32,
+    /// `nf_conn.mark`, [`ABSENT`] where the kernel has none.
+    pub mark: u32,
+    /// `nf_conn.zone.id`, [`ABSENT`] where the kernel has none.
+    pub zone: u32,
 }
 
 /// How this run is to be traced, beside the [`crate::Filter`].

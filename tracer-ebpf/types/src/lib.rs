@@ -9,8 +9,8 @@ mod filter;
 mod layout;
 
 pub use layout::{
-    ABSENT, Config, FILTER_BY_CGROUP, FILTER_BY_FLOW, FILTER_BY_INTERFACE, FILTER_BY_NETNS,
-    FILTER_BY_REASON, FILTER_BY_SOCKET, Layout,
+    ABSENT, Config, ConntrackLayout, FILTER_BY_CGROUP, FILTER_BY_FLOW, FILTER_BY_INTERFACE,
+    FILTER_BY_NETNS, FILTER_BY_REASON, FILTER_BY_SOCKET, Layout,
 };
 
 /// What happened to the packet. The kernel side of a record's `kind`.
@@ -377,7 +377,7 @@ const _: () = {
 
 #[cfg(feature = "user")]
 mod user {
-    use super::{Config, Counts, Detail, Filter, Key, Layout};
+    use super::{Config, ConntrackLayout, Counts, Detail, Filter, Key, Layout};
 
     // SAFETY: all are `repr(C)`, `Copy`, free of padding (sizes are asserted
     // above) and of pointers, and every bit pattern of theirs is a valid value.
@@ -392,4 +392,6 @@ mod user {
     unsafe impl aya::Pod for Layout {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Config {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for ConntrackLayout {}
 }

@@ -3,10 +3,12 @@
 //!
 //! The format: <https://github.com/torvalds/linux/blob/v6.12/Documentation/bpf/btf.rst>
 
-use std::{collections::HashMap, fs, io, path::Path};
+use std::{collections::HashMap, fs, io, ops::Range, path::Path};
 
 /// Where the running kernel offers its own BTF.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+/// Where it offers that of its modules, by name. Since Linux 5.11.
+pub const FOLDER: &str = "/sys/kernel/btf";
 
 const MAGIC: u16 = 0xeb9f;
 const KIND_INT: u32 = 1;
@@ -102,43 +104,41 @@ impl Btf {
         Self::from_file(Path::new(VMLINUX))
     }
 
+    /// The running kernel's and on top of it that of a loaded module.
+    ///
+    /// # Errors
+    ///
+    /// If the module is not loaded or has no BTF.
+    pub fn with_module(module: &str) -> Result<Self, Error> {
+        let kernel = read(Path::new(VMLINUX))?;
+        let path = Path::new(FOLDER).join(module);
+        let module = read(&path)?;
+        join(&kernel, &module)
+            .and_then(Self::parse)
+            .ok_or_else(|| Error::Malformed(path.display().to_string()))
+    }
+
     /// From a file that holds raw BTF.
     ///
     /// # Errors
     ///
     /// If the file cannot be read or holds no BTF.
     pub fn from_file(path: &Path) -> Result<Self, Error> {
-        let name = path.display().to_string();
-        match fs::read(path) {
-            Ok(data) => Self::parse(data).ok_or(Error::Malformed(name)),
-            Err(error) => Err(Error::Read { path: name, error }),
-        }
+        Self::parse(read(path)?).ok_or_else(|| Error::Malformed(path.display().to_string()))
     }
 
     /// From raw BTF in the byte order of this machine; `None` if it is malformed.
     #[must_use]
     pub fn parse(data: Vec<u8>) -> Option<Self> {
-        let word = |at: usize| Some(u32::from_ne_bytes(data.get(at..at + 4)?.try_into().ok()?));
-        let magic = u16::from_ne_bytes(data.get(..2)?.try_into().ok()?);
-        if magic != MAGIC {
-            return None;
-        }
-        let header = word(4)? as usize;
-        let types_start = header.checked_add(word(8)? as usize)?;
-        let types_end = types_start.checked_add(word(12)? as usize)?;
-        let strings = header.checked_add(word(16)? as usize)?;
-        let strings_end = strings.checked_add(word(20)? as usize)?;
-        if types_end > data.len() || strings_end > data.len() {
-            return None;
-        }
+        let (types, strings) = sections(&data)?;
         let mut btf = Self {
             data,
             types: vec![0],
-            strings,
+            strings: strings.start,
             names: HashMap::new(),
         };
-        let mut at = types_start;
-        while at < types_end {
+        let mut at = types.start;
+        while at < types.end {
             let kind = btf.type_at(at)?;
             let id = u32::try_from(btf.types.len()).ok()?;
             btf.types.push(u32::try_from(at).ok()?);
@@ -152,7 +152,7 @@ impl Btf {
             }
             at = kind.rest.checked_add(Self::rest_len(kind)?)?;
         }
-        (at == types_end).then_some(btf)
+        (at == types.end).then_some(btf)
     }
 
     /// Bytes that follow a type's fixed part.
@@ -339,6 +339,46 @@ impl Btf {
     }
 }
 
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    fs::read(path).map_err(|error| Error::Read {
+        path: path.display().to_string(),
+        error,
+    })
+}
+
+/// Where types and strings stand in raw BTF; `None` if it is malformed.
+fn sections(data: &[u8]) -> Option<(Range<usize>, Range<usize>)> {
+    let word = |at: usize| Some(u32::from_ne_bytes(data.get(at..at + 4)?.try_into().ok()?));
+    let magic = u16::from_ne_bytes(data.get(..2)?.try_into().ok()?);
+    let header = word(4)? as usize;
+    let section = |at: usize| {
+        let start = header.checked_add(word(at)? as usize)?;
+        Some(start..start.checked_add(word(at + 4)? as usize)?)
+    };
+    let (types, strings) = (section(8)?, section(16)?);
+    let is_whole = magic == MAGIC && types.end <= data.len() && strings.end <= data.len();
+    is_whole.then_some((types, strings))
+}
+
+/// One BTF out of the kernel's and a module's, whose identifiers and strings go
+/// on where the kernel's end.
+fn join(kernel: &[u8], module: &[u8]) -> Option<Vec<u8>> {
+    const HEADER: u32 = 24;
+    let (kernel_types, kernel_strings) = sections(kernel)?;
+    let (module_types, module_strings) = sections(module)?;
+    let types_len = u32::try_from(kernel_types.len() + module_types.len()).ok()?;
+    let strings_len = u32::try_from(kernel_strings.len() + module_strings.len()).ok()?;
+    let mut joined = kernel.get(..4)?.to_vec();
+    for word in [HEADER, 0, types_len, types_len, strings_len] {
+        joined.extend(word.to_ne_bytes());
+    }
+    joined.extend(&kernel[kernel_types]);
+    joined.extend(&module[module_types]);
+    joined.extend(&kernel[kernel_strings]);
+    joined.extend(&module[module_strings]);
+    Some(joined)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -445,6 +485,24 @@ mod tests {
         assert_eq!(btf.offset("pair", "d"), None);
         assert_eq!(btf.offset("pear", "a"), None);
         assert_eq!(btf.size("pair"), Some(4));
+    }
+
+    #[test]
+    fn a_module_goes_on_where_the_kernel_ends() {
+        let kernel = sample();
+        let (types, strings) = (10, sections(&kernel).unwrap().1.len());
+        let at = |offset: usize| u32::try_from(strings + offset).unwrap();
+        // Strings of its own: "\0entry\0mark\0".
+        let mut module = Writer::default();
+        module.strings.extend(b"\0entry\0mark\0");
+        // struct entry { int mark, at byte 4; struct pair (the second one) at 8 }
+        module.words(&[at(1), KIND_STRUCT << 24 | 2, 24]);
+        module.words(&[at(7), 1, 32, at(7) + 1, types - 6, 64]);
+        let joined = join(&kernel, &module.finish()).unwrap();
+        let btf = Btf::parse(joined).unwrap();
+        assert_eq!(btf.offset("entry", "mark"), Some(4));
+        assert_eq!(btf.offset("entry", "ark.b"), Some(16));
+        assert_eq!(btf.offset("pair", "b"), Some(8));
     }
 
     #[test]

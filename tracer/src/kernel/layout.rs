@@ -1,6 +1,6 @@
 //! What the kernel programs must be told about the running kernel.
 
-use droptrace_types::{ABSENT, Config, Layout};
+use droptrace_types::{ABSENT, Config, ConntrackLayout, Layout};
 
 use super::{
     btf::{Argument, Btf},
@@ -26,6 +26,17 @@ pub struct MissingMember {
 pub fn layout(btf: &Btf) -> Result<Layout, MissingMember> {
     Layout::resolve(|structure, path| btf.offset(structure, path))
         .map_err(|(structure, member)| MissingMember { structure, member })
+}
+
+/// What a conntrack entry looks like; `None` where this BTF does not say.
+#[must_use]
+pub fn conntrack(btf: &Btf) -> Option<ConntrackLayout> {
+    Some(ConntrackLayout {
+        is_known: 1,
+        status: btf.offset("nf_conn", "status")?,
+        mark: btf.offset("nf_conn", "mark").unwrap_or(ABSENT),
+        zone: btf.offset("nf_conn", "zone.id").unwrap_or(ABSENT),
+    })
 }
 
 /// What the kernel's tracepoints and packets offer. The rest of the result is

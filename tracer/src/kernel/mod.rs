@@ -3,6 +3,7 @@
 pub mod btf;
 pub mod interface;
 pub mod layout;
+pub mod modules;
 pub mod preflight;
 pub mod reasons;
 pub mod symbols;

@@ -61,9 +61,20 @@ impl Reasons {
             }
         }
         add_subsystems(btf, &mut known);
-        known.sort_by_key(|reason| (reason.list, reason.code));
-        known.dedup_by_key(|reason| (reason.list, reason.code));
-        Self { known }
+        let mut reasons = Self { known };
+        reasons.sort();
+        reasons
+    }
+
+    /// Adds those of a module.
+    pub fn add_module(&mut self, btf: &Btf) {
+        add_subsystems(btf, &mut self.known);
+        self.sort();
+    }
+
+    fn sort(&mut self) {
+        self.known.sort_by_key(|reason| (reason.list, reason.code));
+        self.known.dedup_by_key(|reason| (reason.list, reason.code));
     }
 
     /// The reason with this number.

@@ -6,6 +6,7 @@ use super::headers;
 use crate::{
     event::{Class, EventKind, Reason},
     kernel::{
+        btf::Btf,
         reasons::{List, Reasons},
         symbols::{Location, Symbols},
     },
@@ -36,6 +37,11 @@ pub struct Causes {
 impl Causes {
     pub fn new(reasons: Reasons, symbols: Symbols) -> Self {
         Self { reasons, symbols }
+    }
+
+    /// Adds the reasons of a kernel module.
+    pub fn add_module(&mut self, btf: &Btf) {
+        self.reasons.add_module(btf);
     }
 
     /// The function that freed a packet.

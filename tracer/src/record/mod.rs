@@ -13,7 +13,7 @@ use droptrace_types::{Counts, Detail, Key, Kind};
 use self::{cause::Causes, clock::Clock};
 use crate::{
     event::{Event, EventKind, Loss, LossCause, LossOf, SCHEMA, Where},
-    kernel::{interface, reasons::Reasons, symbols::Symbols},
+    kernel::{btf::Btf, interface, reasons::Reasons, symbols::Symbols},
     owner::{netns, sockets::Sockets},
     tracer::{Drained, Losses},
 };
@@ -40,6 +40,11 @@ impl Recorder {
             names: HashMap::new(),
             own_netns: netns::own(),
         }
+    }
+
+    /// Learns the reasons of a kernel module.
+    pub fn add_module(&mut self, btf: &Btf) {
+        self.causes.add_module(btf);
     }
 
     /// The records of one interval, oldest first, one at a time. `stack_of`

@@ -5,7 +5,7 @@ use std::{
     os::fd::{AsRawFd as _, RawFd},
     pin::pin,
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -23,12 +23,22 @@ use super::{
 use crate::{
     cli::Trace,
     event::{Class, Event},
-    kernel::{btf::Btf, layout, preflight::Surroundings, reasons::Reasons, symbols::Symbols},
+    kernel::{
+        btf::Btf,
+        layout,
+        modules::{self, Modules},
+        preflight::Surroundings,
+        reasons::Reasons,
+        symbols::Symbols,
+    },
     output::{FileSink, Format, Options, Output, Totals},
     owner::netns,
     record::Recorder,
     tracer::{Setup, TRACEPOINTS, Tracer},
 };
+
+/// How often to look for kernel modules that matter.
+const FOR_MODULES: Duration = Duration::from_secs(1);
 
 /// Records that are in memory at a time.
 const AT_ONCE: usize = 256;
@@ -80,8 +90,15 @@ pub fn trace(args: &Trace) -> Result<(), Failure> {
         details_per_second: DETAILS_PER_SECOND,
         ..layout::config(&btf, &symbols)
     };
+    let conntrack = layout::conntrack(&btf);
+    let modules = Modules::new(&btf);
     drop(btf);
-    let tracer = start(args, &layout, &config, &selected)?;
+    let mut tracer = start(args, &layout, &config, &selected)?;
+    if let Some(conntrack) = conntrack {
+        tracer
+            .set_conntrack(&conntrack)
+            .context("cannot set up the kernel programs")?;
+    }
     return_memory();
     let options = Options {
         all: args.all,
@@ -93,6 +110,7 @@ pub fn trace(args: &Trace) -> Result<(), Failure> {
         args,
         tracer,
         recorder: Recorder::new(reasons, symbols),
+        modules,
         output: Output::new(sink, options),
         follow,
         shown: 0,
@@ -150,6 +168,7 @@ struct Run<'a> {
     args: &'a Trace,
     tracer: Tracer,
     recorder: Recorder,
+    modules: Modules,
     output: Output<FileSink>,
     follow: Follow<'a>,
     /// Packets shown so far.
@@ -160,6 +179,7 @@ impl Run<'_> {
     async fn go(mut self) -> anyhow::Result<()> {
         let started = Instant::now();
         self.follow.update(&mut self.tracer)?;
+        self.add_modules()?;
         let mut logger = if self.args.debug_programs {
             Some(self.tracer.logger()?)
         } else {
@@ -167,6 +187,7 @@ impl Run<'_> {
         };
         let mut steps = ticks(self.args.interval);
         let mut looks = self.follow.every().map(ticks);
+        let mut looks_for_modules = ticks(FOR_MODULES);
         let mut end = pin!(end(self.args.duration)?);
         loop {
             tokio::select! {
@@ -183,6 +204,7 @@ impl Run<'_> {
                     }
                 }
                 () = tick(&mut looks) => self.follow.update(&mut self.tracer)?,
+                _ = looks_for_modules.tick() => self.add_modules()?,
             }
         }
         self.step()?;
@@ -196,6 +218,19 @@ impl Run<'_> {
             eprintln!(
                 "droptrace: {hidden} packets of normal clean-up not written (--all writes them too)"
             );
+        }
+        Ok(())
+    }
+
+    /// Learns the types of kernel modules that have been loaded meanwhile.
+    fn add_modules(&mut self) -> anyhow::Result<()> {
+        for (module, btf) in self.modules.appeared() {
+            self.recorder.add_module(&btf);
+            if module == modules::CONNTRACK
+                && let Some(layout) = layout::conntrack(&btf)
+            {
+                self.tracer.set_conntrack(&layout)?;
+            }
         }
         Ok(())
     }
@@ -228,7 +263,7 @@ fn is_shown(record: &Event, all: bool) -> bool {
         .is_none_or(|reason| reason.class != Class::Benign)
 }
 
-fn ticks(every: std::time::Duration) -> time::Interval {
+fn ticks(every: Duration) -> time::Interval {
     let mut ticks = time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
@@ -244,7 +279,7 @@ async fn tick(ticks: &mut Option<time::Interval>) {
 }
 
 /// Ends with the first of: a signal that asks to end, the given time.
-fn end(duration: Option<std::time::Duration>) -> anyhow::Result<impl Future<Output = ()>> {
+fn end(duration: Option<Duration>) -> anyhow::Result<impl Future<Output = ()>> {
     let wait_for = |kind| signal(kind).context("cannot wait for signals");
     let mut interrupt = wait_for(SignalKind::interrupt())?;
     let mut terminate = wait_for(SignalKind::terminate())?;

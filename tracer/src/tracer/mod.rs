@@ -12,7 +12,7 @@ use aya::{
     Ebpf,
     maps::{Array, MapData, MapError, StackTraceMap},
 };
-use droptrace_types::{Config, Counts, Detail, Filter, Key, Layout};
+use droptrace_types::{Config, ConntrackLayout, Counts, Detail, Filter, Key, Layout};
 
 pub use losses::Losses;
 pub use programs::{LoadError, TRACEPOINTS};
@@ -54,6 +54,7 @@ pub struct Tracer {
     losses: LossCounters,
     details: Details,
     stacks: StackTraceMap<MapData>,
+    conntrack: Array<MapData, ConntrackLayout>,
     sockets: aya::maps::HashMap<MapData, u64, u32>,
     cgroups: aya::maps::HashMap<MapData, u64, u32>,
     /// Keeps the programs attached.
@@ -77,6 +78,7 @@ impl Tracer {
         let counts = CountMaps::new(take(&mut ebpf, "COUNTS")?, setup.max_flows)?;
         let details = Details::new(take(&mut ebpf, "DETAILS")?)?;
         let stacks = StackTraceMap::try_from(take(&mut ebpf, "STACKS")?)?;
+        let conntrack = Array::try_from(take(&mut ebpf, "CONNTRACK")?)?;
         let sockets = aya::maps::HashMap::try_from(take(&mut ebpf, "SOCKETS")?)?;
         let cgroups = aya::maps::HashMap::try_from(take(&mut ebpf, "CGROUPS")?)?;
         let lost = take(&mut ebpf, "LOSSES")?;
@@ -88,6 +90,7 @@ impl Tracer {
             losses,
             details,
             stacks,
+            conntrack,
             sockets,
             cgroups,
             ebpf,
@@ -137,6 +140,15 @@ impl Tracer {
             .get(&id, 0)
             .map(|stack| stack.frames().iter().map(|frame| frame.ip).collect())
             .unwrap_or_default()
+    }
+
+    /// Says what a conntrack entry looks like.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn set_conntrack(&mut self, layout: &ConntrackLayout) -> Result<(), MapError> {
+        self.conntrack.set(0, layout, 0)
     }
 
     /// Sets the sockets that `--pid` selects, by inode number.
