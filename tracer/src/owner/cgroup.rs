@@ -6,8 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where the control groups are mounted.
-const ROOT: &str = "/sys/fs/cgroup";
+/// Where the control groups are mounted, if nothing else is known.
+const USUAL_ROOT: &str = "/sys/fs/cgroup";
 /// Control groups below one that are selected with it at most.
 const MAX_GROUPS: usize = 65_536;
 /// Length of a container's identifier.
@@ -16,11 +16,12 @@ const CONTAINER_ID_LEN: usize = 64;
 /// A control group that is not there.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "--cgroup {}: there is no such control group ({error}); give a path below {ROOT}, \
-     for example --cgroup system.slice/nginx.service", path.display()
+    "--cgroup {}: there is no such control group ({error}); give a path below {}, \
+     for example --cgroup system.slice/nginx.service", path.display(), root.display()
 )]
 pub struct UnknownCgroup {
     path: PathBuf,
+    root: PathBuf,
     error: io::Error,
 }
 
@@ -31,13 +32,16 @@ pub struct UnknownCgroup {
 ///
 /// If there is no such group.
 pub fn tree(path: &Path) -> Result<Vec<u64>, UnknownCgroup> {
-    let inside = if path.starts_with(ROOT) {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let root = PathBuf::from(mount_point(&mounts).unwrap_or(USUAL_ROOT));
+    let inside = if path.starts_with(&root) {
         path.to_owned()
     } else {
-        Path::new(ROOT).join(path.strip_prefix("/").unwrap_or(path))
+        root.join(path.strip_prefix("/").unwrap_or(path))
     };
     let unknown = |error| UnknownCgroup {
         path: path.to_owned(),
+        root: root.clone(),
         error,
     };
     // The inode number of a group's folder is its identifier.
@@ -63,6 +67,16 @@ pub fn tree(path: &Path) -> Result<Vec<u64>, UnknownCgroup> {
     Ok(ids)
 }
 
+/// Where version 2 is mounted; beside version 1, that is a folder of its own.
+/// <https://github.com/torvalds/linux/blob/v6.12/Documentation/filesystems/proc.rst>
+fn mount_point(mounts: &str) -> Option<&str> {
+    mounts.lines().find_map(|line| {
+        let (mount, kind) = line.split_once(" - ")?;
+        let is_cgroup2 = kind.split(' ').next() == Some("cgroup2");
+        mount.split(' ').nth(4).filter(|_| is_cgroup2)
+    })
+}
+
 /// The group of a process; `None` where it is gone or has none.
 #[must_use]
 pub fn of_process(pid: u32) -> Option<String> {
@@ -86,6 +100,15 @@ pub fn container(cgroup: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn version_2_is_found_beside_version_1() {
+        let mounts = "30 24 0:26 / /sys/fs/cgroup ro,nosuid shared:9 - tmpfs tmpfs ro\n\
+                      31 30 0:27 / /sys/fs/cgroup/unified rw shared:10 - cgroup2 cgroup2 rw\n\
+                      32 30 0:28 / /sys/fs/cgroup/systemd rw shared:11 - cgroup cgroup rw\n";
+        assert_eq!(mount_point(mounts), Some("/sys/fs/cgroup/unified"));
+        assert_eq!(mount_point("30 24 0:26 / / rw - ext4 /dev/vda rw\n"), None);
+    }
 
     #[test]
     fn containers_of_the_usual_managers_are_recognised() {
