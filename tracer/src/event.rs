@@ -161,6 +161,10 @@ pub struct Reason {
     pub class: Class,
     /// One sentence in plain words.
     pub summary: String,
+    /// True where the kernel gives no reason, or none that says anything: class
+    /// and summary then derive from the function that freed the packet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub derived: bool,
 }
 
 /// What kind of cause it is.

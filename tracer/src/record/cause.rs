@@ -110,16 +110,20 @@ impl Causes {
     ) -> (Reason, Option<String>) {
         let known = self.reasons.get(List::Drop, code);
         let name = known.map(|known| known.name.clone());
+        let derived = match name.as_deref() {
+            None | Some(NOT_SPECIFIED) => true,
+            Some(QUEUE_PURGE) => tells_more(location),
+            Some(_) => false,
+        };
         let (class, summary, advice) = match name.as_deref() {
-            None | Some(NOT_SPECIFIED) => by_function(location, detail),
-            Some(QUEUE_PURGE) if tells_more(location) => by_function(location, detail),
-            Some(name) => reason::drop_reason(name).map_or_else(
+            Some(name) if !derived => reason::drop_reason(name).map_or_else(
                 || {
                     let summary = format!("the kernel calls this {name} and says no more");
                     (Class::Unknown, summary, None)
                 },
                 words,
             ),
+            _ => by_function(location, detail),
         };
         let reason = Reason {
             name,
@@ -127,6 +131,7 @@ impl Causes {
             subsystem: known.map_or("core", |known| &known.subsystem).to_owned(),
             class,
             summary,
+            derived,
         };
         (reason, advice)
     }
@@ -150,6 +155,7 @@ impl Causes {
             subsystem: "tcp_reset".to_owned(),
             class,
             summary,
+            derived: false,
         };
         (reason, advice)
     }
@@ -207,5 +213,6 @@ fn own(subsystem: &str, class: Class, summary: &str) -> Reason {
         subsystem: subsystem.to_owned(),
         class,
         summary: summary.to_owned(),
+        derived: false,
     }
 }
