@@ -60,7 +60,7 @@ pub fn lose(what: Loss, how_many: u64) {
 /// made, `None` if there is no room.
 #[inline(always)]
 fn add(slot: u32, key: &Key, bytes: u64, now: u64) -> Option<bool> {
-    let map = COUNTS.get(slot)?;
+    let map = COUNTS.get(slot)?.map();
     if let Some(counts) = map.get_ptr_mut(key) {
         increment(counts, bytes, now);
         return Some(false);

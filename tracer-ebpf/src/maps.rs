@@ -1,6 +1,7 @@
 //! The maps: what the programs share with user space.
 
 use aya_ebpf::{
+    bindings::bpf_map_type::BPF_MAP_TYPE_HASH,
     btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, RingBuf, StackTrace},
     macros::btf_map,
 };
@@ -12,7 +13,33 @@ pub type CountMap = HashMap<Key, Counts, 1>;
 
 /// The active map of flows and the active map of causes.
 #[btf_map]
-pub static COUNTS: ArrayOfMaps<CountMap, 2> = ArrayOfMaps::new();
+pub static COUNTS: ArrayOfMaps<CountMapShape, 2> = ArrayOfMaps::new();
+
+/// What a map must be like to be put into a slot of [`COUNTS`].
+///
+/// Key and value are given by size, not by type: some kernels (6.1 among them)
+/// refuse a map whose types are not known, as those that user space makes, in
+/// the place of one whose types are (`bpf_map_meta_equal` compares `timer_off`,
+/// <https://github.com/torvalds/linux/blob/v6.1/kernel/bpf/map_in_map.c>).
+#[repr(C)]
+pub struct CountMapShape {
+    r#type: *const [i32; BPF_MAP_TYPE_HASH as usize],
+    key_size: *const [i32; size_of::<Key>()],
+    value_size: *const [i32; size_of::<Counts>()],
+    max_entries: *const [i32; 1],
+    map_flags: *const [i32; 0],
+}
+
+impl CountMapShape {
+    /// The map in the slot.
+    #[inline(always)]
+    pub fn map(&self) -> &CountMap {
+        const { assert!(size_of::<CountMap>() == size_of::<CountMapShape>()) };
+        // SAFETY: of the same size; neither's fields are ever read, only the
+        // address counts, which is that of a map in the kernel.
+        unsafe { &*core::ptr::from_ref(self).cast() }
+    }
+}
 
 /// Packets seen closely.
 #[btf_map]
