@@ -13,6 +13,7 @@ mod setup;
 mod test;
 mod tools;
 mod ui;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -41,6 +42,8 @@ enum Verb {
     Run(run::Args),
     /// Build droptrace and prove the scenarios on this kernel (root)
     Scenarios(scenarios::Args),
+    /// Run a command as root on another kernel, in a virtual machine
+    Vm(vm::Args),
     /// Drop packets on purpose and show what droptrace says (root)
     Demo,
     /// Everything CI runs: formatting, build, lints, unit tests, scenarios
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Verb::Check => check::verb(&ws),
         Verb::Run(args) => run::verb(&ws, &args),
         Verb::Scenarios(args) => scenarios::verb(&ws, &args),
+        Verb::Vm(args) => vm::verb(&ws, &args),
         Verb::Demo => demo::verb(&ws),
         Verb::Test => test::verb(&ws),
     });
