@@ -1,6 +1,7 @@
 //! How does one run a command on another kernel?
 
 mod archive;
+mod base;
 pub mod guest;
 mod image;
 mod initramfs;

@@ -12,8 +12,9 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
+use super::base::{Base, Part};
 use crate::{cmd, ui, workspace::Workspace};
 
 /// Suites that have kernels. Those of a release lie in its security archive:
@@ -26,21 +27,8 @@ const KERNEL_SUITES: [(Part, &str); 5] = [
     (Part::Main, "sid"),
 ];
 
-/// Signs every suite above; package `debian-archive-keyring`.
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-
 /// Lists older than this are fetched again.
 const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// What apt says about each of its sources, in this order.
-const FIELDS: &str = "$(REPO_URI) $(RELEASE) $(CODENAME) $(COMPONENT)";
-
-/// A part of the archive with an address of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Main,
-    Security,
-}
 
 /// apt with lists of its own.
 #[derive(Debug)]
@@ -217,91 +205,9 @@ impl Package {
     }
 }
 
-/// Addresses of the parts of the archive, as this machine reaches them.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Base {
-    codename: String,
-    main: Option<String>,
-    security: Option<String>,
-}
-
-impl Base {
-    fn of_this_machine() -> Result<Self> {
-        let mut ask = Command::new("apt-get");
-        ask.args(["indextargets", "--format", FIELDS, "Created-By: Packages"]);
-        let targets = cmd::ask(&mut ask).context(
-            "could not ask apt for this machine's package sources; \
-             kernels to test on come from the Debian archive",
-        )?;
-        let codename = fs::read_to_string("/etc/os-release").unwrap_or_default();
-        let codename = codename
-            .lines()
-            .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
-            .unwrap_or_default();
-        let base = Self::parse(&targets, codename);
-        if base.main.is_none() || base.security.is_none() {
-            bail!(
-                "this machine's package sources name no Debian archive with its security \
-                 updates (`apt-get indextargets` shows them); kernels to test on come from there"
-            );
-        }
-        Ok(base)
-    }
-
-    fn parse(targets: &str, codename: &str) -> Self {
-        let mut base = Self {
-            codename: codename.to_owned(),
-            ..Self::default()
-        };
-        for target in targets.lines() {
-            let fields: Vec<_> = target.split(' ').collect();
-            let [address, release, name, "main"] = fields[..] else {
-                continue;
-            };
-            let is = |suite: &str| release == suite || name == suite;
-            let part = if is(codename) {
-                &mut base.main
-            } else if is(&format!("{codename}-security")) {
-                &mut base.security
-            } else {
-                continue;
-            };
-            part.get_or_insert_with(|| address.to_owned());
-        }
-        base
-    }
-
-    fn line(&self, part: Part, suite: &str) -> String {
-        let address = match part {
-            Part::Main => &self.main,
-            Part::Security => &self.security,
-        };
-        let address = address.as_deref().unwrap_or_default();
-        format!("deb [signed-by={KEYRING}] {address} {suite} main\n")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn archive_is_found_among_other_sources() {
-        let base = Base::parse(
-            "tool://other/node nodistro nodistro main\n\
-             tool://mirror/debian/ bookworm-updates bookworm-updates main\n\
-             tool://mirror/debian/ bookworm bookworm contrib\n\
-             tool://mirror/debian/ oldstable bookworm main\n\
-             tool://mirror/security/ bookworm-security bookworm-security main\n",
-            "bookworm",
-        );
-        assert_eq!(
-            base.line(Part::Main, "sid"),
-            format!("deb [signed-by={KEYRING}] tool://mirror/debian/ sid main\n")
-        );
-        assert_eq!(base.security.as_deref(), Some("tool://mirror/security/"));
-        assert_eq!(Base::parse("", "bookworm").main, None);
-    }
 
     #[test]
     fn package_is_read_from_its_stanza() {

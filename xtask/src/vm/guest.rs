@@ -22,7 +22,7 @@ const STARTS: u32 = 3;
 /// Between two looks at the guest.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Lines of the console that are shown on failure.
-const CONSOLE_LINES: usize = 40;
+const CONSOLE_LINES: usize = 60;
 
 /// How a guest ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,7 +158,7 @@ fn watch(child: &mut Child, status: &Path, deadline: Instant) -> io::Result<Stop
 }
 
 fn copy(mut from: impl Read, to: &mut dyn Write) {
-    let mut buffer = [0; 1 << 16];
+    let mut buffer = [0; 1 << 14];
     while let Ok(size @ 1..) = from.read(&mut buffer) {
         // A reader that went away must not stop the guest.
         let _ = to.write_all(&buffer[..size]).and_then(|()| to.flush());
@@ -229,39 +229,4 @@ impl Drop for Folder {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIMIT: Duration = Duration::from_secs(60);
-
-    #[test]
-    fn exit_status_counts_more_than_how_the_machine_stopped() {
-        assert_eq!(
-            end(Stop::Deadline, "up\nend 3\n", "", LIMIT),
-            End::Exited(3)
-        );
-        assert_eq!(end(Stop::Deadline, "up\n", "", LIMIT), End::TimedOut(LIMIT));
-    }
-
-    #[test]
-    fn panic_is_told_by_its_own_line() {
-        let console = "[ 1.0] BUG: kernel NULL pointer\n[ 1.1] Kernel panic - not syncing: Oops\n";
-        assert_eq!(
-            end(Stop::Ended, "up\n", console, LIMIT).to_string(),
-            "the guest died: Kernel panic - not syncing: Oops"
-        );
-        assert_eq!(death(""), "its machine stopped without a word");
-    }
-
-    #[test]
-    fn only_the_end_of_the_console_is_kept() {
-        let long: String = (0..100).map(|line| format!("{line}\n")).collect();
-        let kept = last_lines(&long);
-        assert_eq!(kept.lines().count(), CONSOLE_LINES);
-        assert!(kept.ends_with("99"));
-        assert_eq!(
-            last_lines("\x1bcSeaBIOS\nBooting from ROM..\npanic"),
-            "Booting from ROM..\npanic"
-        );
-    }
-}
+mod tests;
