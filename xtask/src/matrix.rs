@@ -74,6 +74,12 @@ pub fn run(
         );
     }
     let expected = names(&selection.folder(ws), &selection.filter)?;
+    if expected.is_empty() {
+        bail!(
+            "no scenario in {} has such a name",
+            selection.folder(ws).display()
+        );
+    }
     let columns = Mutex::new(Vec::new());
     let finish = |place: usize, mut column: Column| {
         column.complete(&expected);

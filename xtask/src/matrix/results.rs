@@ -30,11 +30,16 @@ pub struct Entry {
     pub scenario: String,
     pub outcome: Outcome,
     pub seconds: f64,
-    /// Why it failed or was skipped.
+    /// Why it failed or was skipped; nothing if it was not run to its end,
+    /// which the column explains for all of them.
     pub text: Vec<String>,
 }
 
 impl Entry {
+    fn is_unheard(&self) -> bool {
+        self.outcome == Outcome::Fail && self.text.is_empty()
+    }
+
     /// From what the runner prints with `--json`.
     pub fn parse(line: &str) -> Option<Self> {
         let object: Value = serde_json::from_str(line).ok()?;
@@ -84,7 +89,7 @@ impl Column {
             if self.entries.contains_key(scenario) {
                 continue;
             }
-            let failure = self.failure.get_or_insert_with(|| {
+            self.failure.get_or_insert_with(|| {
                 let why = "the runner ended before it had run every scenario";
                 (why.to_owned(), String::new())
             });
@@ -92,7 +97,7 @@ impl Column {
                 scenario: scenario.clone(),
                 outcome: Outcome::Fail,
                 seconds: 0.0,
-                text: vec![format!("not run to its end: {}", failure.0)],
+                text: Vec::new(),
             };
             self.entries.insert(scenario.clone(), entry);
         }
@@ -199,7 +204,7 @@ impl Matrix {
         for wanted in [Outcome::Skip, Outcome::Fail] {
             for column in &self.columns {
                 for entry in column.entries.values() {
-                    if entry.outcome != wanted {
+                    if entry.outcome != wanted || entry.text.is_empty() {
                         continue;
                     }
                     writeln!(f, "\n{wanted}  {}: {}", column.kernel, entry.scenario)?;
@@ -211,7 +216,10 @@ impl Matrix {
         }
         for column in &self.columns {
             if let Some((why, console)) = &column.failure {
-                writeln!(f, "\nFAIL  {}: {why}", column.kernel)?;
+                let unheard = column.entries.values().filter(|entry| entry.is_unheard());
+                let (kernel, unheard) = (&column.kernel, unheard.count());
+                writeln!(f, "\nFAIL  {kernel}: {why}")?;
+                writeln!(f, "      scenarios not run to their end: {unheard}")?;
                 for line in console.lines() {
                     writeln!(f, "      {line}")?;
                 }

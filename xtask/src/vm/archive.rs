@@ -122,6 +122,12 @@ impl Archive {
         Ok(text.split("\n\n").filter_map(Package::parse).collect())
     }
 
+    /// Whether there is this version of a package.
+    pub fn has(&self, name: &str, version: &str) -> bool {
+        self.packages(&[name])
+            .is_ok_and(|packages| packages.iter().any(|package| package.version == version))
+    }
+
     /// Puts the packages, each as `NAME=VERSION`, into the folder.
     pub fn download(&self, packages: &[String], into: &Path) -> Result<()> {
         let mut download = self.apt("apt-get");

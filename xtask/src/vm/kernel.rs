@@ -108,7 +108,15 @@ fn unpack(archive: &Archive, package: &Package, folder: &Path) -> Result<()> {
     let (packages, unpacked) = (half.join("packages"), half.join("unpacked"));
     fs::create_dir_all(&packages)?;
     fs::create_dir_all(&unpacked)?;
-    archive.download(&parts(package), &packages)?;
+    let mut parts = parts(package);
+    // Not every part that is named is in the archive, nor is it always needed:
+    // the first kernels that name one still hold everything themselves.
+    parts.retain(|part| *part == package.name || archive.has(part, &package.version));
+    let parts: Vec<_> = parts
+        .iter()
+        .map(|part| format!("{part}={}", package.version))
+        .collect();
+    archive.download(&parts, &packages)?;
     for file in fs::read_dir(&packages)? {
         let mut extract = Command::new("dpkg-deb");
         extract.arg("--extract").arg(file?.path()).arg(&unpacked);
@@ -129,7 +137,6 @@ fn parts(package: &Package) -> Vec<String> {
         .iter()
         .map(|part| format!("linux-{part}-{suffix}"))
         .filter(|name| *name == package.name || package.depends.contains(name))
-        .map(|name| format!("{name}={}", package.version))
         .collect()
 }
 
