@@ -53,7 +53,8 @@ pub struct Selection {
     pub filter: Vec<String>,
 }
 
-/// Three times what they take in a guest that is emulated in software.
+/// Some three times what all of them take in a guest that is emulated in
+/// software, beside another one.
 pub const LIMIT: Duration = Duration::from_secs(40 * 60);
 
 pub fn verb(ws: &Workspace, args: &Args) -> Result<ExitCode> {

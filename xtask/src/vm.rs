@@ -2,6 +2,7 @@
 
 mod archive;
 mod base;
+pub mod end;
 pub mod guest;
 mod image;
 mod initramfs;
@@ -18,7 +19,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use self::{
-    guest::End,
+    end::{End, Limits},
     initramfs::quote,
     kernel::{Kernel, Wanted},
 };
@@ -56,7 +57,10 @@ pub fn verb(ws: &Workspace, args: &Args) -> Result<ExitCode> {
         ws,
         &kernel,
         &command,
-        Duration::from_secs(args.timeout),
+        Limits {
+            whole: Duration::from_secs(args.timeout),
+            silence: None,
+        },
         &mut io::stdout(),
         &mut io::stderr(),
     )?;
@@ -64,7 +68,7 @@ pub fn verb(ws: &Workspace, args: &Args) -> Result<ExitCode> {
         End::Exited(0) => return Ok(ExitCode::SUCCESS),
         End::Exited(status) => status,
         End::Died(_) => EXIT_DIED,
-        End::TimedOut(_) => EXIT_TIMED_OUT,
+        End::TimedOut(_) | End::Silent(_) => EXIT_TIMED_OUT,
     };
     if !ran.console.is_empty() {
         eprintln!("console of kernel {}:\n{}", kernel.release, ran.console);

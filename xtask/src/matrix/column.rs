@@ -13,7 +13,8 @@ use crate::{
     scenarios::Selection,
     vm::{
         self,
-        guest::{self, End},
+        end::{End, Limits},
+        guest,
         kernel::Kernel,
     },
     workspace::Workspace,
@@ -21,6 +22,9 @@ use crate::{
 
 /// Exit codes of a runner that ran to its end: all is well, or something failed.
 const RAN: [u8; 2] = [0, 1];
+
+/// The runner itself ends a scenario long before.
+const SILENCE: Duration = Duration::from_secs(5 * 60);
 
 /// Why a run failed as a whole, and the end of the kernel's console.
 pub type Failure = (String, String);
@@ -89,7 +93,11 @@ pub fn in_guest(
     err: &mut Lines<'_>,
 ) -> Result<Option<Failure>> {
     let command = vm::shell_line(&ws.root().to_string_lossy(), &selection.command_line(ws));
-    let ran = guest::run(ws, kernel, &command, limit, out, err)?;
+    let limits = Limits {
+        whole: limit,
+        silence: Some(SILENCE),
+    };
+    let ran = guest::run(ws, kernel, &command, limits, out, err)?;
     Ok(match ran.end {
         End::Exited(status) if RAN.contains(&status) => None,
         end => Some((end.to_string(), ran.console)),

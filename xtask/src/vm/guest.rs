@@ -1,56 +1,32 @@
-//! How does a guest run one command, and how is it told that it failed?
+//! How does a guest run one command?
 
 use std::{
-    fmt, fs,
+    fs,
     io::{self, Read, Write},
     path::{Path, PathBuf},
     process::{self, Child, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
 
-use super::{image, initramfs, kernel::Kernel, qemu};
-use crate::{cmd, ui, workspace::Workspace};
+use super::{
+    end::{BOOT, End, Limits, Stop, end, last_lines},
+    image, initramfs,
+    kernel::Kernel,
+    qemu,
+};
+use crate::{cmd, workspace::Workspace};
 
-/// A start takes 3 to 5 s in software on an idle machine.
-const BOOT: Duration = Duration::from_secs(90);
 /// Emulated machines can fail to start.
 const STARTS: u32 = 3;
 /// Between two looks at the guest.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Lines of the console that are shown on failure.
-const CONSOLE_LINES: usize = 60;
-
-/// How a guest ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
-    /// The command ended with this exit status.
-    Exited(u8),
-    /// The kernel panicked, or the machine stopped otherwise.
-    Died(String),
-    /// The command had not ended in this time.
-    TimedOut(Duration),
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exited(status) => write!(f, "the command ended with exit status {status}"),
-            Self::Died(why) => write!(f, "the guest died: {why}"),
-            Self::TimedOut(limit) => {
-                write!(
-                    f,
-                    "the guest was stopped: no end after {}",
-                    ui::elapsed(*limit)
-                )
-            }
-        }
-    }
-}
-
 /// What a guest did.
 #[derive(Debug)]
 pub struct Ran {
@@ -65,11 +41,11 @@ pub fn run(
     ws: &Workspace,
     kernel: &Kernel,
     command: &str,
-    limit: Duration,
+    limits: Limits,
     out: &mut (dyn Write + Send),
     err: &mut (dyn Write + Send),
 ) -> Result<Ran> {
-    let deadline = Instant::now() + limit;
+    let deadline = Instant::now() + limits.whole;
     let vmlinux = image::prepare(kernel)?;
     let busybox = cmd::find("busybox").context("there is no busybox on this machine")?;
     let folder = Folder::new(ws)?;
@@ -78,9 +54,9 @@ pub fn run(
     fs::write(&initramfs, archive)
         .with_context(|| format!("could not write {}", initramfs.display()))?;
     for start in 1.. {
-        let (stop, status) = once(&vmlinux, &folder.0, deadline, out, err)?;
+        let (stop, status) = once(&vmlinux, &folder.0, deadline, limits.silence, out, err)?;
         let console = read(&folder.0.join(qemu::CONSOLE));
-        let end = end(stop, &status, &console, limit);
+        let end = end(stop, &status, &console, limits);
         // Never the command a second time, nor a QEMU that refuses its options.
         let came_up = status.starts_with("up");
         let may_retry = !came_up && !console.is_empty() && Instant::now() < deadline;
@@ -99,19 +75,12 @@ pub fn run(
     unreachable!("the last start returns")
 }
 
-/// Why this process stopped looking at a machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stop {
-    Ended,
-    NeverUp,
-    Deadline,
-}
-
 /// One start of the machine, with what its port `status` said.
 fn once(
     vmlinux: &Path,
     folder: &Path,
     deadline: Instant,
+    silence: Option<Duration>,
     out: &mut (dyn Write + Send),
     err: &mut (dyn Write + Send),
 ) -> Result<(Stop, String)> {
@@ -119,6 +88,7 @@ fn once(
         fs::write(folder.join(file), "").context("could not write to the guest's folder")?;
     }
     let status = folder.join(qemu::STATUS);
+    let up_by = Instant::now() + BOOT;
     let mut child = qemu::command(vmlinux, folder)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -127,67 +97,51 @@ fn once(
         .context("could not start the guest's machine")?;
     let stdout = child.stdout.take().context("no pipe to the guest")?;
     let stderr = child.stderr.take().context("no pipe to the guest")?;
+    let heard = Mutex::new(Instant::now());
     let stop = thread::scope(|scope| {
-        scope.spawn(move || copy(stdout, out));
-        scope.spawn(move || copy(stderr, err));
-        watch(&mut child, &status, deadline)
+        scope.spawn(|| copy(stdout, out, &heard));
+        scope.spawn(|| copy(stderr, err, &heard));
+        watch(&mut child, || {
+            let now = Instant::now();
+            let silent = |limit| heard.lock().is_ok_and(|at| now - *at >= limit);
+            let is_up = !read(&status).is_empty();
+            if now >= deadline {
+                Some(Stop::Deadline)
+            } else if !is_up {
+                (now >= up_by).then_some(Stop::NeverUp)
+            } else {
+                silence.is_some_and(silent).then_some(Stop::Silence)
+            }
+        })
     })
     .context("could not wait for the guest's machine")?;
     Ok((stop, read(&status)))
 }
 
-/// Waits for the machine's end, or ends it. Its output ends with it.
-fn watch(child: &mut Child, status: &Path, deadline: Instant) -> io::Result<Stop> {
-    let up_by = Instant::now() + BOOT;
-    let stop = loop {
+/// Waits for the machine's end, or ends it for a reason. Its output ends with it.
+fn watch(child: &mut Child, reason: impl Fn() -> Option<Stop>) -> io::Result<Stop> {
+    loop {
         if child.try_wait()?.is_some() {
             return Ok(Stop::Ended);
         }
-        let now = Instant::now();
-        if now >= deadline {
-            break Stop::Deadline;
-        }
-        if now >= up_by && read(status).is_empty() {
-            break Stop::NeverUp;
+        if let Some(stop) = reason() {
+            child.kill()?;
+            child.wait()?;
+            return Ok(stop);
         }
         thread::sleep(PAUSE);
-    };
-    child.kill()?;
-    child.wait()?;
-    Ok(stop)
+    }
 }
 
-fn copy(mut from: impl Read, to: &mut dyn Write) {
+fn copy(mut from: impl Read, to: &mut (dyn Write + Send), heard: &Mutex<Instant>) {
     let mut buffer = [0; 1 << 14];
     while let Ok(size @ 1..) = from.read(&mut buffer) {
+        if let Ok(mut heard) = heard.lock() {
+            *heard = Instant::now();
+        }
         // A reader that went away must not stop the guest.
         let _ = to.write_all(&buffer[..size]).and_then(|()| to.flush());
     }
-}
-
-fn end(stop: Stop, status: &str, console: &str, limit: Duration) -> End {
-    let exit = status
-        .lines()
-        .find_map(|line| line.strip_prefix("end ")?.parse().ok());
-    if let Some(exit) = exit {
-        return End::Exited(exit);
-    }
-    match stop {
-        Stop::Deadline => End::TimedOut(limit),
-        Stop::NeverUp => End::Died(format!("it did not start within {}", ui::elapsed(BOOT))),
-        Stop::Ended => End::Died(death(console)),
-    }
-}
-
-/// The line of the console that says most.
-fn death(console: &str) -> String {
-    ["Kernel panic", "xtask: ", "BUG:", "Oops"]
-        .iter()
-        .find_map(|sign| {
-            let line = console.lines().find(|line| line.contains(sign))?;
-            Some(line[line.find(sign)?..].trim().to_owned())
-        })
-        .unwrap_or_else(|| "its machine stopped without a word".to_owned())
 }
 
 fn read(path: &Path) -> String {
@@ -195,13 +149,6 @@ fn read(path: &Path) -> String {
         |_| String::new(),
         |bytes| String::from_utf8_lossy(&bytes).replace('\r', ""),
     )
-}
-
-/// Of what the kernel said, without the firmware's greeting.
-fn last_lines(text: &str) -> String {
-    let kernel = text.find("Booting from ROM").unwrap_or(0);
-    let lines: Vec<_> = text[kernel..].lines().collect();
-    lines[lines.len().saturating_sub(CONSOLE_LINES)..].join("\n")
 }
 
 /// The folder of one run, gone with it.
@@ -227,6 +174,3 @@ impl Drop for Folder {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
-
-#[cfg(test)]
-mod tests;
