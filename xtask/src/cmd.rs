@@ -5,7 +5,7 @@ use std::{
     ffi::OsString,
     io,
     os::{fd::AsFd as _, unix::process::CommandExt as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -70,11 +70,22 @@ pub fn exec(command: &mut Command) -> Error {
 
 /// Where a program lies: in `PATH`, or in the folders for administrators' tools,
 /// which are not in the `PATH` of ordinary users.
-pub fn which(program: &str) -> bool {
+pub fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])
-        .any(|folder| folder.join(program).is_file())
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
+
+/// Whether [`find`] finds it.
+pub fn which(program: &str) -> bool {
+    find(program).is_some()
+}
+
+/// A program that may be an administrator's tool.
+pub fn tool(program: &str) -> Command {
+    Command::new(find(program).unwrap_or_else(|| program.into()))
 }
 
 /// Whether this process runs as root: the owner of its `/proc` entry.

@@ -7,12 +7,14 @@ mod cmd;
 mod compiler;
 mod demo;
 mod linker;
+mod matrix;
 mod run;
 mod scenarios;
 mod setup;
 mod test;
 mod tools;
 mod ui;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -39,12 +41,14 @@ enum Verb {
     Check,
     /// Build droptrace and run it with the arguments that follow
     Run(run::Args),
-    /// Build droptrace and prove the scenarios on this kernel (root)
+    /// Build droptrace and prove the scenarios on this kernel or others (root)
     Scenarios(scenarios::Args),
+    /// Run a command as root on another kernel, in a virtual machine
+    Vm(vm::Args),
     /// Drop packets on purpose and show what droptrace says (root)
     Demo,
     /// Everything CI runs: formatting, build, lints, unit tests, scenarios
-    Test,
+    Test(test::Args),
 }
 
 fn main() -> ExitCode {
@@ -55,8 +59,9 @@ fn main() -> ExitCode {
         Verb::Check => check::verb(&ws),
         Verb::Run(args) => run::verb(&ws, &args),
         Verb::Scenarios(args) => scenarios::verb(&ws, &args),
+        Verb::Vm(args) => vm::verb(&ws, &args),
         Verb::Demo => demo::verb(&ws),
-        Verb::Test => test::verb(&ws),
+        Verb::Test(args) => test::verb(&ws, &args),
     });
     match outcome {
         Ok(code) => code,

@@ -1,44 +1,79 @@
-//! How are the scenarios proven on the running kernel?
+//! How are the scenarios proven, on the running kernel or on others?
 
 use std::{
-    path::PathBuf,
+    ffi::{OsStr, OsString},
+    iter,
+    path::{self, PathBuf},
     process::{Command, ExitCode},
+    time::Duration,
 };
 
 use anyhow::Result;
 
-use crate::{build, cmd, tools, ui::Step, workspace::Workspace};
+use crate::{
+    build, cmd,
+    matrix::{self, Machine},
+    tools,
+    ui::Step,
+    workspace::Workspace,
+};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    #[command(flatten)]
+    selection: Selection,
+
+    /// Kernels, separated by commas, instead of the running one: series such as
+    /// 6.12, `newest`, `host` (the running one), `all`
+    #[arg(long, value_name = "KERNELS", value_delimiter = ',')]
+    kernel: Vec<Machine>,
+
+    /// Seconds until a guest is stopped
+    #[arg(long, value_name = "SECONDS", default_value_t = LIMIT.as_secs(), requires = "kernel")]
+    timeout: u64,
+
+    /// Results as JSON on standard output
+    #[arg(long, conflicts_with = "kernel")]
+    json: bool,
+
+    /// Also what droptrace recorded in scenarios that passed
+    #[arg(long, conflicts_with = "kernel")]
+    records: bool,
+}
+
+/// Which scenarios.
+#[derive(Debug, Default, clap::Args)]
+pub struct Selection {
     /// Folder of scenarios, instead of tests/scenarios
     #[arg(long)]
     dir: Option<PathBuf>,
 
     /// Only scenarios with NAME in their name; may be repeated
     #[arg(long, value_name = "NAME")]
-    filter: Vec<String>,
-
-    /// Results as JSON on standard output
-    #[arg(long)]
-    json: bool,
-
-    /// Also what droptrace recorded in scenarios that passed
-    #[arg(long)]
-    records: bool,
+    pub filter: Vec<String>,
 }
+
+/// Some three times what all of them take in a guest that is emulated in
+/// software, beside another one.
+pub const LIMIT: Duration = Duration::from_secs(40 * 60);
 
 pub fn verb(ws: &Workspace, args: &Args) -> Result<ExitCode> {
     let step = Step::start("set up the tools of the scenarios");
     tools::ensure_or_warn();
     step.end();
     build::with_runner(ws)?;
-    let mut runner = runner(ws);
-    runner.arg("run").arg("--dir");
-    runner.arg(args.dir.clone().unwrap_or_else(|| ws.scenarios()));
-    for name in &args.filter {
-        runner.arg("--filter").arg(name);
+    if !args.kernel.is_empty() {
+        let limit = Duration::from_secs(args.timeout);
+        let matrix = matrix::run(ws, &args.kernel, &args.selection, limit)?;
+        println!("\n{matrix}\n{}", matrix.summary());
+        return Ok(if matrix.passed() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
     }
+    let mut runner = runner(ws);
+    runner.args(args.selection.arguments(ws));
     if args.json {
         runner.arg("--json");
     }
@@ -53,4 +88,31 @@ pub fn runner(ws: &Workspace) -> Command {
     let mut runner = Command::new(ws.release("scenarios"));
     runner.arg("--droptrace").arg(ws.release("droptrace"));
     runner
+}
+
+impl Selection {
+    pub fn folder(&self, ws: &Workspace) -> PathBuf {
+        // As the runner reads it, wherever it is started.
+        let dir = self.dir.clone().unwrap_or_else(|| ws.scenarios());
+        path::absolute(&dir).unwrap_or(dir)
+    }
+
+    fn arguments(&self, ws: &Workspace) -> Vec<OsString> {
+        let mut arguments = vec!["run".into(), "--dir".into(), self.folder(ws).into()];
+        for name in &self.filter {
+            arguments.extend(["--filter".into(), name.into()]);
+        }
+        arguments
+    }
+
+    /// The whole command line of a runner that says its results as JSON.
+    pub fn command_line(&self, ws: &Workspace) -> Vec<String> {
+        let runner = runner(ws);
+        let own = iter::once(runner.get_program()).chain(runner.get_args());
+        let arguments = self.arguments(ws);
+        own.chain(arguments.iter().map(OsString::as_os_str))
+            .chain(iter::once(OsStr::new("--json")))
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect()
+    }
 }

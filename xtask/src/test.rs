@@ -2,34 +2,52 @@
 
 use std::{
     fmt,
-    io::{BufRead as _, BufReader},
-    process::{ExitCode, Stdio},
+    process::ExitCode,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
-use crate::{build, cmd, scenarios, tools, ui, workspace::Workspace};
+use crate::{
+    build, cmd,
+    matrix::{self, Machine, Matrix},
+    scenarios::{self, Selection},
+    tools, ui,
+    workspace::Workspace,
+};
 
 /// That of the build, so that no dependency is compiled a second time.
 const PROFILE: [&str; 1] = ["--release"];
 
-pub fn verb(ws: &Workspace) -> Result<ExitCode> {
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Kernels to prove the scenarios on, separated by commas: series such as
+    /// 6.12, `newest`, `host` (the running one), `all`
+    #[arg(
+        long,
+        value_name = "KERNELS",
+        value_delimiter = ',',
+        default_value = "host"
+    )]
+    kernel: Vec<Machine>,
+}
+
+pub fn verb(ws: &Workspace, args: &Args) -> Result<ExitCode> {
     let mut report = Report::default();
-    let outcome = steps(ws, &mut report);
+    let outcome = steps(ws, args, &mut report);
     eprint!("\n{report}");
-    let scenarios = outcome?;
-    if scenarios.passed {
-        println!("{}", scenarios.summary);
+    let matrix = outcome?;
+    if matrix.passed() {
+        println!("{}", matrix.summary());
         return Ok(ExitCode::SUCCESS);
     }
     eprintln!("error: step `scenarios` failed; the lines above say which and why");
     // CI reads the last line of all, so nothing may follow it.
-    println!("{}", scenarios.summary);
+    println!("{}", matrix.summary());
     Ok(ExitCode::FAILURE)
 }
 
-fn steps(ws: &Workspace, report: &mut Report) -> Result<Scenarios> {
+fn steps(ws: &Workspace, args: &Args, report: &mut Report) -> Result<Matrix> {
     report.step("tools", || {
         tools::ensure_or_warn();
         Ok(())
@@ -53,65 +71,11 @@ fn steps(ws: &Workspace, report: &mut Report) -> Result<Scenarios> {
         cargo.arg("test").args(cmd::USER_SIDE).args(PROFILE);
         cmd::run(&mut cargo, "pass the unit tests")
     })?;
-    report.step("scenarios", || run_scenarios(ws))
-}
-
-/// How the scenarios ended.
-#[derive(Debug)]
-struct Scenarios {
-    passed: bool,
-    /// `N passed, N failed, N skipped`.
-    summary: String,
-}
-
-fn run_scenarios(ws: &Workspace) -> Result<Scenarios> {
-    if !cmd::is_root() {
-        bail!(
-            "scenarios make network namespaces and trace the kernel; \
-             run `cargo xtask test` as root"
-        );
-    }
-    let mut runner = scenarios::runner(ws);
-    runner.arg("run").arg("--dir").arg(ws.scenarios());
-    let mut child = runner
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("could not start the runner of the scenarios")?;
-    // Each line is passed on at once, except the one that has to come last.
-    let mut summary = None;
-    for line in BufReader::new(child.stdout.take().context("no pipe to the runner")?).lines() {
-        let line = line.context("could not read what the runner of the scenarios says")?;
-        if let Some(early) = summary.take() {
-            println!("{early}");
-        }
-        if is_summary(&line) {
-            summary = Some(line);
-        } else {
-            println!("{line}");
-        }
-    }
-    let status = child.wait().context("could not wait for the runner")?;
-    let Some(summary) = summary else {
-        bail!("the runner of the scenarios ended with {status} before it said how many passed");
-    };
-    Ok(Scenarios {
-        passed: status.success(),
-        summary,
+    report.step("scenarios", || {
+        let matrix = matrix::run(ws, &args.kernel, &Selection::default(), scenarios::LIMIT)?;
+        println!("\n{matrix}");
+        Ok(matrix)
     })
-}
-
-/// Whether a line is `N passed, N failed, N skipped`.
-fn is_summary(line: &str) -> bool {
-    let parts: Vec<_> = line.split(", ").collect();
-    parts.len() == 3
-        && parts
-            .iter()
-            .zip([" passed", " failed", " skipped"])
-            .all(|(part, word)| {
-                part.strip_suffix(word)
-                    .is_some_and(|count| count.parse::<u32>().is_ok())
-            })
 }
 
 /// The steps so far, and how long each took.
@@ -147,25 +111,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn summary_is_told_from_other_lines() {
-        assert!(is_summary("12 passed, 0 failed, 3 skipped"));
-        for other in [
-            "",
-            "12 passed, 0 failed",
-            "x passed, 0 failed, 3 skipped",
-            "12 passed, 0 failed, 3 skipped, 1 lost",
-            "test result: ok. 12 passed; 0 failed",
-        ] {
-            assert!(!is_summary(other), "{other}");
-        }
-    }
-
-    #[test]
     fn failing_step_is_named_and_has_its_row() {
         let mut report = Report::default();
         let error = report
             .step("lints", || -> Result<()> {
-                bail!("could not pass the lints")
+                anyhow::bail!("could not pass the lints")
             })
             .unwrap_err();
         assert_eq!(

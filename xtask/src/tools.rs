@@ -4,8 +4,10 @@ use anyhow::{Context as _, Result, anyhow};
 
 use crate::{apt, cmd, ui};
 
-/// Each program, and Debian's package of it.
-const TOOLS: [(&str, &str); 7] = [
+/// A program, and Debian's package of it.
+pub type Tool = (&'static str, &'static str);
+
+const TOOLS: [Tool; 7] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("nft", "nftables"),
@@ -17,23 +19,29 @@ const TOOLS: [(&str, &str); 7] = [
 
 /// Finds or installs all of them; the error names what is missing.
 pub fn ensure() -> Result<()> {
-    let (missing, packages) = missing(cmd::which);
-    if missing.is_empty() {
-        let names: Vec<_> = TOOLS.iter().map(|(tool, _)| *tool).collect();
+    ensure_all(&TOOLS, "the scenarios and the demo", apt::install)
+}
+
+/// Finds the tools, or installs their packages; the error names what is missing.
+pub fn ensure_all(
+    tools: &[Tool],
+    purpose: &str,
+    install: impl FnOnce(&[&str]) -> Result<()>,
+) -> Result<()> {
+    let (absent, packages) = missing(tools, cmd::which);
+    if absent.is_empty() {
+        let names: Vec<_> = tools.iter().map(|(tool, _)| *tool).collect();
         ui::found(&names.join(", "));
         return Ok(());
     }
-    let names = missing.join(", ");
-    ui::work(&names, "installing", "installed", || {
-        apt::install(&packages)
-    })
-    .with_context(|| {
+    let names = absent.join(", ");
+    ui::work(&names, "installing", "installed", || install(&packages)).with_context(|| {
         format!(
-            "tools for the scenarios and the demo are missing: {names}; install them with `{}`",
+            "tools for {purpose} are missing: {names}; install them with `{}`",
             apt::command_line(&packages)
         )
     })?;
-    match self::missing(cmd::which).0.as_slice() {
+    match missing(tools, cmd::which).0.as_slice() {
         [] => Ok(()),
         still => Err(anyhow!(
             "still missing after installing {}: {}",
@@ -53,8 +61,11 @@ pub fn ensure_or_warn() {
 }
 
 /// The programs that are not there, and the packages to install for them.
-fn missing(is_there: impl Fn(&str) -> bool) -> (Vec<&'static str>, Vec<&'static str>) {
-    let missing: Vec<_> = TOOLS.iter().filter(|(tool, _)| !is_there(tool)).collect();
+fn missing(
+    tools: &[Tool],
+    is_there: impl Fn(&str) -> bool,
+) -> (Vec<&'static str>, Vec<&'static str>) {
+    let missing: Vec<_> = tools.iter().filter(|(tool, _)| !is_there(tool)).collect();
     let mut packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
     packages.dedup();
     (missing.iter().map(|(tool, _)| *tool).collect(), packages)
@@ -66,9 +77,11 @@ mod tests {
 
     #[test]
     fn packages_are_named_once_and_only_for_missing_tools() {
-        let (tools, packages) = missing(|tool| !matches!(tool, "iptables" | "ip6tables" | "tc"));
+        let (tools, packages) = missing(&TOOLS, |tool| {
+            !matches!(tool, "iptables" | "ip6tables" | "tc")
+        });
         assert_eq!(tools, ["tc", "iptables", "ip6tables"]);
         assert_eq!(packages, ["iproute2", "iptables"]);
-        assert_eq!(missing(|_| true), (vec![], vec![]));
+        assert_eq!(missing(&TOOLS, |_| true), (vec![], vec![]));
     }
 }

@@ -63,6 +63,11 @@ impl Workspace {
         self.target().join("release").join(program)
     }
 
+    /// Kernels to test on, and what they were fetched with.
+    pub fn kernels(&self) -> PathBuf {
+        self.target().join("kernels")
+    }
+
     pub fn scenarios(&self) -> PathBuf {
         self.root.join("tests/scenarios")
     }

@@ -1,0 +1,187 @@
+//! How do the scenarios fare on several kernels?
+
+mod column;
+mod results;
+
+use std::{
+    collections::VecDeque, fmt, fs, path::Path, str::FromStr, sync::Mutex, thread, time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+pub use self::results::Matrix;
+use self::{
+    column::{Lines, column, in_guest, on_host},
+    results::Column,
+};
+use crate::{
+    cmd,
+    scenarios::Selection,
+    vm::{self, kernel::Wanted},
+    workspace::Workspace,
+};
+
+/// What `all` means.
+const ALL: [&str; 6] = ["host", "5.10", "6.1", "6.12", "6.18", "newest"];
+
+/// A kernel to prove the scenarios on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Machine {
+    /// This machine's own.
+    Host,
+    /// In a guest.
+    Guest(Wanted),
+    /// Each of [`ALL`].
+    All,
+}
+
+impl FromStr for Machine {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "host" => Ok(Self::Host),
+            "all" => Ok(Self::All),
+            _ => text
+                .parse()
+                .map(Self::Guest)
+                .map_err(|error: String| format!("{error}, `host` (this machine's own) or `all`")),
+        }
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host => f.write_str("host"),
+            Self::Guest(wanted) => wanted.fmt(f),
+            Self::All => f.write_str("all"),
+        }
+    }
+}
+
+/// Runs the scenarios on each kernel and prints a line for each as it comes.
+pub fn run(
+    ws: &Workspace,
+    machines: &[Machine],
+    selection: &Selection,
+    limit: Duration,
+) -> Result<Matrix> {
+    if !cmd::is_root() {
+        bail!(
+            "scenarios make network namespaces and trace the kernel; \
+             run them as root, those in guests too"
+        );
+    }
+    let expected = names(&selection.folder(ws), &selection.filter)?;
+    if expected.is_empty() {
+        bail!(
+            "no scenario in {} has such a name",
+            selection.folder(ws).display()
+        );
+    }
+    let columns = Mutex::new(Vec::new());
+    let finish = |place: usize, mut column: Column| {
+        column.complete(&expected);
+        if let Ok(mut columns) = columns.lock() {
+            columns.push((place, column));
+        }
+    };
+    // The host alone, so that nothing disturbs it; then guests side by side:
+    // each keeps about one processor busy.
+    let mut guests = VecDeque::new();
+    for (place, machine) in each(machines).into_iter().enumerate() {
+        let name = machine.to_string();
+        let Machine::Guest(wanted) = &machine else {
+            let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+            let run = |out: &mut Lines<'_>, _: &mut Lines<'_>| on_host(ws, selection, out);
+            finish(place, column(&name, release.trim(), run));
+            continue;
+        };
+        match vm::prepare(ws, wanted) {
+            Ok(kernel) => guests.push_back((place, name, kernel)),
+            Err(error) => finish(place, column(&name, "", |_, _| Err(error))),
+        }
+    }
+    let guests = Mutex::new(guests);
+    let next = || guests.lock().ok()?.pop_front();
+    let work = || {
+        while let Some((place, name, kernel)) = next() {
+            let run = |out: &mut Lines<'_>, err: &mut Lines<'_>| {
+                in_guest(ws, selection, &kernel, limit, out, err)
+            };
+            finish(place, column(&name, &kernel.release, run));
+        }
+    };
+    let side_by_side = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..side_by_side {
+            scope.spawn(work);
+        }
+    });
+    let mut columns = columns.into_inner().unwrap_or_default();
+    columns.sort_by_key(|(place, _)| *place);
+    Ok(Matrix {
+        columns: columns.into_iter().map(|(_, column)| column).collect(),
+    })
+}
+
+/// Each once, `all` spelled out.
+fn each(machines: &[Machine]) -> Vec<Machine> {
+    let mut each: Vec<Machine> = Vec::new();
+    for machine in machines {
+        let named: Vec<Machine> = match machine {
+            Machine::All => ALL.iter().filter_map(|name| name.parse().ok()).collect(),
+            one => vec![one.clone()],
+        };
+        for one in named {
+            if !each.contains(&one) {
+                each.push(one);
+            }
+        }
+    }
+    each
+}
+
+/// Names of the scenarios, as the runner selects them.
+fn names(folder: &Path, filter: &[String]) -> Result<Vec<String>> {
+    let entries = fs::read_dir(folder)
+        .with_context(|| format!("could not read the scenarios in {}", folder.display()))?;
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "toml")
+        })
+        .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
+        .filter(|name| filter.is_empty() || filter.iter().any(|part| name.contains(part)))
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machines(text: &str) -> Vec<Machine> {
+        text.split(',').map(|one| one.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn kernels_are_named_once_in_the_order_of_the_list() {
+        assert_eq!(each(&machines("6.12,host,6.12")), machines("6.12,host"));
+        assert_eq!(each(&machines("6.1,all"))[..2], machines("6.1,host"));
+        assert_eq!(each(&machines("all")).len(), ALL.len());
+        assert!("6".parse::<Machine>().is_err());
+    }
+
+    #[test]
+    fn scenarios_are_selected_as_the_runner_does() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/scenarios");
+        let all = names(&folder, &[]).unwrap();
+        let some = names(&folder, &["traffic_that_flows".to_owned()]).unwrap();
+        assert_eq!(some, ["traffic_that_flows_is_not_told"]);
+        assert!(all.len() > some.len());
+    }
+}
