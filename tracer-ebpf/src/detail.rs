@@ -96,7 +96,6 @@ unsafe fn fill(detail: *mut Detail, ctx: &RawTracePointContext, event: &Event, n
     detail.header_len = 0;
     detail.ct_info = CT_NONE;
     detail.ct_mark = 0;
-    detail.ct_status = 0;
     detail.ct_zone = 0;
     let packet = &event.packet;
     if !packet.skb.is_null() {
@@ -125,7 +124,7 @@ unsafe fn fill(detail: *mut Detail, ctx: &RawTracePointContext, event: &Event, n
             )
         };
         if failed == 0 {
-            detail.header_len = len as u16;
+            detail.header_len = len;
         }
     }
 }
@@ -150,11 +149,10 @@ fn fill_conntrack(detail: &mut Detail, skb: Pointer) {
     if entry.is_null() || layout.is_known == 0 {
         return;
     }
-    detail.ct_status = entry.read::<u64>(layout.status) as u32;
     if layout.mark != ABSENT {
         detail.ct_mark = entry.read(layout.mark);
     }
     if layout.zone != ABSENT {
-        detail.ct_zone = entry.read(layout.zone);
+        detail.ct_zone = u32::from(entry.read::<u16>(layout.zone));
     }
 }

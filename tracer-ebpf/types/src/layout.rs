@@ -120,8 +120,6 @@ layout! {
 pub struct ConntrackLayout {
     /// 1 if the offsets are known.
     pub is_known: u32,
-    /// `nf_conn.status`
-    pub status: u32,
     /// `nf_conn.mark`, [`ABSENT`] where the kernel has none.
     pub mark: u32,
     /// `nf_conn.zone.id`, [`ABSENT`] where the kernel has none.

@@ -258,16 +258,14 @@ pub struct Detail {
     pub ct_info: u32,
     /// The conntrack entry's mark.
     pub ct_mark: u32,
-    /// The conntrack entry's status bits (`enum ip_conntrack_status`).
-    pub ct_status: u32,
     /// TCP sequence number, host order.
     pub tcp_seq: u32,
     /// TCP acknowledgement number, host order.
     pub tcp_ack: u32,
     /// The conntrack entry's zone.
-    pub ct_zone: u16,
+    pub ct_zone: u32,
     /// Bytes of `header` that are valid.
-    pub header_len: u16,
+    pub header_len: u32,
     /// TCP flag byte.
     pub tcp_flags: u8,
     /// State of the owning TCP socket (`TCP_ESTABLISHED` = 1 …), 0 without one.

@@ -31,9 +31,10 @@ pub fn layout(btf: &Btf) -> Result<Layout, MissingMember> {
 /// What a conntrack entry looks like; `None` where this BTF does not say.
 #[must_use]
 pub fn conntrack(btf: &Btf) -> Option<ConntrackLayout> {
+    // A mere declaration has no members.
+    btf.offset("nf_conn", "status")?;
     Some(ConntrackLayout {
         is_known: 1,
-        status: btf.offset("nf_conn", "status")?,
         mark: btf.offset("nf_conn", "mark").unwrap_or(ABSENT),
         zone: btf.offset("nf_conn", "zone.id").unwrap_or(ABSENT),
     })

@@ -14,7 +14,7 @@ const UDPLITE: u8 = 136;
 
 /// The headers in hexadecimal; `None` where they were not read, or not whole.
 pub fn hex(detail: &Detail) -> Option<String> {
-    let len = usize::from(detail.header_len).min(HEADER_LEN);
+    let len = (detail.header_len as usize).min(HEADER_LEN);
     if detail.key.cause.decode != Decode::Headers as u8 {
         return None;
     }
@@ -29,7 +29,7 @@ pub fn hex(detail: &Detail) -> Option<String> {
 /// no other flag. False where the headers were not read whole.
 pub fn is_bare_acknowledgement(detail: &Detail) -> bool {
     const ACK: u8 = 0x10;
-    let len = usize::from(detail.header_len).min(HEADER_LEN);
+    let len = (detail.header_len as usize).min(HEADER_LEN);
     let headers = detail.header.get(..len).and_then(whole);
     detail.key.flow.proto == TCP
         && detail.tcp_flags == ACK

@@ -70,7 +70,7 @@ pub fn conntrack(detail: &Detail) -> Option<Conntrack> {
     Some(Conntrack {
         state: state.to_owned(),
         mark: detail.ct_mark,
-        zone: detail.ct_zone,
+        zone: u16::try_from(detail.ct_zone).unwrap_or_default(),
     })
 }
 

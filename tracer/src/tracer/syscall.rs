@@ -104,14 +104,7 @@ pub unsafe fn is_empty<K>(map: BorrowedFd<'_>) -> io::Result<bool> {
 ///
 /// `value` must point to as many `V` as the map's value has, plain data.
 pub unsafe fn read_only_element<V>(map: BorrowedFd<'_>, value: *mut V) -> io::Result<()> {
-    let key: u32 = 0;
-    let mut attr = empty();
-    // SAFETY: all fields of the union are plain data.
-    let element = unsafe { &mut attr.__bindgen_anon_2 };
-    element.map_fd = map.as_raw_fd().cast_unsigned();
-    element.key = (&raw const key) as u64;
-    element.__bindgen_anon_1.value = value as u64;
-    bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr)
+    only_element(bpf_cmd::BPF_MAP_LOOKUP_ELEM, map, value as u64)
 }
 
 /// Writes the only element of an array map.
@@ -120,14 +113,18 @@ pub unsafe fn read_only_element<V>(map: BorrowedFd<'_>, value: *mut V) -> io::Re
 ///
 /// As [`read_only_element`].
 pub unsafe fn write_only_element<V>(map: BorrowedFd<'_>, value: *const V) -> io::Result<()> {
+    only_element(bpf_cmd::BPF_MAP_UPDATE_ELEM, map, value as u64)
+}
+
+fn only_element(command: bpf_cmd, map: BorrowedFd<'_>, value: u64) -> io::Result<()> {
     let key: u32 = 0;
     let mut attr = empty();
     // SAFETY: all fields of the union are plain data.
     let element = unsafe { &mut attr.__bindgen_anon_2 };
     element.map_fd = map.as_raw_fd().cast_unsigned();
     element.key = (&raw const key) as u64;
-    element.__bindgen_anon_1.value = value as u64;
-    bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr)
+    element.__bindgen_anon_1.value = value;
+    bpf(command, &mut attr)
 }
 
 /// How often the kernel skipped the program because it was running already on
