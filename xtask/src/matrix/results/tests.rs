@@ -76,3 +76,29 @@ fn run_that_fails_behind_its_last_scenario_has_failed() {
     };
     assert_eq!(matrix.summary(), "1 passed, 1 failed, 0 skipped");
 }
+
+#[test]
+fn start_of_a_guest_is_told_with_its_failed_attempts() {
+    let footer = |failed_before| {
+        let guest = Column {
+            release: "6.12.1".to_owned(),
+            start: Some(Start {
+                took: Duration::from_millis(4100),
+                failed_before,
+            }),
+            first_after: Some(Duration::from_secs(6)),
+            ..column("6.12", &[PASS])
+        };
+        let matrix = Matrix {
+            columns: vec![guest],
+        };
+        matrix.to_string().lines().last().unwrap().to_owned()
+    };
+    assert!(
+        footer(0).ends_with("(6.12.1, started in 4.1s, first scenario after 6.0s)"),
+        "{}",
+        footer(0)
+    );
+    assert!(footer(1).contains("started in 4.1s after 1 failed start, "));
+    assert!(footer(2).contains("after 2 failed starts, "));
+}
