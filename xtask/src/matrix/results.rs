@@ -255,10 +255,13 @@ impl Matrix {
         }
         for column in &self.columns {
             if let Some((why, console)) = &column.failure {
-                let unheard = column.entries.values().filter(|entry| entry.is_unheard());
-                let (kernel, unheard) = (&column.kernel, unheard.count());
-                writeln!(f, "\nFAIL  {kernel}: {why}")?;
-                writeln!(f, "      scenarios not run to their end: {unheard}")?;
+                writeln!(f, "\nFAIL  {}: {why}", column.kernel)?;
+                let mut unheard = column.entries.values().filter(|entry| entry.is_unheard());
+                // The runner takes them by name, too.
+                if let Some(first) = unheard.next() {
+                    let (count, first) = (1 + unheard.count(), &first.scenario);
+                    writeln!(f, "      not run to their end: {count}, from {first} on")?;
+                }
                 for line in console.lines() {
                     writeln!(f, "      {line}")?;
                 }

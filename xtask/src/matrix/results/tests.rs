@@ -62,7 +62,7 @@ fn scenario_that_was_not_heard_of_has_failed() {
     assert_eq!(matrix.summary(), "1 passed, 1 failed, 0 skipped");
     let text = matrix.to_string();
     let whole =
-        "FAIL  6.12: the guest died\n      scenarios not run to their end: 1\n      panic\n";
+        "FAIL  6.12: the guest died\n      not run to their end: 1, from b on\n      panic\n";
     assert!(text.ends_with(whole), "{text}");
 }
 
