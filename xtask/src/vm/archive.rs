@@ -171,6 +171,9 @@ fn config(folder: &Path) -> String {
     format!(
         "Dir::State::lists \"{folder}/lists\";\n\
          Dir::Cache \"{folder}/cache\";\n\
+         // Containers are set up without these, which spare a second a question.\n\
+         Dir::Cache::pkgcache \"pkgcache.bin\";\n\
+         Dir::Cache::srcpkgcache \"srcpkgcache.bin\";\n\
          Dir::Etc::sourcelist \"{folder}/sources.list\";\n\
          Dir::Etc::sourceparts \"/dev/null\";\n\
          Dir::Etc::preferences \"/dev/null\";\n\
