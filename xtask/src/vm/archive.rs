@@ -74,17 +74,22 @@ impl Archive {
         }
         let list = folder.join("sources.list");
         let stamp = folder.join("updated");
-        let unchanged = fs::read_to_string(&list).is_ok_and(|old| old == sources);
+        // Left alone when they would not change: apt keeps its index for their dates.
+        let unchanged =
+            |file: &Path, content: &str| fs::read_to_string(file).is_ok_and(|old| old == content);
+        let same_sources = unchanged(&list, sources);
         for (file, content) in [(&list, sources), (&folder.join(CONFIG), &config(&folder))] {
-            fs::write(file, content)
-                .with_context(|| format!("could not write {}", file.display()))?;
+            if !unchanged(file, content) {
+                fs::write(file, content)
+                    .with_context(|| format!("could not write {}", file.display()))?;
+            }
         }
         let mut archive = Self {
             folder,
             stale: None,
             preferred: None,
         };
-        if unchanged && is_fresh(&stamp) {
+        if same_sources && is_fresh(&stamp) {
             return Ok(archive);
         }
         let update = ui::work("package lists", "fetching", "fetched", || {
