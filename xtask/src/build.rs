@@ -2,11 +2,23 @@
 //!
 //! The kernel programs come first: droptrace's own build embeds their object.
 
-use std::{fs, io, path::Path, process::ExitCode};
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context as _, Result};
 
-use crate::{check, cmd, compiler, setup, ui::Step, workspace::Workspace};
+use crate::{
+    check, cmd, compiler,
+    setup::{self, Toolchain},
+    ui::Step,
+    workspace::Workspace,
+};
+
+/// Architectures that there is a kernel object for.
+const ARCHITECTURES: [&str; 2] = ["x86_64", "aarch64"];
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -34,20 +46,39 @@ pub fn with_runner(ws: &Workspace) -> Result<()> {
     user_side(ws, &["droptrace", "scenarios"], false)
 }
 
-/// Builds and checks the kernel object.
-///
-/// `aya-ebpf` reads registers of the machine that runs the programs; its build
-/// script takes the building machine's architecture for that, or what
-/// `AYA_BPF_TARGET_ARCH` names.
+/// Builds and checks the kernel objects of the architectures that are not this
+/// machine's; nothing embeds them here.
+pub fn other_objects(ws: &Workspace) -> Result<()> {
+    let toolchain = setup::toolchain(ws)?;
+    let others = ARCHITECTURES
+        .iter()
+        .filter(|&&one| one != env::consts::ARCH);
+    for architecture in others {
+        object_for(ws, &toolchain, architecture)?;
+    }
+    Ok(())
+}
+
+/// This machine's, where droptrace's build script looks for it.
 fn kernel_object(ws: &Workspace) -> Result<()> {
     let toolchain = setup::toolchain(ws)?;
-    let step = Step::start("build the kernel programs");
+    let built = object_for(ws, &toolchain, env::consts::ARCH)?;
+    copy_if_changed(&built, &ws.kernel_object())
+}
+
+/// Builds and checks the kernel object for an architecture: `aya-ebpf` reads the
+/// registers of the machine that runs the programs. The file is overwritten by
+/// the next build.
+fn object_for(ws: &Workspace, toolchain: &Toolchain, architecture: &str) -> Result<PathBuf> {
+    let what = format!("build the kernel programs for {architecture}");
+    let step = Step::start(&what);
     let linker = toolchain.linker.program.to_string_lossy().into_owned();
     // bpf-linker makes the object's BTF out of debug information.
     let flags = [
         "-Cdebuginfo=2",
         &format!("-Clinker={linker}"),
         "-Clink-arg=--btf",
+        &format!("--cfg=bpf_target_arch=\"{architecture}\""),
     ];
     let mut cargo = toolchain.compiler.cargo_build(ws);
     cargo
@@ -55,16 +86,17 @@ fn kernel_object(ws: &Workspace) -> Result<()> {
         // Not RUSTFLAGS, which cannot carry a path with a space in it.
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .env("LD_LIBRARY_PATH", &toolchain.linker.library_path);
-    cmd::run(&mut cargo, "build the kernel programs")?;
+    cmd::run(&mut cargo, &what)?;
 
     let built = ws
         .bpf_target()
         .join(compiler::TARGET)
         .join("release/droptrace-ebpf");
-    check::read(&built)?.complete()?;
-    copy_if_changed(&built, &ws.kernel_object())?;
+    check::read(&built)?
+        .complete()
+        .with_context(|| format!("the kernel object for {architecture} is no good"))?;
     step.end();
-    Ok(())
+    Ok(built)
 }
 
 fn user_side(ws: &Workspace, programs: &[&str], debug: bool) -> Result<()> {
@@ -105,7 +137,7 @@ mod tests {
 
     #[test]
     fn copy_keeps_the_date_of_an_equal_file() {
-        let folder = std::env::temp_dir().join(format!("xtask-copy-{}", std::process::id()));
+        let folder = env::temp_dir().join(format!("xtask-copy-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let (from, to) = (folder.join("from"), folder.join("to.bpf.o"));
         fs::write(&from, "one").unwrap();

@@ -7,7 +7,7 @@ use std::{
     collections::VecDeque, fmt, fs, path::Path, str::FromStr, sync::Mutex, thread, time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, bail};
 
 pub use self::results::Matrix;
 use self::{
@@ -17,9 +17,15 @@ use self::{
 use crate::{
     cmd,
     scenarios::Selection,
-    vm::{self, kernel::Wanted},
+    vm::{
+        self,
+        kernel::{Kernel, Wanted},
+    },
     workspace::Workspace,
 };
+
+/// What CI proves the scenarios on.
+pub const DEFAULT: [&str; 4] = ["host", "5.10", "6.1", "6.12"];
 
 /// What `all` means.
 const ALL: [&str; 6] = ["host", "5.10", "6.1", "6.12", "6.18", "newest"];
@@ -60,19 +66,82 @@ impl fmt::Display for Machine {
     }
 }
 
-/// Runs the scenarios on each kernel and prints a line for each as it comes.
-pub fn run(
-    ws: &Workspace,
-    machines: &[Machine],
-    selection: &Selection,
-    limit: Duration,
-) -> Result<Matrix> {
+/// A kernel as it was asked for, and what is there of it.
+#[derive(Debug)]
+pub struct Ready {
+    name: String,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Host,
+    Guest(Kernel),
+    /// There is no such kernel here, for this reason.
+    Nowhere(Error),
+}
+
+/// Sets up all kernels. One that is not to be had does not keep the scenarios
+/// from the others; it is an error if no guest can be started at all.
+pub fn prepare(ws: &Workspace, machines: &[Machine]) -> Result<Vec<Ready>> {
     if !cmd::is_root() {
         bail!(
             "scenarios make network namespaces and trace the kernel; \
              run them as root, those in guests too"
         );
     }
+    let machines = each(machines);
+    let guests = machines.iter().filter(|one| **one != Machine::Host);
+    let source = match guests.count() {
+        0 => None,
+        _ => Some(vm::ready(ws).context(NO_GUESTS)?),
+    };
+    let ready: Vec<_> = machines
+        .iter()
+        .map(|machine| Ready {
+            name: machine.to_string(),
+            place: match (machine, &source) {
+                (Machine::Guest(wanted), Some(source)) => {
+                    vm::fetch(ws, source, wanted).map_or_else(Place::Nowhere, Place::Guest)
+                }
+                _ => Place::Host,
+            },
+        })
+        .collect();
+    any_guest(ready)
+}
+
+const NO_GUESTS: &str = "could not set up guests to prove the scenarios on other kernels \
+     (`--kernel host` proves them on the running kernel alone)";
+
+/// Fails if guests were asked for and none can be started.
+fn any_guest(ready: Vec<Ready>) -> Result<Vec<Ready>> {
+    let is_guest = |one: &Ready| matches!(one.place, Place::Guest(_));
+    let mut reasons: Vec<_> = ready
+        .iter()
+        .filter_map(|one| match &one.place {
+            Place::Nowhere(error) => Some(format!("{error:#}")),
+            _ => None,
+        })
+        .collect();
+    reasons.dedup();
+    if !reasons.is_empty() && !ready.iter().any(is_guest) {
+        bail!("{NO_GUESTS}: {}", reasons.join("; "));
+    }
+    // Said now, not only behind the last scenario on the others.
+    for reason in reasons {
+        eprintln!("warning: {reason}; the others are run all the same");
+    }
+    Ok(ready)
+}
+
+/// Runs the scenarios on each kernel and prints a line for each as it comes.
+pub fn run(
+    ws: &Workspace,
+    ready: Vec<Ready>,
+    selection: &Selection,
+    limit: Duration,
+) -> Result<Matrix> {
     let expected = names(&selection.folder(ws), &selection.filter)?;
     if expected.is_empty() {
         bail!(
@@ -90,27 +159,25 @@ pub fn run(
     // The host alone, so that nothing disturbs it; then guests side by side:
     // each keeps about one processor busy.
     let mut guests = VecDeque::new();
-    for (place, machine) in each(machines).into_iter().enumerate() {
-        let name = machine.to_string();
-        let Machine::Guest(wanted) = &machine else {
-            let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-            let run = |out: &mut Lines<'_>, _: &mut Lines<'_>| on_host(ws, selection, out);
-            finish(place, column(&name, release.trim(), run));
-            continue;
-        };
-        match vm::prepare(ws, wanted) {
-            Ok(kernel) => guests.push_back((place, name, kernel)),
-            Err(error) => finish(place, column(&name, "", |_, _| Err(error))),
+    for (number, Ready { name, place }) in ready.into_iter().enumerate() {
+        match place {
+            Place::Host => {
+                let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+                let run = |out: &mut Lines<'_>, _: &mut Lines<'_>| on_host(ws, selection, out);
+                finish(number, column(&name, release.trim(), run));
+            }
+            Place::Guest(kernel) => guests.push_back((number, name, kernel)),
+            Place::Nowhere(error) => finish(number, column(&name, "", |_, _| Err(error))),
         }
     }
     let guests = Mutex::new(guests);
     let next = || guests.lock().ok()?.pop_front();
     let work = || {
-        while let Some((place, name, kernel)) = next() {
+        while let Some((number, name, kernel)) = next() {
             let run = |out: &mut Lines<'_>, err: &mut Lines<'_>| {
                 in_guest(ws, selection, &kernel, limit, out, err)
             };
-            finish(place, column(&name, &kernel.release, run));
+            finish(number, column(&name, &kernel.release, run));
         }
     };
     let side_by_side = thread::available_parallelism().map_or(1, usize::from);
@@ -120,7 +187,7 @@ pub fn run(
         }
     });
     let mut columns = columns.into_inner().unwrap_or_default();
-    columns.sort_by_key(|(place, _)| *place);
+    columns.sort_by_key(|(number, _)| *number);
     Ok(Matrix {
         columns: columns.into_iter().map(|(_, column)| column).collect(),
     })
@@ -174,6 +241,29 @@ mod tests {
         assert_eq!(each(&machines("6.1,all"))[..2], machines("6.1,host"));
         assert_eq!(each(&machines("all")).len(), ALL.len());
         assert!("6".parse::<Machine>().is_err());
+        assert_eq!(each(&machines(&DEFAULT.join(","))).len(), DEFAULT.len());
+    }
+
+    #[test]
+    fn kernel_that_is_not_to_be_had_keeps_nobody_but_all_of_them_are_an_error() {
+        let host = || Ready {
+            name: "host".to_owned(),
+            place: Place::Host,
+        };
+        let nowhere = |name: &str| Ready {
+            name: name.to_owned(),
+            place: Place::Nowhere(anyhow::anyhow!("no way there")),
+        };
+        let guest = Ready {
+            name: "6.12".to_owned(),
+            place: Place::Guest(Kernel::default()),
+        };
+        assert_eq!(any_guest(vec![host()]).unwrap().len(), 1);
+        assert_eq!(any_guest(vec![nowhere("6.1"), guest]).unwrap().len(), 2);
+        let error = any_guest(vec![host(), nowhere("6.1"), nowhere("6.12")]).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("`--kernel host`"), "{error}");
+        assert!(error.ends_with(": no way there"), "{error}");
     }
 
     #[test]

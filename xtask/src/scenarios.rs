@@ -55,16 +55,17 @@ pub struct Selection {
 
 /// Some three times what all of them take in a guest that is emulated in
 /// software, beside another one.
-pub const LIMIT: Duration = Duration::from_secs(40 * 60);
+pub const LIMIT: Duration = Duration::from_secs(30 * 60);
 
 pub fn verb(ws: &Workspace, args: &Args) -> Result<ExitCode> {
     let step = Step::start("set up the tools of the scenarios");
     tools::ensure_or_warn();
     step.end();
-    build::with_runner(ws)?;
     if !args.kernel.is_empty() {
+        let ready = matrix::prepare(ws, &args.kernel)?;
+        build::with_runner(ws)?;
         let limit = Duration::from_secs(args.timeout);
-        let matrix = matrix::run(ws, &args.kernel, &args.selection, limit)?;
+        let matrix = matrix::run(ws, ready, &args.selection, limit)?;
         println!("\n{matrix}\n{}", matrix.summary());
         return Ok(if matrix.passed() {
             ExitCode::SUCCESS
@@ -72,6 +73,7 @@ pub fn verb(ws: &Workspace, args: &Args) -> Result<ExitCode> {
             ExitCode::FAILURE
         });
     }
+    build::with_runner(ws)?;
     let mut runner = runner(ws);
     runner.args(args.selection.arguments(ws));
     if args.json {

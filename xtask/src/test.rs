@@ -27,7 +27,7 @@ pub struct Args {
         long,
         value_name = "KERNELS",
         value_delimiter = ',',
-        default_value = "host"
+        default_values = matrix::DEFAULT
     )]
     kernel: Vec<Machine>,
 }
@@ -52,6 +52,8 @@ fn steps(ws: &Workspace, args: &Args, report: &mut Report) -> Result<Matrix> {
         tools::ensure_or_warn();
         Ok(())
     })?;
+    // First, so that nobody waits for the build to hear that there are none.
+    let ready = report.step("kernels", || matrix::prepare(ws, &args.kernel))?;
     report.step("format", || {
         let mut cargo = cmd::cargo(ws);
         cmd::run(
@@ -59,7 +61,10 @@ fn steps(ws: &Workspace, args: &Args, report: &mut Report) -> Result<Matrix> {
             "check the formatting (`cargo fmt --all` mends it)",
         )
     })?;
-    report.step("build", || build::with_runner(ws))?;
+    report.step("build", || {
+        build::with_runner(ws)?;
+        build::other_objects(ws)
+    })?;
     report.step("lints", || {
         let mut cargo = cmd::cargo(ws);
         cargo.arg("clippy").args(cmd::USER_SIDE).args(PROFILE);
@@ -72,7 +77,7 @@ fn steps(ws: &Workspace, args: &Args, report: &mut Report) -> Result<Matrix> {
         cmd::run(&mut cargo, "pass the unit tests")
     })?;
     report.step("scenarios", || {
-        let matrix = matrix::run(ws, &args.kernel, &Selection::default(), scenarios::LIMIT)?;
+        let matrix = matrix::run(ws, ready, &Selection::default(), scenarios::LIMIT)?;
         println!("\n{matrix}");
         Ok(matrix)
     })

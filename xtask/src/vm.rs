@@ -7,6 +7,7 @@ pub mod guest;
 mod image;
 mod initramfs;
 pub mod kernel;
+pub mod machine;
 mod qemu;
 mod tools;
 
@@ -19,9 +20,11 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use self::{
+    archive::Archive,
     end::{End, Limits},
     initramfs::quote,
     kernel::{Kernel, Wanted},
+    machine::Outputs,
 };
 use crate::{
     ui::{self, Step},
@@ -49,7 +52,7 @@ pub struct Args {
 }
 
 pub fn verb(ws: &Workspace, args: &Args) -> Result<ExitCode> {
-    let kernel = prepare(ws, &args.kernel)?;
+    let kernel = fetch(ws, &ready(ws)?, &args.kernel)?;
     let here = env::current_dir().context("could not ask for the current folder")?;
     let command = shell_line(&here.to_string_lossy(), &args.command);
     let start = Instant::now();
@@ -61,8 +64,10 @@ pub fn verb(ws: &Workspace, args: &Args) -> Result<ExitCode> {
             whole: Duration::from_secs(args.timeout),
             silence: None,
         },
-        &mut io::stdout(),
-        &mut io::stderr(),
+        &mut Outputs {
+            out: &mut io::stdout(),
+            err: &mut io::stderr(),
+        },
     )?;
     let code = match ran.end {
         End::Exited(0) => return Ok(ExitCode::SUCCESS),
@@ -78,11 +83,19 @@ pub fn verb(ws: &Workspace, args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::from(code))
 }
 
-/// Finds or fetches the kernel and what it needs to start.
-pub fn prepare(ws: &Workspace, wanted: &Wanted) -> Result<Kernel> {
-    let step = Step::start(format!("set up kernel {wanted}"));
+/// Finds or installs what starts guests, and finds where their kernels come from.
+pub fn ready(ws: &Workspace) -> Result<Archive> {
+    let step = Step::start("set up guests");
     tools::ensure(ws)?;
-    let kernel = kernel::ensure(ws, wanted)?;
+    let archive = Archive::of_kernels(ws)?;
+    step.end();
+    Ok(archive)
+}
+
+/// Finds or fetches the kernel.
+pub fn fetch(ws: &Workspace, archive: &Archive, wanted: &Wanted) -> Result<Kernel> {
+    let step = Step::start(format!("set up kernel {wanted}"));
+    let kernel = kernel::ensure(ws, archive, wanted)?;
     step.end();
     Ok(kernel)
 }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::results::{Column, Entry};
+use super::results::{Column, Entry, Start};
 use crate::{
     scenarios::Selection,
     vm::{
@@ -16,6 +16,7 @@ use crate::{
         end::{End, Limits},
         guest,
         kernel::Kernel,
+        machine::Outputs,
     },
     workspace::Workspace,
 };
@@ -26,14 +27,20 @@ const RAN: [u8; 2] = [0, 1];
 /// The runner itself ends a scenario long before.
 const SILENCE: Duration = Duration::from_secs(5 * 60);
 
-/// Why a run failed as a whole, and the end of the kernel's console.
-pub type Failure = (String, String);
+/// What is known of a run besides its scenarios.
+#[derive(Debug, Default)]
+pub struct Whole {
+    /// Why it failed, and the end of the kernel's console.
+    failure: Option<(String, String)>,
+    /// How the guest started, if it did.
+    start: Option<Start>,
+}
 
 /// Runs them, shows each line as it comes, and collects the results.
 pub fn column(
     kernel: &str,
     release: &str,
-    run: impl FnOnce(&mut Lines<'_>, &mut Lines<'_>) -> Result<Option<Failure>>,
+    run: impl FnOnce(&mut Lines<'_>, &mut Lines<'_>) -> Result<Whole>,
 ) -> Column {
     let start = Instant::now();
     let mut column = Column {
@@ -45,13 +52,21 @@ pub fn column(
         // Everything else is the runner's sum, which the table says too.
         if let Some(entry) = Entry::parse(line) {
             println!("{kernel:<8} {entry}");
+            column.first_after.get_or_insert_with(|| {
+                let took = Duration::try_from_secs_f64(entry.seconds).unwrap_or_default();
+                start.elapsed().saturating_sub(took)
+            });
             column.entries.insert(entry.scenario.clone(), entry);
         }
     });
     let mut err = Lines::new(|line| eprintln!("{kernel:<8} {line}"));
-    let failure = run(&mut out, &mut err);
+    let whole = run(&mut out, &mut err);
     drop((out, err));
-    column.failure = failure.unwrap_or_else(|error| Some((format!("{error:#}"), String::new())));
+    let whole = whole.unwrap_or_else(|error| Whole {
+        failure: Some((format!("{error:#}"), String::new())),
+        start: None,
+    });
+    (column.failure, column.start) = (whole.failure, whole.start);
     if let Some((why, _)) = &column.failure {
         eprintln!("{kernel:<8} {why}");
     }
@@ -60,11 +75,7 @@ pub fn column(
 }
 
 /// On this machine's own kernel.
-pub fn on_host(
-    ws: &Workspace,
-    selection: &Selection,
-    out: &mut Lines<'_>,
-) -> Result<Option<Failure>> {
+pub fn on_host(ws: &Workspace, selection: &Selection, out: &mut Lines<'_>) -> Result<Whole> {
     let [program, arguments @ ..] = &selection.command_line(ws)[..] else {
         unreachable!("a runner has a name")
     };
@@ -80,7 +91,10 @@ pub fn on_host(
     let ran = status
         .code()
         .is_some_and(|code| RAN.map(i32::from).contains(&code));
-    Ok((!ran).then(|| (format!("the runner ended with {status}"), String::new())))
+    Ok(Whole {
+        failure: (!ran).then(|| (format!("the runner ended with {status}"), String::new())),
+        start: None,
+    })
 }
 
 /// On another kernel.
@@ -91,16 +105,22 @@ pub fn in_guest(
     limit: Duration,
     out: &mut Lines<'_>,
     err: &mut Lines<'_>,
-) -> Result<Option<Failure>> {
+) -> Result<Whole> {
     let command = vm::shell_line(&ws.root().to_string_lossy(), &selection.command_line(ws));
     let limits = Limits {
         whole: limit,
         silence: Some(SILENCE),
     };
-    let ran = guest::run(ws, kernel, &command, limits, out, err)?;
-    Ok(match ran.end {
-        End::Exited(status) if RAN.contains(&status) => None,
-        end => Some((end.to_string(), ran.console)),
+    let ran = guest::run(ws, kernel, &command, limits, &mut Outputs { out, err })?;
+    Ok(Whole {
+        failure: match ran.end {
+            End::Exited(status) if RAN.contains(&status) => None,
+            end => Some((end.to_string(), ran.console)),
+        },
+        start: ran.start_took.map(|took| Start {
+            took,
+            failed_before: ran.starts - 1,
+        }),
     })
 }
 

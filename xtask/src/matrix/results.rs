@@ -69,6 +69,26 @@ impl fmt::Display for Entry {
     }
 }
 
+/// How a guest started.
+#[derive(Debug, Clone, Copy)]
+pub struct Start {
+    /// From the machine's start until its command was started.
+    pub took: Duration,
+    /// Starts that came to nothing.
+    pub failed_before: u32,
+}
+
+impl fmt::Display for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "started in {}", ui::elapsed(self.took))?;
+        match self.failed_before {
+            0 => Ok(()),
+            1 => f.write_str(" after 1 failed start"),
+            many => write!(f, " after {many} failed starts"),
+        }
+    }
+}
+
 /// All scenarios on one kernel.
 #[derive(Debug, Default)]
 pub struct Column {
@@ -78,6 +98,10 @@ pub struct Column {
     pub release: String,
     pub entries: BTreeMap<String, Entry>,
     pub took: Duration,
+    /// The guest's, if it is one.
+    pub start: Option<Start>,
+    /// When the first scenario began.
+    pub first_after: Option<Duration>,
     /// Why the run as a whole failed, and the end of the kernel's console.
     pub failure: Option<(String, String)>,
 }
@@ -101,6 +125,30 @@ impl Column {
             };
             self.entries.insert(scenario.clone(), entry);
         }
+    }
+
+    /// What came out, in which time, and how much of that was the guest's start.
+    fn footer(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:<8} {} passed, {} failed, {} skipped in {} ({}",
+            self.kernel,
+            self.count(Outcome::Pass),
+            self.count(Outcome::Fail),
+            self.count(Outcome::Skip),
+            ui::elapsed(self.took),
+            match self.release.as_str() {
+                "" => "not started",
+                release => release,
+            }
+        )?;
+        if let Some(start) = self.start {
+            write!(f, ", {start}")?;
+            if let Some(first) = self.first_after {
+                write!(f, ", first scenario after {}", ui::elapsed(first))?;
+            }
+        }
+        writeln!(f, ")")
     }
 
     /// A run that failed although every scenario was heard of counts as one more.
@@ -184,16 +232,7 @@ impl fmt::Display for Matrix {
         }
         writeln!(f)?;
         for column in &self.columns {
-            writeln!(
-                f,
-                "{:<8} {} passed, {} failed, {} skipped in {} ({})",
-                column.kernel,
-                column.count(Outcome::Pass),
-                column.count(Outcome::Fail),
-                column.count(Outcome::Skip),
-                ui::elapsed(column.took),
-                column.release
-            )?;
+            column.footer(f)?;
         }
         self.reasons(f)
     }
@@ -216,10 +255,13 @@ impl Matrix {
         }
         for column in &self.columns {
             if let Some((why, console)) = &column.failure {
-                let unheard = column.entries.values().filter(|entry| entry.is_unheard());
-                let (kernel, unheard) = (&column.kernel, unheard.count());
-                writeln!(f, "\nFAIL  {kernel}: {why}")?;
-                writeln!(f, "      scenarios not run to their end: {unheard}")?;
+                writeln!(f, "\nFAIL  {}: {why}", column.kernel)?;
+                let mut unheard = column.entries.values().filter(|entry| entry.is_unheard());
+                // The runner takes them by name, too.
+                if let Some(first) = unheard.next() {
+                    let (count, first) = (1 + unheard.count(), &first.scenario);
+                    writeln!(f, "      not run to their end: {count}, from {first} on")?;
+                }
                 for line in console.lines() {
                     writeln!(f, "      {line}")?;
                 }

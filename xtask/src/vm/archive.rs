@@ -74,14 +74,22 @@ impl Archive {
         }
         let list = folder.join("sources.list");
         let stamp = folder.join("updated");
-        let unchanged = fs::read_to_string(&list).is_ok_and(|old| old == sources);
-        fs::write(&list, sources).with_context(|| format!("could not write {}", list.display()))?;
+        // Left alone when they would not change: apt keeps its index for their dates.
+        let unchanged =
+            |file: &Path, content: &str| fs::read_to_string(file).is_ok_and(|old| old == content);
+        let same_sources = unchanged(&list, sources);
+        for (file, content) in [(&list, sources), (&folder.join(CONFIG), &config(&folder))] {
+            if !unchanged(file, content) {
+                fs::write(file, content)
+                    .with_context(|| format!("could not write {}", file.display()))?;
+            }
+        }
         let mut archive = Self {
             folder,
             stale: None,
             preferred: None,
         };
-        if unchanged && is_fresh(&stamp) {
+        if same_sources && is_fresh(&stamp) {
             return Ok(archive);
         }
         let update = ui::work("package lists", "fetching", "fetched", || {
@@ -153,24 +161,37 @@ impl Archive {
 
     fn apt(&self, program: &str) -> Command {
         let mut apt = Command::new(program);
-        let folder = self.folder.display();
-        for option in [
-            format!("Dir::State::lists={folder}/lists"),
-            format!("Dir::Cache={folder}/cache"),
-            format!("Dir::Etc::sourcelist={folder}/sources.list"),
-            "Dir::Etc::sourceparts=/dev/null".to_owned(),
-            "Dir::Etc::preferences=/dev/null".to_owned(),
-            "Dir::Etc::preferencesparts=/dev/null".to_owned(),
-            "Acquire::Languages=none".to_owned(),
-            // Descriptions of programs with windows.
-            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
-            // The user _apt could not write below the checkout.
-            "APT::Sandbox::User=".to_owned(),
-        ] {
-            apt.arg("-o").arg(option);
-        }
+        // Read behind the machine's own configuration.
+        apt.arg("--config-file").arg(self.folder.join(CONFIG));
         apt
     }
+}
+
+/// In the archive's folder.
+const CONFIG: &str = "apt.conf";
+
+/// What differs from the machine's own configuration.
+fn config(folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        "Dir::State::lists \"{folder}/lists\";\n\
+         Dir::Cache \"{folder}/cache\";\n\
+         // Containers are set up without these, which spare a second a question.\n\
+         Dir::Cache::pkgcache \"pkgcache.bin\";\n\
+         Dir::Cache::srcpkgcache \"srcpkgcache.bin\";\n\
+         Dir::Etc::sourcelist \"{folder}/sources.list\";\n\
+         Dir::Etc::sourceparts \"/dev/null\";\n\
+         Dir::Etc::preferences \"/dev/null\";\n\
+         Dir::Etc::preferencesparts \"/dev/null\";\n\
+         Acquire::Languages \"none\";\n\
+         // Descriptions of programs with windows.\n\
+         Acquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";\n\
+         // The user _apt could not write below the checkout.\n\
+         APT::Sandbox::User \"\";\n\
+         // What the machine does behind an update of its own lists.\n\
+         #clear APT::Update::Post-Invoke;\n\
+         #clear APT::Update::Post-Invoke-Success;\n"
+    )
 }
 
 fn is_fresh(stamp: &Path) -> bool {

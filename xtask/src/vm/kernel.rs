@@ -51,7 +51,7 @@ impl fmt::Display for Wanted {
 }
 
 /// An unpacked kernel.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Kernel {
     /// As `uname -r` says it.
     pub release: String,
@@ -64,11 +64,7 @@ pub struct Kernel {
 }
 
 /// Finds or fetches the kernel.
-pub fn ensure(ws: &Workspace, wanted: &Wanted) -> Result<Kernel> {
-    if std::env::consts::ARCH != "x86_64" {
-        bail!("kernels to test on are started on x86-64 only");
-    }
-    let archive = Archive::of_kernels(ws)?;
+pub fn ensure(ws: &Workspace, archive: &Archive, wanted: &Wanted) -> Result<Kernel> {
     let names = archive.names("linux-image-")?;
     let names: Vec<_> = names
         .iter()
@@ -93,7 +89,7 @@ pub fn ensure(ws: &Workspace, wanted: &Wanted) -> Result<Kernel> {
         return Ok(kernel);
     }
     ui::work(&package.name, "fetching", "fetched", || {
-        unpack(&archive, &package, &folder)
+        unpack(archive, &package, &folder)
     })
     .with_context(|| format!("could not fetch the kernel for `{wanted}`"))?;
     Kernel::find(&folder)

@@ -1,6 +1,6 @@
 //! What starts a guest, and how does it get here?
 
-use std::fs;
+use std::{env, fs};
 
 use anyhow::{Context as _, Result, bail};
 use object::Object as _;
@@ -22,6 +22,9 @@ const TOOLS: [tools::Tool; 8] = [
 
 /// Finds or installs all of them; the error names what is missing.
 pub fn ensure(ws: &Workspace) -> Result<()> {
+    if env::consts::ARCH != "x86_64" {
+        bail!("guests are started on x86-64 only");
+    }
     tools::ensure_all(&TOOLS, "guests", |packages| install(ws, packages))?;
     let busybox = cmd::find("busybox").context("there is no busybox on this machine")?;
     let program =

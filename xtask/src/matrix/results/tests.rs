@@ -62,7 +62,7 @@ fn scenario_that_was_not_heard_of_has_failed() {
     assert_eq!(matrix.summary(), "1 passed, 1 failed, 0 skipped");
     let text = matrix.to_string();
     let whole =
-        "FAIL  6.12: the guest died\n      scenarios not run to their end: 1\n      panic\n";
+        "FAIL  6.12: the guest died\n      not run to their end: 1, from b on\n      panic\n";
     assert!(text.ends_with(whole), "{text}");
 }
 
@@ -75,4 +75,30 @@ fn run_that_fails_behind_its_last_scenario_has_failed() {
         columns: vec![died],
     };
     assert_eq!(matrix.summary(), "1 passed, 1 failed, 0 skipped");
+}
+
+#[test]
+fn start_of_a_guest_is_told_with_its_failed_attempts() {
+    let footer = |failed_before| {
+        let guest = Column {
+            release: "6.12.1".to_owned(),
+            start: Some(Start {
+                took: Duration::from_millis(4100),
+                failed_before,
+            }),
+            first_after: Some(Duration::from_secs(6)),
+            ..column("6.12", &[PASS])
+        };
+        let matrix = Matrix {
+            columns: vec![guest],
+        };
+        matrix.to_string().lines().last().unwrap().to_owned()
+    };
+    assert!(
+        footer(0).ends_with("(6.12.1, started in 4.1s, first scenario after 6.0s)"),
+        "{}",
+        footer(0)
+    );
+    assert!(footer(1).contains("started in 4.1s after 1 failed start, "));
+    assert!(footer(2).contains("after 2 failed starts, "));
 }
