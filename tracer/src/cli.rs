@@ -32,6 +32,12 @@ pub struct Cli {
 /// What droptrace can do beside tracing.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Say what this kernel and this user can have, and what would change that
+    Doctor {
+        /// One JSON object, for programs
+        #[arg(long)]
+        json: bool,
+    },
     /// List every reason that the running kernel can give
     Reasons {
         /// Shape of the list: a table for people, or one JSON object a line

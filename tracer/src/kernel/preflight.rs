@@ -86,24 +86,31 @@ impl Surroundings {
     ///
     /// That thing.
     pub fn check(&self) -> Result<(), Obstacle> {
+        self.obstacles().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Everything that stands in the way.
+    #[must_use]
+    pub fn obstacles(&self) -> Vec<Obstacle> {
+        let mut obstacles = Vec::new();
         let missing: Vec<&str> = [(CAP_BPF, "CAP_BPF"), (CAP_PERFMON, "CAP_PERFMON")]
             .into_iter()
             .filter(|(capability, _)| !self.has(*capability) && !self.has(CAP_SYS_ADMIN))
             .map(|(_, name)| name)
             .collect();
         if !missing.is_empty() {
-            return Err(Obstacle::Capabilities(missing.join(" and ")));
+            obstacles.push(Obstacle::Capabilities(missing.join(" and ")));
         }
         if !self.uid_map.split_whitespace().eq(ALL_USERS) {
-            return Err(Obstacle::UserNamespace);
+            obstacles.push(Obstacle::UserNamespace);
         }
         if !self.has_btf {
-            return Err(Obstacle::NoBtf);
+            obstacles.push(Obstacle::NoBtf);
         }
         if self.lockdown.contains("[confidentiality]") {
-            return Err(Obstacle::Lockdown);
+            obstacles.push(Obstacle::Lockdown);
         }
-        Ok(())
+        obstacles
     }
 }
 

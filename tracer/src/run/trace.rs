@@ -34,7 +34,7 @@ use crate::{
     output::{FileSink, Format, Options, Output, Totals},
     owner::netns,
     record::Recorder,
-    tracer::{Setup, TRACEPOINTS, Tracer},
+    tracer::{DETAILS_PER_SECOND, Setup, TRACEPOINTS, Tracer},
 };
 
 /// How often to look for kernel modules that matter.
@@ -42,9 +42,6 @@ const FOR_MODULES: Duration = Duration::from_secs(1);
 
 /// Records that are in memory at a time.
 const AT_ONCE: usize = 256;
-
-/// Details a second on each CPU at most; the ring buffer holds some thousands.
-const DETAILS_PER_SECOND: u32 = 4000;
 
 /// Traces until a signal, the end of `--duration` or `--count`, or until
 /// nobody reads the output any more.
