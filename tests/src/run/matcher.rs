@@ -2,7 +2,8 @@
 //!
 //! A pattern names some fields of a record and what they must be:
 //! a value, a list of allowed values, `"(null)"`, `"(any)"` (not null),
-//! `{ at_least = N }`, `{ contains = "TEXT" }` (of a list: one of its texts) or a table of further fields.
+//! `{ at_least = N }`, `{ contains = "TEXT" }` (of a list: one of its texts) or a
+//! table of further fields.
 
 use serde_json::{Map, Value};
 

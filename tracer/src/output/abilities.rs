@@ -29,29 +29,32 @@ pub(super) fn text(report: &Report, look: &Look) -> String {
     }
     for row in &report.abilities {
         let mut line = Line::new(look, if look.narrow() { 2 } else { means });
-        line.word(word(row.status), style(row.status));
+        line.word(word(row.status), style(row.status)).apart();
         line.stop(label).words(&look.safe(&row.label), PLAIN);
-        if let Some(by) = &row.means {
-            line.stop(means).words(&look.safe(by), DIM);
-        }
         // What stands in the way of everything is told once, at the end.
         let remedy = row.remedy.as_ref();
-        if let Some(remedy) = remedy.filter(|remedy| !report.obstacles.contains(remedy)) {
-            if row.means.is_some() {
-                line.break_line();
-            } else {
+        let remedy = remedy.filter(|remedy| !report.obstacles.contains(remedy));
+        let remedy = remedy.map(|remedy| pointed(remedy, look));
+        let by = row.means.as_ref().map(|means| look.safe(means));
+        for (i, text) in [by, remedy].into_iter().flatten().enumerate() {
+            if i == 0 && !look.narrow() {
                 line.stop(means);
+            } else {
+                line.break_line();
             }
-            line.words(&look.safe(remedy), PLAIN);
+            line.words(&text, PLAIN);
         }
         text.push_str(&line.finish());
     }
     for obstacle in &report.obstacles {
-        let arrow = look.glyph("→", "->");
-        let obstacle = look.safe(obstacle);
-        text.push_str(&paragraph(&format!("{arrow} {obstacle}"), PLAIN, look));
+        text.push_str(&paragraph(&pointed(obstacle, look), PLAIN, look));
     }
     text
+}
+
+/// What would change something.
+fn pointed(remedy: &str, look: &Look) -> String {
+    format!("{} {}", look.glyph("→", "->"), look.safe(remedy))
 }
 
 fn verdict(report: &Report) -> String {
