@@ -7,7 +7,11 @@ use droptrace_types::{ABSENT, Config, ConntrackLayout, Filter, Layout};
 
 use crate::{
     kernel::{
-        btf::Btf, layout, modules, preflight::Surroundings, reasons::Reasons, symbols::Symbols,
+        btf::Btf,
+        layout, modules,
+        preflight::{self, Surroundings},
+        reasons::Reasons,
+        symbols::Symbols,
     },
     owner::cgroup,
     tracer::{self, DETAILS_PER_SECOND, Means, Probed, Setup, TRACEPOINTS},
@@ -107,6 +111,7 @@ impl Facts {
         let mut programs = Vec::new();
         let mut types = None;
         if let Some(btf) = btf {
+            obstacles.extend(told(preflight::check_types(&btf).err()));
             match layout::layout(&btf) {
                 Ok(layout) => {
                     let found = Types::find(&btf, &symbols, &layout);

@@ -27,7 +27,7 @@ use crate::{
         btf::Btf,
         layout,
         modules::{self, Modules},
-        preflight::Surroundings,
+        preflight::{self, Surroundings},
         reasons::Reasons,
         symbols::Symbols,
     },
@@ -66,6 +66,7 @@ pub fn trace(args: &Trace) -> Result<(), Failure> {
     // Reading the symbols takes the kernel a while; meanwhile, the types.
     let symbols = thread::spawn(Symbols::of_running_kernel);
     let btf = Btf::of_running_kernel().map_err(Failure::unable)?;
+    preflight::check_types(&btf).map_err(Failure::unable)?;
     let reasons = Reasons::from_btf(&btf);
     let selected = select::with_reasons(&args.select, filter, &reasons)?;
     let layout = layout::layout(&btf).map_err(Failure::unable)?;
