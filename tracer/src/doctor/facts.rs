@@ -63,6 +63,10 @@ pub enum Processes {
 }
 
 /// What the kernel's types tell.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent answers, none of which follows from another"
+)]
 #[derive(Clone, Debug)]
 pub struct Types {
     /// What the programs are told, tracepoints' arguments among it.
@@ -77,8 +81,8 @@ pub struct Types {
     pub has_conntrack: bool,
     /// What such an entry looks like, as far as it is known now.
     pub conntrack: Option<ConntrackLayout>,
-    /// Modules have types too, which can be read when they are loaded.
-    pub modules_have_types: bool,
+    /// Modules have BTF too, which can be read when they are loaded.
+    pub modules_have_btf: bool,
     /// A socket's control group can be reached.
     pub has_socket_cgroup: bool,
     /// The kernel counts for each program how often it skipped it.
@@ -168,7 +172,7 @@ impl Types {
             has_conntrack: layout.skb_nfct != ABSENT,
             conntrack: layout::conntrack(btf).or_else(in_module),
             // A member that is there where modules have types.
-            modules_have_types: btf.offset("module", "btf_data").is_some(),
+            modules_have_btf: btf.offset("module", "btf_data").is_some(),
             has_socket_cgroup: [layout.sk_cgroup, layout.cgroup_kn, layout.kn_id]
                 .iter()
                 .all(|offset| *offset != ABSENT),

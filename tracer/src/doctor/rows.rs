@@ -287,7 +287,7 @@ fn conntrack_mark_and_zone(facts: &Facts, types: &Types) -> Answer {
         ),
         Some(_) => yes("nf_conn in BTF"),
         // What is not loaded has a chance to bring its types.
-        None if types.modules_have_types && !facts.tracks_connections => {
+        None if types.modules_have_btf && !facts.tracks_connections => {
             yes("nf_conn in the module's BTF")
         }
         None => no(

@@ -31,7 +31,7 @@ fn best() -> Facts {
                 mark: 168,
                 zone: 12,
             }),
-            modules_have_types: true,
+            modules_have_btf: true,
             has_socket_cgroup: true,
             counts_skips: true,
         }),
@@ -194,7 +194,7 @@ fn connections_come_with_the_module() {
     expect(&unloaded(|_| ()), entry, Status::Later, "nf_conn in BTF");
     let no_types = |types: &mut Types| {
         types.conntrack = None;
-        types.modules_have_types = false;
+        types.modules_have_btf = false;
     };
     expect(&unloaded(no_types), state, Status::Later, "nf_conntrack");
     expect(&unloaded(no_types), entry, Status::No, "without BTF");
