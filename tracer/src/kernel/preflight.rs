@@ -31,7 +31,7 @@ pub enum Obstacle {
     /// The user lacks capabilities.
     #[error(
         "loading kernel programs needs the capabilities {0}, which this process lacks; \
-         run it as root: sudo droptrace …"
+         run it as root, for example with sudo"
     )]
     Capabilities(String),
     /// The kernel is older than the ring buffer.
