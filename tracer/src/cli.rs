@@ -16,7 +16,8 @@ use crate::output::{ColorChoice, Format};
     after_help = "Examples:\n  \
         droptrace --dst 10.0.0.5:443          conversations with that endpoint, both directions\n  \
         droptrace --port 53 --proto udp       DNS\n  \
-        droptrace --duration 30s --format json > drops.ndjson\n\n\
+        droptrace --duration 30s --format json > drops.ndjson\n  \
+        droptrace doctor                      what this kernel and this user can have\n\n\
         Exit codes: 0 ran to its end, 1 failed while running, 2 bad command line,\n\
         3 this kernel or this user cannot trace."
 )]
@@ -32,6 +33,12 @@ pub struct Cli {
 /// What droptrace can do beside tracing.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Say what this kernel and this user can have, and what would change that
+    Doctor {
+        /// One JSON object, for programs
+        #[arg(long)]
+        json: bool,
+    },
     /// List every reason that the running kernel can give
     Reasons {
         /// Shape of the list: a table for people, or one JSON object a line

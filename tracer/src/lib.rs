@@ -8,6 +8,7 @@
 //! `docs/architecture.md` has the map.
 
 pub mod cli;
+pub mod doctor;
 pub mod event;
 pub mod filter;
 pub mod kernel;

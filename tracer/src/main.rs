@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     return_errors_of_full_files();
     let outcome = match &cli.command {
         Some(Command::Reasons { format }) => run::reasons(*format),
+        Some(Command::Doctor { json }) => run::doctor(*json),
         None => run::trace(&cli.trace),
     };
     match outcome {

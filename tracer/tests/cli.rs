@@ -96,3 +96,21 @@ fn help_tells_the_exit_codes() {
         "{help}"
     );
 }
+
+/// Without root too, where it says what is missing.
+#[test]
+fn doctor_answers_whoever_asks() {
+    let output = droptrace(&["doctor", "--json"]);
+    let report: droptrace::doctor::Report = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report.schema, droptrace::doctor::SCHEMA);
+    assert_eq!(report.can_trace, report.obstacles.is_empty());
+    let code = if report.can_trace { 0 } else { 3 };
+    assert_eq!(output.status.code(), Some(code));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(message.is_empty(), report.can_trace, "{message}");
+    let table = String::from_utf8(droptrace(&["doctor"]).stdout).unwrap();
+    for row in report.abilities {
+        assert!(table.contains(&row.label), "{table}");
+    }
+    assert!(!table.contains('\u{1b}'), "{table}");
+}

@@ -1,11 +1,11 @@
-//! The reference of the record agrees with the code.
+//! The references of what droptrace prints agree with the code.
 //!
-//! `UPDATE_DOCS=1 cargo test --package droptrace --test docs` writes the schema
+//! `UPDATE_DOCS=1 cargo test --package droptrace --test docs` writes the schemas
 //! anew.
 
 use std::{collections::BTreeSet, env, fs, path::PathBuf};
 
-use droptrace::event::Event;
+use droptrace::{doctor::Report, event::Event};
 use serde_json::Value;
 
 fn docs(file: &str) -> PathBuf {
@@ -18,18 +18,27 @@ fn schema() -> Value {
     schemars::schema_for!(Event).to_value()
 }
 
+fn doctors_schema() -> Value {
+    schemars::schema_for!(Report).to_value()
+}
+
 #[test]
-fn the_schema_file_is_that_of_the_code() {
-    let text = format!("{:#}\n", schema());
-    let path = docs("events.schema.json");
-    if env::var_os("UPDATE_DOCS").is_some() {
-        fs::write(&path, &text).unwrap();
+fn the_schema_files_are_those_of_the_code() {
+    for (file, schema) in [
+        ("events.schema.json", schema()),
+        ("doctor.schema.json", doctors_schema()),
+    ] {
+        let text = format!("{schema:#}\n");
+        let path = docs(file);
+        if env::var_os("UPDATE_DOCS").is_some() {
+            fs::write(&path, &text).unwrap();
+        }
+        let written = fs::read_to_string(&path).unwrap();
+        assert!(
+            written == text,
+            "docs/{file} is not up to date; write it with UPDATE_DOCS=1"
+        );
     }
-    let file = fs::read_to_string(&path).unwrap();
-    assert!(
-        file == text,
-        "docs/events.schema.json is not up to date; write it with UPDATE_DOCS=1"
-    );
 }
 
 /// All names of fields and all values of enums in the schema.
@@ -56,20 +65,26 @@ fn names(schema: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
-#[test]
-fn the_reference_names_every_field_and_value() {
-    let text = fs::read_to_string(docs("events.md")).unwrap();
+/// Whether a document names every field and value of a schema, more than `least`.
+fn names_all_of(document: &str, schema: &Value, least: usize) {
+    let text = fs::read_to_string(docs(document)).unwrap();
     let mut found = BTreeSet::new();
-    names(&schema(), &mut found);
-    assert!(found.len() > 60, "{found:?}");
+    names(schema, &mut found);
+    assert!(found.len() > least, "{found:?}");
     let missing: Vec<_> = found
         .iter()
         .filter(|name| !text.contains(&format!("`{name}`")))
         .collect();
     assert!(
         missing.is_empty(),
-        "docs/events.md does not name {missing:?}"
+        "docs/{document} does not name {missing:?}"
     );
+}
+
+#[test]
+fn the_references_name_every_field_and_value() {
+    names_all_of("events.md", &schema(), 60);
+    names_all_of("kernels.md", &doctors_schema(), 30);
 }
 
 #[test]

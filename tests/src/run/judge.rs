@@ -1,13 +1,12 @@
 //! Compares what droptrace printed with what the scenario expects.
 
-use std::sync::OnceLock;
-
 use anyhow::{Context as _, bail};
+use droptrace::doctor::{Ability, Status};
 use droptrace::event::{Event, EventKind, LossOf, SCHEMA};
 use serde_json::Value;
 
+use super::doctor::Doctor;
 use super::matcher::differences;
-use super::needs::kernel_knows;
 use super::stage::Seen;
 use crate::scenario::{Count, Scenario};
 
@@ -21,7 +20,7 @@ struct Record {
 }
 
 /// What is wrong; empty if nothing is.
-pub fn problems(scenario: &Scenario, seen: &Seen) -> Vec<String> {
+pub fn problems(scenario: &Scenario, seen: &Seen, doctor: &Doctor) -> Vec<String> {
     let mut problems = Vec::new();
     if seen.printed.code != Some(0) {
         problems.push(format!(
@@ -51,7 +50,7 @@ pub fn problems(scenario: &Scenario, seen: &Seen) -> Vec<String> {
     let (records, elsewhere): (Vec<_>, Vec<_>) = records
         .into_iter()
         .partition(|record| concerns(record, seen));
-    match compare(scenario, seen, &records) {
+    match compare(scenario, seen, &records, doctor) {
         Ok(more) => problems.extend(more),
         Err(error) => problems.push(format!("{error:#}")),
     }
@@ -87,14 +86,23 @@ fn concerns(record: &Record, seen: &Seen) -> bool {
     netns.is_some_and(|inode| seen.netns.values().any(|own| *own == u64::from(inode)))
 }
 
-fn compare(scenario: &Scenario, seen: &Seen, records: &[Record]) -> anyhow::Result<Vec<String>> {
+fn compare(
+    scenario: &Scenario,
+    seen: &Seen,
+    records: &[Record],
+    doctor: &Doctor,
+) -> anyhow::Result<Vec<String>> {
     let mut problems = Vec::new();
     let mut patterns = Vec::new();
     for expect in &scenario.expect {
-        let pattern = pattern(&expect.record, expect.host.as_deref(), seen)?;
+        let pattern = pattern(&expect.record, expect.host.as_deref(), seen, doctor)?;
+        if let Some(denial) = doctor.denial(&expect.ability) {
+            let shown = records.iter().filter(|record| matches(&pattern, record));
+            problems.extend(shown.map(|record| format!("{denial}, but: {}", record.value)));
+            continue;
+        }
         let counted = records.iter().filter(|record| {
-            let matches = differences(&pattern, &record.value).is_empty();
-            matches || (expect.with_loss && is_lost_packets(&record.event))
+            matches(&pattern, record) || (expect.with_loss && is_lost_packets(&record.event))
         });
         let (packets, bytes) = counted.fold((0, 0), |(packets, bytes), record| {
             (packets + record.event.packets, bytes + record.event.bytes)
@@ -108,18 +116,16 @@ fn compare(scenario: &Scenario, seen: &Seen, records: &[Record]) -> anyhow::Resu
             if let Some(objection) = count.and_then(|count| count.objection(number, truth)) {
                 let near = nearest(&pattern, records);
                 problems.push(format!(
-                    "expected {pattern}: {number} {unit}, {objection}{near}"
+                    "expected {pattern}: {number} {unit}, {objection}{}{near}",
+                    doctor.promise(&expect.ability)
                 ));
             }
         }
         patterns.push(pattern);
     }
     for absent in &scenario.absent {
-        let pattern = pattern(&absent.record, absent.host.as_deref(), seen)?;
-        for record in records
-            .iter()
-            .filter(|record| differences(&pattern, &record.value).is_empty())
-        {
+        let pattern = pattern(&absent.record, absent.host.as_deref(), seen, doctor)?;
+        for record in records.iter().filter(|record| matches(&pattern, record)) {
             problems.push(format!(
                 "must not be there ({}): {}",
                 absent.why, record.value
@@ -127,21 +133,41 @@ fn compare(scenario: &Scenario, seen: &Seen, records: &[Record]) -> anyhow::Resu
         }
     }
     for allow in &scenario.allow {
-        patterns.push(pattern(&allow.record, allow.host.as_deref(), seen)?);
+        if doctor.denial(&allow.ability).is_none() {
+            patterns.push(pattern(&allow.record, allow.host.as_deref(), seen, doctor)?);
+        }
     }
     let counts_loss = scenario.expect.iter().any(|expect| expect.with_loss);
     for record in records {
         let expected = match record.event.kind {
             EventKind::Loss => counts_loss || !is_lost_packets(&record.event),
-            _ => patterns
-                .iter()
-                .any(|pattern| differences(pattern, &record.value).is_empty()),
+            _ => patterns.iter().any(|pattern| matches(pattern, record)),
         };
         if !expected {
             problems.push(format!("nobody expected: {}", record.value));
         }
+        if !says_how_it_knows(&record.event) {
+            problems.push(format!(
+                "the kernel gave no reason, but `derived` is not true: {}",
+                record.value
+            ));
+        }
     }
     Ok(problems)
+}
+
+fn matches(pattern: &Value, record: &Record) -> bool {
+    differences(pattern, &record.value).is_empty()
+}
+
+/// Whether the class of a drop is told as derived where the kernel gave no
+/// reason for it.
+fn says_how_it_knows(event: &Event) -> bool {
+    let Some(reason) = &event.reason else {
+        return true;
+    };
+    let is_named = !matches!(reason.name.as_deref(), None | Some("NOT_SPECIFIED"));
+    event.kind != EventKind::Drop || is_named || reason.derived
 }
 
 fn is_lost_packets(event: &Event) -> bool {
@@ -152,26 +178,24 @@ fn is_lost_packets(event: &Event) -> bool {
 }
 
 /// A pattern with what is known only now filled in.
-fn pattern(record: &toml::Table, host: Option<&str>, seen: &Seen) -> anyhow::Result<Value> {
+fn pattern(
+    record: &toml::Table,
+    host: Option<&str>,
+    seen: &Seen,
+    doctor: &Doctor,
+) -> anyhow::Result<Value> {
     let mut pattern = serde_json::to_value(record)?;
     fill_in(&mut pattern, seen)?;
     if let Some(host) = host {
         pattern["where"]["netns"] = seen.netns[host].into();
     }
-    // Before 5.17 the kernel gives no reasons; the class is expected all the same.
-    if pattern.pointer("/reason/name").is_some() && !kernel_gives_reasons()? {
+    // Where the kernel gives no reasons, the class is expected all the same.
+    let is_drop = pattern.get("kind").is_none_or(|kind| kind == "drop");
+    let has_reasons = doctor.status(Ability::DropReasons) == Status::Yes;
+    if is_drop && !has_reasons && pattern.pointer("/reason/name").is_some() {
         pattern["reason"]["name"] = Value::Null;
     }
     Ok(pattern)
-}
-
-fn kernel_gives_reasons() -> anyhow::Result<bool> {
-    static KNOWN: OnceLock<bool> = OnceLock::new();
-    if let Some(known) = KNOWN.get() {
-        return Ok(*known);
-    }
-    let known = kernel_knows("skb_drop_reason")?;
-    Ok(*KNOWN.get_or_init(|| known))
 }
 
 /// Puts the identifier of a process in the place of `"(pid of NAME)"`.

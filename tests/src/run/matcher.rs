@@ -2,7 +2,8 @@
 //!
 //! A pattern names some fields of a record and what they must be:
 //! a value, a list of allowed values, `"(null)"`, `"(any)"` (not null),
-//! `{ at_least = N }`, `{ contains = "TEXT" }` or a table of further fields.
+//! `{ at_least = N }`, `{ contains = "TEXT" }` (of a list: one of its texts) or a
+//! table of further fields.
 
 use serde_json::{Map, Value};
 
@@ -45,13 +46,17 @@ fn operator(fields: &Map<String, Value>, actual: &Value) -> Option<bool> {
                 .zip(wanted.as_u64())
                 .is_some_and(|(is, least)| is >= least),
         ),
-        "contains" => Some(
-            actual
-                .as_str()
-                .zip(wanted.as_str())
-                .is_some_and(|(is, part)| is.contains(part)),
-        ),
+        "contains" => Some(wanted.as_str().is_some_and(|part| contains(actual, part))),
         _ => None,
+    }
+}
+
+/// Of a list, whether one of its texts does.
+fn contains(actual: &Value, part: &str) -> bool {
+    match actual {
+        Value::String(text) => text.contains(part),
+        Value::Array(items) => items.iter().any(|item| contains(item, part)),
+        _ => false,
     }
 }
 
@@ -107,6 +112,9 @@ mod tests {
         assert!(!differences(&json!({"n": {"at_least": 6}}), &record).is_empty());
         assert!(differences(&json!({"text": {"contains": "443"}}), &record).is_empty());
         assert!(!differences(&json!({"text": {"contains": "80"}}), &record).is_empty());
+        let record = json!({"stack": ["nf_hook_slow+0x41", "ip_local_deliver+0xf0"]});
+        assert!(differences(&json!({"stack": {"contains": "ip_local"}}), &record).is_empty());
+        assert!(!differences(&json!({"stack": {"contains": "ip_rcv"}}), &record).is_empty());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Runs scenarios one after the other and reports each in a line.
 
+mod doctor;
 mod judge;
 mod matcher;
 mod needs;
@@ -10,9 +11,11 @@ mod truth;
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
+
+use self::doctor::Doctor;
 
 pub use self::stage::{Cast, prepare};
 pub use self::tracer::die_with_parent;
@@ -36,11 +39,18 @@ pub fn run(droptrace: &Path, args: &RunArgs) -> anyhow::Result<ExitCode> {
     if scenarios.is_empty() {
         bail!("no scenario in {} has such a name", args.dir.display());
     }
+    let mut doctor = Doctor::ask(droptrace)?;
     let mut report = report::Report::new(args.json);
     for loaded in scenarios {
         let start = Instant::now();
-        let outcome = one(droptrace, &loaded, args.records);
+        let outcome = one(droptrace, &loaded, args.records, &doctor);
         report.add(&loaded.name, &outcome, start.elapsed());
+        if let (Outcome::Pass, Ok(scenario)) = (&outcome, &loaded.scenario) {
+            doctor.saw(scenario);
+        }
+    }
+    if args.filter.is_empty() {
+        report.add(doctor::PROMISES, &doctor.judge(), Duration::ZERO);
     }
     Ok(report.end())
 }
@@ -49,7 +59,7 @@ fn selected(args: &RunArgs, name: &str) -> bool {
     args.filter.is_empty() || args.filter.iter().any(|part| name.contains(part))
 }
 
-fn one(droptrace: &Path, loaded: &Loaded, records: bool) -> Outcome {
+fn one(droptrace: &Path, loaded: &Loaded, records: bool, doctor: &Doctor) -> Outcome {
     let scenario = match &loaded.scenario {
         Ok(scenario) => scenario,
         Err(error) => return Outcome::Fail(vec![format!("{error:#}")]),
@@ -64,7 +74,7 @@ fn one(droptrace: &Path, loaded: &Loaded, records: bool) -> Outcome {
             if records {
                 print!("{}", seen.printed.stdout);
             }
-            judge::problems(scenario, &seen)
+            judge::problems(scenario, &seen, doctor)
         }
         Err(error) => vec![format!("{error:#}")],
     };

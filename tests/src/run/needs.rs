@@ -19,7 +19,8 @@ pub fn unmet(needs: &[String]) -> anyhow::Result<Option<String>> {
             Some(("tool", tool)) => missing_tool(tool),
             Some(("btf", name)) => missing_name(name)?,
             Some(("try", line)) => refused(line)?,
-            _ => bail!("`{need}`: use tool:NAME, btf:NAME or try:COMMAND"),
+            Some(("unloaded", module)) => not_unloaded(module)?,
+            _ => bail!("`{need}`: use tool:NAME, btf:NAME, try:COMMAND or unloaded:MODULE"),
         };
         if reason.is_some() {
             return Ok(reason);
@@ -34,20 +35,38 @@ fn missing_tool(tool: &str) -> Option<String> {
     (!found).then(|| format!("no program `{tool}`"))
 }
 
-/// Looks for a name (an enum value, a struct, a function) among BTF's strings.
-fn missing_name(name: &str) -> anyhow::Result<Option<String>> {
-    Ok((!kernel_knows(name)?).then(|| format!("this kernel has no {name}")))
+/// Why a module is not one that could be loaded now, if it is not.
+fn not_unloaded(module: &str) -> anyhow::Result<Option<String>> {
+    let loaded = std::fs::read_to_string("/proc/modules").unwrap_or_default();
+    let names = |text: &str| text.split(' ').next() == Some(module);
+    if loaded.lines().any(names) {
+        return Ok(Some(format!("{module} is loaded already")));
+    }
+    if Path::new("/sys/module").join(module).exists() {
+        return Ok(Some(format!("{module} is built into this kernel")));
+    }
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let list = format!("/lib/modules/{}/modules.dep", release.trim());
+    let list = std::fs::read_to_string(list).unwrap_or_default();
+    let is_file = |line: &str| {
+        let file = line
+            .split(':')
+            .next()
+            .and_then(|path| path.rsplit('/').next());
+        file.and_then(|file| file.split('.').next()) == Some(module)
+    };
+    let is_there = list.lines().any(is_file);
+    Ok((!is_there).then(|| format!("this kernel has no module {module}")))
 }
 
-/// Whether the running kernel's BTF has this name.
-pub fn kernel_knows(name: &str) -> anyhow::Result<bool> {
-    if !Path::new(BTF).exists() {
-        return Ok(false);
-    }
+/// Looks for a name (an enum value, a struct, a function) among BTF's strings.
+fn missing_name(name: &str) -> anyhow::Result<Option<String>> {
     let wanted = [b"\0", name.as_bytes(), b"\0"].concat();
-    Ok(std::fs::read(BTF)?
-        .windows(wanted.len())
-        .any(|window| window == wanted))
+    let is_known = Path::new(BTF).exists()
+        && std::fs::read(BTF)?
+            .windows(wanted.len())
+            .any(|window| window == wanted);
+    Ok((!is_known).then(|| format!("this kernel has no {name}")))
 }
 
 /// Tries a command in a network namespace of its own.

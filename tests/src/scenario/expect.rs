@@ -2,6 +2,7 @@
 //! the tracer.
 
 use anyhow::bail;
+use droptrace::doctor::Ability;
 use serde::Deserialize;
 
 /// Records that must be there.
@@ -20,6 +21,9 @@ pub struct Expect {
     /// Whether `loss` records count too.
     #[serde(default)]
     pub with_loss: bool,
+    /// What it takes; where `droptrace doctor` denies it, no record may match.
+    #[serde(default)]
+    pub ability: Abilities,
 }
 
 /// Records that must not be there.
@@ -45,6 +49,38 @@ pub struct Allow {
     /// Why it is no fault.
     #[expect(dead_code, reason = "asked of the author, for the reader of the file")]
     pub why: String,
+    /// What it takes; where `droptrace doctor` denies it, it is not allowed.
+    #[serde(default)]
+    pub ability: Abilities,
+}
+
+/// What droptrace must be able to do: nothing in particular, one thing, several.
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "an ability, or a list of them, as `droptrace doctor --json` names them"
+)]
+pub enum Abilities {
+    /// This.
+    One(Ability),
+    /// All of these.
+    All(Vec<Ability>),
+}
+
+impl Default for Abilities {
+    fn default() -> Self {
+        Self::All(Vec::new())
+    }
+}
+
+impl Abilities {
+    /// Each of them.
+    pub fn each(&self) -> &[Ability] {
+        match self {
+            Self::One(ability) => std::slice::from_ref(ability),
+            Self::All(abilities) => abilities,
+        }
+    }
 }
 
 /// A condition on a number of packets or bytes.

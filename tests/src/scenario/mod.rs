@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
-pub use self::expect::{Absent, Allow, Count, Expect, Reading, Truth};
+pub use self::expect::{Abilities, Absent, Allow, Count, Expect, Reading, Truth};
 pub use self::raw::{Extension, Raw, RawProto};
 pub use self::topology::{End, Topology, link_address};
 pub use self::traffic::{
@@ -83,7 +83,8 @@ pub struct Loaded {
     pub scenario: anyhow::Result<Scenario>,
 }
 
-/// Reads every scenario of a folder, in the order of their names.
+/// Reads every scenario of a folder, in the order of their names, those first
+/// that must be.
 pub fn load(dir: &Path) -> anyhow::Result<Vec<Loaded>> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(dir)
         .with_context(|| format!("cannot list the scenarios in {}", dir.display()))?
@@ -91,7 +92,9 @@ pub fn load(dir: &Path) -> anyhow::Result<Vec<Loaded>> {
         .collect::<Result<_, _>>()?;
     paths.retain(|path| path.extension().is_some_and(|ending| ending == "toml"));
     paths.sort();
-    Ok(paths.iter().map(|path| read(path)).collect())
+    let mut all: Vec<Loaded> = paths.iter().map(|path| read(path)).collect();
+    all.sort_by_key(|loaded| !loaded.scenario.as_ref().is_ok_and(Scenario::is_first));
+    Ok(all)
 }
 
 fn read(path: &Path) -> Loaded {
@@ -117,6 +120,12 @@ pub fn parse(text: &str) -> anyhow::Result<Scenario> {
 }
 
 impl Scenario {
+    /// Whether it must run before others, because one of them may load a kernel
+    /// module that must not be loaded yet.
+    pub fn is_first(&self) -> bool {
+        self.needs.iter().any(|need| need.starts_with("unloaded:"))
+    }
+
     fn check(&self) -> anyhow::Result<()> {
         for (index, setup) in self.setup.iter().enumerate() {
             let at = format!("setup {}", index + 1);

@@ -21,6 +21,7 @@ const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
 const KIND_RESTRICT: u32 = 11;
+const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_VAR: u32 = 14;
 const KIND_DATASEC: u32 = 15;
@@ -163,7 +164,7 @@ impl Btf {
             KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => kind.len() * 12,
             KIND_ENUM | KIND_FUNC_PROTO => kind.len() * 8,
             KIND_PTR | KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT
-            | KIND_TYPE_TAG | 7 | 12 | 16 => 0,
+            | KIND_TYPE_TAG | KIND_FUNC | 7 | 16 => 0,
             _ => return None,
         })
     }
@@ -313,6 +314,17 @@ impl Btf {
                     .is_some_and(|kind| matches!(kind.kind(), KIND_ENUM | KIND_ENUM64))
             };
             ids.iter().any(is_enum).then_some(&**name)
+        })
+    }
+
+    /// Whether the kernel has a function of that name that is not merely part
+    /// of others.
+    #[must_use]
+    pub fn has_function(&self, name: &str) -> bool {
+        self.types.iter().skip(1).any(|at| {
+            self.type_at(*at as usize).is_some_and(|kind| {
+                kind.kind() == KIND_FUNC && self.string(kind.name) == Some(name)
+            })
         })
     }
 

@@ -3,7 +3,7 @@
 
 use std::{fs, io, path::Path};
 
-use super::btf::VMLINUX;
+use super::btf::{Btf, VMLINUX};
 
 const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
@@ -31,15 +31,34 @@ pub enum Obstacle {
     /// The user lacks capabilities.
     #[error(
         "loading kernel programs needs the capabilities {0}, which this process lacks; \
-         run it as root: sudo droptrace …"
+         run it as root, for example with sudo"
     )]
     Capabilities(String),
+    /// The kernel is older than the ring buffer.
+    #[error(
+        "this kernel has no ring buffer between programs and user space (it came with Linux \
+         5.8), without which no packet can be seen closely; boot a newer kernel"
+    )]
+    NoRingBuffer,
     /// The kernel is locked down.
     #[error(
         "the kernel is locked down (confidentiality) and lets no program read its memory; \
          boot with lockdown=integrity or without lockdown"
     )]
     Lockdown,
+}
+
+/// Whether the kernel is too old, as its types tell.
+///
+/// # Errors
+///
+/// What it lacks.
+pub fn check_types(btf: &Btf) -> Result<(), Obstacle> {
+    let kinds_of_maps = btf.enumerators("bpf_map_type").unwrap_or_default();
+    let is_there = kinds_of_maps
+        .iter()
+        .any(|(name, _)| *name == "BPF_MAP_TYPE_RINGBUF");
+    is_there.then_some(()).ok_or(Obstacle::NoRingBuffer)
 }
 
 /// What the checks look at; a value of its own so that they can be tested.
@@ -86,24 +105,31 @@ impl Surroundings {
     ///
     /// That thing.
     pub fn check(&self) -> Result<(), Obstacle> {
+        self.obstacles().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Everything that stands in the way.
+    #[must_use]
+    pub fn obstacles(&self) -> Vec<Obstacle> {
+        let mut obstacles = Vec::new();
         let missing: Vec<&str> = [(CAP_BPF, "CAP_BPF"), (CAP_PERFMON, "CAP_PERFMON")]
             .into_iter()
             .filter(|(capability, _)| !self.has(*capability) && !self.has(CAP_SYS_ADMIN))
             .map(|(_, name)| name)
             .collect();
         if !missing.is_empty() {
-            return Err(Obstacle::Capabilities(missing.join(" and ")));
+            obstacles.push(Obstacle::Capabilities(missing.join(" and ")));
         }
         if !self.uid_map.split_whitespace().eq(ALL_USERS) {
-            return Err(Obstacle::UserNamespace);
+            obstacles.push(Obstacle::UserNamespace);
         }
         if !self.has_btf {
-            return Err(Obstacle::NoBtf);
+            obstacles.push(Obstacle::NoBtf);
         }
         if self.lockdown.contains("[confidentiality]") {
-            return Err(Obstacle::Lockdown);
+            obstacles.push(Obstacle::Lockdown);
         }
-        Ok(())
+        obstacles
     }
 }
 
@@ -131,6 +157,19 @@ mod tests {
             .check(),
             Ok(())
         );
+    }
+
+    #[test]
+    fn a_kernel_without_the_ring_buffer_is_too_old() {
+        // A header, no types, one empty string.
+        let mut empty = u16::to_ne_bytes(0xeb9f).to_vec();
+        empty.extend([1, 0]);
+        for word in [24_u32, 0, 0, 0, 1] {
+            empty.extend(word.to_ne_bytes());
+        }
+        empty.push(0);
+        let btf = Btf::parse(empty).unwrap();
+        assert_eq!(check_types(&btf), Err(Obstacle::NoRingBuffer));
     }
 
     #[test]

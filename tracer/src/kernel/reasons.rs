@@ -92,6 +92,13 @@ impl Reasons {
         &self.known
     }
 
+    /// How many drop reasons there are.
+    #[must_use]
+    pub fn drops(&self) -> usize {
+        let drops = self.known.iter().filter(|known| known.list == List::Drop);
+        drops.count()
+    }
+
     /// Those called `name`, in any case and with or without the kernel's
     /// prefix: a drop reason, a reset reason, or both.
     #[must_use]

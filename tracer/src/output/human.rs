@@ -3,7 +3,7 @@
 use jiff::Zoned;
 
 use super::{
-    ColorChoice, Options, Sink, Totals,
+    Options, Sink, Totals,
     aggregate::Aggregate,
     layout::Look,
     line,
@@ -12,14 +12,10 @@ use super::{
 };
 use crate::event::Event;
 
-/// The width of a terminal that does not tell it, such as a serial line.
-const USUAL_WIDTH: usize = 80;
-
 /// The lines and the numbers of a run.
 #[derive(Debug)]
 pub(super) struct Human {
     options: Options,
-    color: bool,
     live: Live,
     aggregate: Aggregate,
     /// The day that the last titles told.
@@ -28,16 +24,10 @@ pub(super) struct Human {
 
 impl Human {
     /// Nothing seen yet.
-    pub fn new(sink: &impl Sink, options: Options) -> Self {
-        let color = match options.color {
-            ColorChoice::Auto => sink.takes_color(),
-            ColorChoice::Always => true,
-            ColorChoice::Never => false,
-        };
+    pub fn new(options: Options) -> Self {
         let aggregate = Aggregate::new(options.all);
         Self {
             options,
-            color,
             live: Live::default(),
             aggregate,
             day: String::new(),
@@ -49,7 +39,7 @@ impl Human {
         for event in events {
             self.aggregate.add(event);
         }
-        let look = self.look(sink);
+        let look = Look::new(sink, &self.options);
         let aggregate = &self.aggregate;
         let visible = events.iter().filter(|event| !aggregate.hides(event));
         let shown = self.live.events(visible);
@@ -58,7 +48,7 @@ impl Human {
 
     /// The lines at the end of an interval.
     pub fn interval_ends(&mut self, sink: &impl Sink) -> String {
-        let look = self.look(sink);
+        let look = Look::new(sink, &self.options);
         let shown = self.live.interval_ends();
         self.lines(&shown, &look)
     }
@@ -79,7 +69,7 @@ impl Human {
 
     /// The summary.
     pub fn finish(&mut self, sink: &impl Sink, totals: &Totals) -> String {
-        let look = self.look(sink);
+        let look = Look::new(sink, &self.options);
         let summary = summary::text(&mut self.aggregate, totals, &look);
         let apart = if self.day.is_empty() { "" } else { "\n" };
         format!("{apart}{summary}")
@@ -88,24 +78,6 @@ impl Human {
     /// Packets left out so far.
     pub fn hidden(&self) -> u64 {
         self.aggregate.hidden
-    }
-
-    /// How text looks now: a terminal's width changes.
-    fn look(&self, sink: &impl Sink) -> Look {
-        Look {
-            width: self
-                .options
-                .width
-                .or_else(|| sink.columns())
-                .map(|width| match width {
-                    0 => USUAL_WIDTH,
-                    width => width,
-                }),
-            color: self.color,
-            unicode: self.options.unicode,
-            zone: self.options.zone.clone(),
-            netns: self.options.netns,
-        }
     }
 }
 

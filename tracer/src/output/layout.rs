@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 use anstyle::Style;
 use jiff::{Timestamp, Zoned, tz::TimeZone};
 
-use super::text::{safe, width};
+use super::{
+    ColorChoice, Options, Sink,
+    text::{safe, width},
+};
 
 /// How text looks on one particular sink.
 #[derive(Clone, Debug)]
@@ -25,7 +28,26 @@ pub(super) struct Look {
 /// Below this, columns would leave no room for their contents.
 const NARROW: usize = 60;
 
+/// The width of a terminal that does not tell it, such as a serial line.
+const USUAL_WIDTH: usize = 80;
+
 impl Look {
+    /// On this sink, as it is now: a terminal's width changes.
+    pub fn new(sink: &impl Sink, options: &Options) -> Self {
+        let width = options.width.or_else(|| sink.columns());
+        Self {
+            width: width.map(|width| if width == 0 { USUAL_WIDTH } else { width }),
+            color: match options.color {
+                ColorChoice::Auto => sink.takes_color(),
+                ColorChoice::Always => true,
+                ColorChoice::Never => false,
+            },
+            unicode: options.unicode,
+            zone: options.zone.clone(),
+            netns: options.netns,
+        }
+    }
+
     /// Whether the sink is too narrow for columns.
     pub fn narrow(&self) -> bool {
         self.width.is_some_and(|width| width < NARROW)

@@ -10,15 +10,16 @@
 //! `live` decides which lines appear, `line` how they read. `key` tells what
 //! is the same thing to a reader; `cause`, `flow`, `rule` and `place` are the
 //! words, `layout` puts them into lines, and `text` lets nothing through that
-//! could steer a terminal.
+//! could steer a terminal. `abilities` is the table of `droptrace doctor`.
 
 use std::{io, time::Duration};
 
 use clap::ValueEnum;
 use jiff::tz::TimeZone;
 
-use crate::event::Event;
+use crate::{doctor::Report, event::Event};
 
+mod abilities;
 mod aggregate;
 mod cause;
 mod flow;
@@ -134,7 +135,7 @@ impl<S: Sink> Output<S> {
     /// An output that has shown nothing yet.
     pub fn new(sink: S, options: Options) -> Self {
         let view = match options.format {
-            Format::Human => View::Human(Box::new(human::Human::new(&sink, options))),
+            Format::Human => View::Human(Box::new(human::Human::new(options))),
             Format::Json => View::Json(json::Json::new(options.all)),
         };
         Self { sink, view }
@@ -194,6 +195,16 @@ impl<S: Sink> Output<S> {
             View::Json(json) => json.hidden(),
         }
     }
+}
+
+/// Shows people what this kernel and this user can have.
+///
+/// # Errors
+///
+/// As [`Output::events`].
+pub fn show_abilities(sink: &mut impl Sink, options: &Options, report: &Report) -> io::Result<()> {
+    let look = layout::Look::new(sink, options);
+    send(sink, abilities::text(report, &look).as_bytes())
 }
 
 /// Writes whole lines, at once, so that no reader waits for half a line.

@@ -67,6 +67,12 @@ pub fn tree(path: &Path) -> Result<Vec<u64>, UnknownCgroup> {
     Ok(ids)
 }
 
+/// Whether control groups of version 2 are mounted here.
+#[must_use]
+pub fn is_mounted() -> bool {
+    fs::read_to_string("/proc/self/mountinfo").is_ok_and(|mounts| mount_point(&mounts).is_some())
+}
+
 /// Where version 2 is mounted; beside version 1, that is a folder of its own.
 /// <https://github.com/torvalds/linux/blob/v6.12/Documentation/filesystems/proc.rst>
 fn mount_point(mounts: &str) -> Option<&str> {

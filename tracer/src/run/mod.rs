@@ -1,10 +1,12 @@
 //! What happens between command line and exit code.
 
+mod doctor;
 mod follow;
 mod reasons;
 mod select;
 mod trace;
 
+pub use doctor::doctor;
 pub use reasons::reasons;
 pub use trace::trace;
 

@@ -27,14 +27,14 @@ use crate::{
         btf::Btf,
         layout,
         modules::{self, Modules},
-        preflight::Surroundings,
+        preflight::{self, Surroundings},
         reasons::Reasons,
         symbols::Symbols,
     },
     output::{FileSink, Format, Options, Output, Totals},
     owner::netns,
     record::Recorder,
-    tracer::{Setup, TRACEPOINTS, Tracer},
+    tracer::{DETAILS_PER_SECOND, Setup, TRACEPOINTS, Tracer},
 };
 
 /// How often to look for kernel modules that matter.
@@ -42,9 +42,6 @@ const FOR_MODULES: Duration = Duration::from_secs(1);
 
 /// Records that are in memory at a time.
 const AT_ONCE: usize = 256;
-
-/// Details a second on each CPU at most; the ring buffer holds some thousands.
-const DETAILS_PER_SECOND: u32 = 4000;
 
 /// Traces until a signal, the end of `--duration` or `--count`, or until
 /// nobody reads the output any more.
@@ -69,6 +66,7 @@ pub fn trace(args: &Trace) -> Result<(), Failure> {
     // Reading the symbols takes the kernel a while; meanwhile, the types.
     let symbols = thread::spawn(Symbols::of_running_kernel);
     let btf = Btf::of_running_kernel().map_err(Failure::unable)?;
+    preflight::check_types(&btf).map_err(Failure::unable)?;
     let reasons = Reasons::from_btf(&btf);
     let selected = select::with_reasons(&args.select, filter, &reasons)?;
     let layout = layout::layout(&btf).map_err(Failure::unable)?;

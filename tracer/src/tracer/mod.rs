@@ -3,6 +3,7 @@
 mod counts;
 mod details;
 mod losses;
+mod probe;
 mod programs;
 mod syscall;
 
@@ -15,9 +16,13 @@ use aya::{
 use droptrace_types::{Config, ConntrackLayout, Counts, Detail, Filter, Key, Layout};
 
 pub use losses::Losses;
+pub use probe::{Means, Probed, probe};
 pub use programs::{LoadError, TRACEPOINTS};
 
 use self::{counts::CountMaps, details::Details, losses::LossCounters};
+
+/// Details a second on each CPU at most; the ring buffer holds some thousands.
+pub const DETAILS_PER_SECOND: u32 = 4000;
 
 /// How the kernel side is to be set up.
 pub struct Setup<'a> {
@@ -47,6 +52,44 @@ pub struct Drained {
     pub losses: Losses,
 }
 
+/// All maps that user space reads or writes, filled for the start. They must
+/// live until the programs are loaded, which then hold them.
+struct Maps {
+    _filter: Array<MapData, Filter>,
+    _reasons: aya::maps::HashMap<MapData, u64, u32>,
+    counts: CountMaps,
+    details: Details,
+    stacks: StackTraceMap<MapData>,
+    conntrack: Array<MapData, ConntrackLayout>,
+    sockets: aya::maps::HashMap<MapData, u64, u32>,
+    cgroups: aya::maps::HashMap<MapData, u64, u32>,
+    lost: aya::maps::Map,
+    unlisted: aya::maps::Map,
+}
+
+impl Maps {
+    fn fill(ebpf: &mut Ebpf, setup: &Setup<'_>) -> Result<Self, LoadError> {
+        let mut filter = Array::try_from(take(ebpf, "FILTER")?)?;
+        filter.set(0, setup.filter, 0)?;
+        let mut reasons = aya::maps::HashMap::try_from(take(ebpf, "REASONS")?)?;
+        for reason in setup.reasons {
+            reasons.insert(reason, 1, 0)?;
+        }
+        Ok(Self {
+            _filter: filter,
+            _reasons: reasons,
+            counts: CountMaps::new(take(ebpf, "COUNTS")?, setup.max_flows)?,
+            details: Details::new(take(ebpf, "DETAILS")?)?,
+            stacks: StackTraceMap::try_from(take(ebpf, "STACKS")?)?,
+            conntrack: Array::try_from(take(ebpf, "CONNTRACK")?)?,
+            sockets: aya::maps::HashMap::try_from(take(ebpf, "SOCKETS")?)?,
+            cgroups: aya::maps::HashMap::try_from(take(ebpf, "CGROUPS")?)?,
+            lost: take(ebpf, "LOSSES")?,
+            unlisted: take(ebpf, "UNLISTED")?,
+        })
+    }
+}
+
 /// The loaded and attached kernel programs. Dropping it detaches them; nothing
 /// of them stays in the kernel.
 pub struct Tracer {
@@ -69,30 +112,17 @@ impl Tracer {
     /// If the kernel refuses a program or a map.
     pub fn start(setup: &Setup<'_>) -> Result<Self, LoadError> {
         let mut ebpf = programs::load(setup)?;
-        let mut filter = Array::<_, Filter>::try_from(take(&mut ebpf, "FILTER")?)?;
-        filter.set(0, setup.filter, 0)?;
-        let mut reasons = aya::maps::HashMap::<_, u64, u32>::try_from(take(&mut ebpf, "REASONS")?)?;
-        for reason in setup.reasons {
-            reasons.insert(reason, 1, 0)?;
-        }
-        let counts = CountMaps::new(take(&mut ebpf, "COUNTS")?, setup.max_flows)?;
-        let details = Details::new(take(&mut ebpf, "DETAILS")?)?;
-        let stacks = StackTraceMap::try_from(take(&mut ebpf, "STACKS")?)?;
-        let conntrack = Array::try_from(take(&mut ebpf, "CONNTRACK")?)?;
-        let sockets = aya::maps::HashMap::try_from(take(&mut ebpf, "SOCKETS")?)?;
-        let cgroups = aya::maps::HashMap::try_from(take(&mut ebpf, "CGROUPS")?)?;
-        let lost = take(&mut ebpf, "LOSSES")?;
-        let unlisted = take(&mut ebpf, "UNLISTED")?;
+        let maps = Maps::fill(&mut ebpf, setup)?;
         let programs = programs::attach(&mut ebpf)?;
-        let losses = LossCounters::new(lost, unlisted, programs)?;
+        let losses = LossCounters::new(maps.lost, maps.unlisted, programs)?;
         Ok(Self {
-            counts,
+            counts: maps.counts,
             losses,
-            details,
-            stacks,
-            conntrack,
-            sockets,
-            cgroups,
+            details: maps.details,
+            stacks: maps.stacks,
+            conntrack: maps.conntrack,
+            sockets: maps.sockets,
+            cgroups: maps.cgroups,
             ebpf,
         })
     }

@@ -53,8 +53,8 @@ impl Writer {
     }
 }
 
-/// `int`, two structs of one name, an anonymous union, a typedef, an enum
-/// and a tracepoint.
+/// `int`, two structs of one name, an anonymous union, a typedef, an enum,
+/// a tracepoint and a function.
 fn sample() -> Vec<u8> {
     let mut btf = Writer::default();
     let (a, b, c, inner) = (
@@ -90,6 +90,7 @@ fn sample() -> Vec<u8> {
     ); // 8
     btf.kind(KIND_PTR, "", 8, &[]); // 9
     btf.kind(KIND_TYPEDEF, "btf_trace_event", 9, &[]); // 10
+    btf.kind(KIND_FUNC, "tcp_drop", 8, &[]); // 11
     btf.finish()
 }
 
@@ -109,14 +110,14 @@ fn of_two_structs_with_a_name_the_one_with_the_member_counts() {
 #[test]
 fn a_module_goes_on_where_the_kernel_ends() {
     let kernel = sample();
-    let (types, strings) = (10, sections(&kernel).unwrap().1.len());
+    let (types, strings) = (11, sections(&kernel).unwrap().1.len());
     let at = |offset: usize| u32::try_from(strings + offset).unwrap();
     // Strings of its own: "\0entry\0mark\0".
     let mut module = Writer::default();
     module.strings.extend(b"\0entry\0mark\0");
     // struct entry { int mark, at byte 4; struct pair (the second one) at 8 }
     module.words(&[at(1), KIND_STRUCT << 24 | 2, 24]);
-    module.words(&[at(7), 1, 32, at(7) + 1, types - 6, 64]);
+    module.words(&[at(7), 1, 32, at(7) + 1, types - 7, 64]);
     let joined = join(&kernel, &module.finish()).unwrap();
     let btf = Btf::parse(joined).unwrap();
     assert_eq!(btf.offset("entry", "mark"), Some(4));
@@ -136,6 +137,13 @@ fn enumerators_and_tracepoint_arguments_are_read() {
 }
 
 #[test]
+fn functions_are_known_by_name() {
+    let btf = Btf::parse(sample()).unwrap();
+    assert!(btf.has_function("tcp_drop"));
+    assert!(!btf.has_function("pair") && !btf.has_function("other"));
+}
+
+#[test]
 fn broken_data_is_refused_or_read_without_harm() {
     let good = sample();
     for len in 0..good.len() {
@@ -149,6 +157,7 @@ fn broken_data_is_refused_or_read_without_harm() {
                 let _ = btf.offset("pair", "inner.a");
                 let _ = btf.enumerators("numbers");
                 let _ = btf.tracepoint_arguments("event");
+                let _ = btf.has_function("tcp_drop");
             }
         }
     }

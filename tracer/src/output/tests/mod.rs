@@ -9,6 +9,7 @@ use serde_json::json;
 use super::{ColorChoice, Format, Options, Output, Sink, Totals};
 use crate::event::Event;
 
+mod abilities;
 mod hostile;
 mod json_lines;
 mod live;

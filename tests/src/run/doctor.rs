@@ -1,0 +1,202 @@
+//! What `droptrace doctor` promises, and whether it was shown.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+use droptrace::doctor::{Ability, Report, Row, SCHEMA, Status};
+
+use super::Outcome;
+use crate::scenario::{Abilities, Scenario};
+
+/// The name under which it is reported that something was promised and not shown.
+pub const PROMISES: &str = "every_ability_that_doctor_promises_is_shown";
+
+/// droptrace's promises for this kernel.
+pub struct Doctor {
+    report: Report,
+    shown: BTreeSet<Ability>,
+}
+
+impl Doctor {
+    /// Asks droptrace.
+    pub fn ask(droptrace: &Path) -> anyhow::Result<Self> {
+        let output = Command::new(droptrace)
+            .args(["doctor", "--json"])
+            .output()
+            .with_context(|| format!("cannot start {}", droptrace.display()))?;
+        let report: Report = serde_json::from_slice(&output.stdout).with_context(|| {
+            let error = String::from_utf8_lossy(&output.stderr);
+            format!(
+                "`droptrace doctor --json` printed no report: {}",
+                error.trim()
+            )
+        })?;
+        if report.schema != SCHEMA {
+            bail!("the schema of `droptrace doctor --json` is not {SCHEMA}");
+        }
+        if !report.can_trace {
+            bail!(
+                "droptrace cannot trace here: {}",
+                report.obstacles.join("; ")
+            );
+        }
+        Ok(Self::new(report))
+    }
+
+    fn new(report: Report) -> Self {
+        Self {
+            report,
+            shown: BTreeSet::new(),
+        }
+    }
+
+    fn row(&self, ability: Ability) -> Option<&Row> {
+        let mut rows = self.report.abilities.iter();
+        rows.find(|row| row.ability == ability)
+    }
+
+    /// What it says of an ability.
+    pub fn status(&self, ability: Ability) -> Status {
+        self.row(ability).map_or(Status::No, |row| row.status)
+    }
+
+    /// The first of these that it denies, in its words. What comes later by
+    /// itself is no denial: a scenario does what makes it come.
+    pub fn denial(&self, abilities: &Abilities) -> Option<String> {
+        let denied = |ability: &&Ability| self.status(**ability) == Status::No;
+        let ability = abilities.each().iter().find(denied)?;
+        let row = self.row(*ability);
+        let why = row
+            .and_then(|row| row.remedy.as_deref())
+            .unwrap_or("unknown to it");
+        Some(format!("doctor denies {}: {why}", name(*ability)))
+    }
+
+    /// Its promise of these, in its words; empty if there are none.
+    pub fn promise(&self, abilities: &Abilities) -> String {
+        let rows = abilities
+            .each()
+            .iter()
+            .filter_map(|ability| self.row(*ability));
+        let promises = rows.map(|row| {
+            let means = row.means.as_deref().unwrap_or("no means given");
+            format!("\n  doctor promises {}: {means}", name(row.ability))
+        });
+        promises.collect()
+    }
+
+    /// Takes note of what a scenario that passed has shown.
+    pub fn saw(&mut self, scenario: &Scenario) {
+        for expect in &scenario.expect {
+            if self.denial(&expect.ability).is_none() {
+                self.shown.extend(expect.ability.each());
+            }
+        }
+    }
+
+    /// Whether all promises were shown by the scenarios that passed.
+    pub fn judge(&self) -> Outcome {
+        let rows = self.report.abilities.iter();
+        let open =
+            rows.filter(|row| row.status != Status::No && !self.shown.contains(&row.ability));
+        let problems: Vec<String> = open
+            .map(|row| {
+                let means = row.means.as_deref().unwrap_or("no means given");
+                let name = name(row.ability);
+                format!("doctor promises {name} ({means}), but no scenario that passed showed it")
+            })
+            .collect();
+        if problems.is_empty() {
+            Outcome::Pass
+        } else {
+            Outcome::Fail(problems)
+        }
+    }
+}
+
+/// As the scenarios write it.
+fn name(ability: Ability) -> String {
+    serde_json::to_value(ability)
+        .ok()
+        .and_then(|name| Some(name.as_str()?.to_owned()))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::parse;
+
+    const SCENARIO: &str = r#"
+proves = "p"
+topology = "alone"
+[[traffic]]
+in = "server"
+wait_ms = 1
+[[expect]]
+record = {}
+ability = "drops"
+[[expect]]
+record = {}
+ability = ["drops", "process_of_receiver"]
+"#;
+
+    fn doctor(receiver: Status) -> Doctor {
+        let row = |ability, status| Row {
+            ability,
+            label: "l".to_owned(),
+            status,
+            means: Some("kfree_skb".to_owned()),
+            remedy: Some("too old".to_owned()),
+        };
+        Doctor::new(Report {
+            schema: SCHEMA.to_owned(),
+            kernel: "k".to_owned(),
+            can_trace: true,
+            obstacles: Vec::new(),
+            abilities: vec![
+                row(Ability::Drops, Status::Yes),
+                row(Ability::ProcessOfReceiver, receiver),
+            ],
+        })
+    }
+
+    #[test]
+    fn one_denied_ability_denies_the_expectation() {
+        let scenario = parse(SCENARIO).unwrap();
+        let doctor = doctor(Status::No);
+        assert_eq!(doctor.denial(&scenario.expect[0].ability), None);
+        assert_eq!(
+            doctor.denial(&scenario.expect[1].ability).unwrap(),
+            "doctor denies process_of_receiver: too old"
+        );
+    }
+
+    #[test]
+    fn a_promise_must_be_shown() {
+        let scenario = parse(SCENARIO).unwrap();
+        for status in [Status::Yes, Status::Partly, Status::Later] {
+            let mut doctor = doctor(status);
+            let Outcome::Fail(problems) = doctor.judge() else {
+                panic!("nothing was shown yet");
+            };
+            assert!(
+                problems[0].contains("doctor promises drops (kfree_skb)"),
+                "{problems:?}"
+            );
+            assert_eq!(problems.len(), 2);
+            doctor.saw(&scenario);
+            assert!(matches!(doctor.judge(), Outcome::Pass));
+        }
+    }
+
+    #[test]
+    fn a_denied_ability_need_not_be_shown_and_is_not() {
+        let mut doctor = doctor(Status::No);
+        doctor.saw(&parse(SCENARIO).unwrap());
+        assert!(matches!(doctor.judge(), Outcome::Pass));
+        assert!(!doctor.shown.contains(&Ability::ProcessOfReceiver));
+    }
+}

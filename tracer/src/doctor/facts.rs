@@ -1,0 +1,245 @@
+//! What is asked, once: the surroundings, the kernel's types and symbols, and
+//! the kernel itself, which gets every program to verify.
+
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path, thread};
+
+use droptrace_types::{ABSENT, Config, ConntrackLayout, Filter, Layout};
+
+use crate::{
+    kernel::{
+        btf::Btf,
+        layout, modules,
+        preflight::{self, Surroundings},
+        reasons::Reasons,
+        symbols::Symbols,
+    },
+    owner::cgroup,
+    tracer::{self, DETAILS_PER_SECOND, Means, Probed, Setup, TRACEPOINTS},
+};
+
+/// The function in which TCP drops segments on kernels whose `tcp_drop` passes
+/// no tracepoint.
+pub const TCP_DROP: &str = "tcp_drop";
+/// The functions that send resets for which no socket exists.
+pub const SEND_RESET: [&str; 2] = ["tcp_v4_send_reset", "tcp_v6_send_reset"];
+
+/// Inode number of the machine's own PID namespace (`PROC_PID_INIT_INO`).
+/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/proc_ns.h>
+const MACHINE_PIDS: u64 = 0xEFFF_FFFC;
+
+/// Everything that the answers follow from.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// As `uname -r` says it.
+    pub kernel: String,
+    /// What stands in the way of tracing at all.
+    pub obstacles: Vec<String>,
+    /// From the kernel's BTF; `None` where it has none.
+    pub types: Option<Types>,
+    /// How the kernel takes each program. With [`Self::obstacles`] it could not
+    /// be asked; then what its types promise.
+    pub programs: Vec<Probed>,
+    /// The kernel shows its symbols.
+    pub sees_symbols: bool,
+    /// Contents of `/proc/sys/kernel/kptr_restrict`.
+    pub kptr_restrict: String,
+    /// Which processes' open files can be seen.
+    pub processes: Processes,
+    /// Connection tracking is built in or loaded.
+    pub tracks_connections: bool,
+    /// Control groups of version 2 are mounted.
+    pub has_cgroups: bool,
+}
+
+/// Which processes' open files can be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Processes {
+    /// All.
+    All,
+    /// Those of a PID namespace inside the machine's.
+    Inside,
+    /// The user's own.
+    Own,
+}
+
+/// What the kernel's types tell.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent answers, none of which follows from another"
+)]
+#[derive(Clone, Debug)]
+pub struct Types {
+    /// What the programs are told, tracepoints' arguments among it.
+    pub config: Config,
+    /// Drop reasons that have names.
+    pub reasons: usize,
+    /// What TCP drops passes `kfree_skb` like everything else.
+    pub tcp_drop_is_traced: bool,
+    /// `tcp_drop` is a function of its own.
+    pub has_tcp_drop: bool,
+    /// Packets have a place for their connection's entry.
+    pub has_conntrack: bool,
+    /// What such an entry looks like, as far as it is known now.
+    pub conntrack: Option<ConntrackLayout>,
+    /// Modules have BTF too, which can be read when they are loaded.
+    pub modules_have_btf: bool,
+    /// A socket's control group can be reached.
+    pub has_socket_cgroup: bool,
+    /// The kernel counts for each program how often it skipped it.
+    pub counts_skips: bool,
+}
+
+impl Facts {
+    /// Asks. Attaches nothing, changes nothing, leaves nothing in the kernel.
+    #[must_use]
+    pub fn gather() -> Self {
+        // Reading the symbols takes the kernel a while; meanwhile, the types.
+        let symbols = thread::spawn(Symbols::of_running_kernel);
+        let mut obstacles = match Surroundings::look() {
+            Ok(surroundings) => told(surroundings.obstacles()),
+            Err(error) => told([format!("cannot read /proc/self/status: {error}")]),
+        };
+        let btf = match Btf::of_running_kernel() {
+            Ok(btf) => Some(btf),
+            Err(error) => {
+                if obstacles.is_empty() {
+                    obstacles.push(error.to_string());
+                }
+                None
+            }
+        };
+        let symbols = match symbols.join() {
+            Ok(Ok(symbols)) => symbols,
+            _ => Symbols::default(),
+        };
+        let mut programs = Vec::new();
+        let mut types = None;
+        if let Some(btf) = btf {
+            obstacles.extend(told(preflight::check_types(&btf).err()));
+            match layout::layout(&btf) {
+                Ok(layout) => {
+                    let found = Types::find(&btf, &symbols, &layout);
+                    programs = probe(&btf, &found, &layout, &mut obstacles);
+                    types = Some(found);
+                }
+                Err(error) => obstacles.push(error.to_string()),
+            }
+        }
+        Self {
+            kernel: read("/proc/sys/kernel/osrelease"),
+            obstacles,
+            types,
+            programs,
+            sees_symbols: !symbols.is_empty(),
+            kptr_restrict: read("/proc/sys/kernel/kptr_restrict"),
+            processes: Processes::look(),
+            tracks_connections: Path::new("/sys/module").join(modules::CONNTRACK).exists(),
+            has_cgroups: cgroup::is_mounted(),
+        }
+    }
+}
+
+impl Processes {
+    fn look() -> Self {
+        let pids = fs::metadata("/proc/self/ns/pid");
+        if pids.is_ok_and(|namespace| namespace.ino() != MACHINE_PIDS) {
+            Self::Inside
+        } else if fs::read_dir("/proc/1/fd").is_ok() {
+            Self::All
+        } else {
+            Self::Own
+        }
+    }
+}
+
+impl Types {
+    fn find(btf: &Btf, symbols: &Symbols, layout: &Layout) -> Self {
+        let in_module = || layout::conntrack(&Btf::with_module(modules::CONNTRACK).ok()?);
+        // `tcp_drop` passes the tracepoint since its callers give reasons.
+        // <https://github.com/torvalds/linux/blob/v5.18/net/ipv4/tcp_input.c>
+        let reasons = btf.enumerators("skb_drop_reason").unwrap_or_default();
+        let tcp_drop_is_traced = reasons
+            .iter()
+            .any(|(name, _)| *name == "SKB_DROP_REASON_TCP_OFOMERGE");
+        Self {
+            config: Config {
+                details_per_second: DETAILS_PER_SECOND,
+                ..layout::config(btf, symbols)
+            },
+            reasons: Reasons::from_btf(btf).drops(),
+            tcp_drop_is_traced,
+            has_tcp_drop: btf.has_function(TCP_DROP),
+            has_conntrack: layout.skb_nfct != ABSENT,
+            conntrack: layout::conntrack(btf).or_else(in_module),
+            // A member that is there where modules have types.
+            modules_have_btf: btf.offset("module", "btf_data").is_some(),
+            has_socket_cgroup: [layout.sk_cgroup, layout.cgroup_kn, layout.kn_id]
+                .iter()
+                .all(|offset| *offset != ABSENT),
+            counts_skips: btf.offset("bpf_prog_info", "recursion_misses").is_some(),
+        }
+    }
+
+    /// The functions whose programs this kernel needs.
+    fn functions(&self) -> Vec<&'static str> {
+        let mut functions = Vec::new();
+        if !self.tcp_drop_is_traced && self.has_tcp_drop {
+            functions.push(TCP_DROP);
+        }
+        if self.config.reset_has_reason == 0 {
+            functions.extend(SEND_RESET);
+        }
+        functions
+    }
+}
+
+/// Lets the kernel verify every program, or says what its types promise.
+fn probe(btf: &Btf, types: &Types, layout: &Layout, obstacles: &mut Vec<String>) -> Vec<Probed> {
+    let functions = types.functions();
+    if obstacles.is_empty() {
+        let setup = Setup {
+            layout,
+            config: &types.config,
+            filter: &Filter::ALL,
+            reasons: &[],
+            max_flows: 1,
+            debug: false,
+        };
+        match tracer::probe(&setup, &functions) {
+            Ok(programs) => {
+                let refused = programs.iter().find_map(|(name, means)| {
+                    let why = means.as_ref().err()?;
+                    let is_needed = TRACEPOINTS.contains(name);
+                    is_needed.then(|| format!("the kernel refuses the program for {name}: {why}"))
+                });
+                obstacles.extend(refused);
+                return programs;
+            }
+            Err(error) => obstacles.push(error.to_string()),
+        }
+    }
+    let promised = |is_there: bool, means| {
+        if is_there {
+            Ok(means)
+        } else {
+            Err("this kernel does not have it".to_owned())
+        }
+    };
+    let tracepoints = TRACEPOINTS.iter().map(|name| {
+        let is_there = btf.tracepoint_arguments(name).is_some();
+        (*name, promised(is_there, Means::BtfTracepoint))
+    });
+    let functions = functions
+        .iter()
+        .map(|name| (*name, promised(btf.has_function(name), Means::Fentry)));
+    tracepoints.chain(functions).collect()
+}
+
+fn told(things: impl IntoIterator<Item = impl ToString>) -> Vec<String> {
+    things.into_iter().map(|thing| thing.to_string()).collect()
+}
+
+fn read(path: &str) -> String {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.trim().to_owned()
+}

@@ -1,0 +1,262 @@
+//! Answers from facts made up for them.
+
+use droptrace_types::{ABSENT, Config, ConntrackLayout};
+
+use super::{
+    Ability, Report, Row, Status,
+    facts::{Facts, Processes, SEND_RESET, TCP_DROP, Types},
+};
+use crate::tracer::{Means, TRACEPOINTS};
+
+/// A kernel that offers everything, and root.
+fn best() -> Facts {
+    let programs = TRACEPOINTS.map(|name| (name, Ok(Means::BtfTracepoint)));
+    Facts {
+        kernel: "6.18.1".to_owned(),
+        obstacles: Vec::new(),
+        types: Some(Types {
+            config: Config {
+                drop_has_reason: 1,
+                drop_has_socket: 1,
+                reset_has_reason: 1,
+                page_size: 64,
+                ..Config::DEFAULT
+            },
+            reasons: 127,
+            tcp_drop_is_traced: true,
+            has_tcp_drop: false,
+            has_conntrack: true,
+            conntrack: Some(ConntrackLayout {
+                is_known: 1,
+                mark: 168,
+                zone: 12,
+            }),
+            modules_have_btf: true,
+            has_socket_cgroup: true,
+            counts_skips: true,
+        }),
+        programs: programs.to_vec(),
+        sees_symbols: true,
+        kptr_restrict: "1".to_owned(),
+        processes: Processes::All,
+        tracks_connections: true,
+        has_cgroups: true,
+    }
+}
+
+/// One that knows neither reasons nor the receiving socket.
+fn old() -> Facts {
+    with_types(|types| {
+        types.config = Config::DEFAULT;
+        types.reasons = 0;
+        types.tcp_drop_is_traced = false;
+        types.counts_skips = false;
+    })
+}
+
+fn with_types(change: impl FnOnce(&mut Types)) -> Facts {
+    let mut facts = best();
+    facts.types.as_mut().map(change);
+    facts
+}
+
+fn row(facts: &Facts, ability: Ability) -> Row {
+    let rows = Report::from(facts).abilities;
+    rows.into_iter().find(|row| row.ability == ability).unwrap()
+}
+
+/// Status, means and remedy of an ability.
+#[track_caller]
+fn expect(facts: &Facts, ability: Ability, status: Status, part: &str) {
+    let row = row(facts, ability);
+    assert_eq!(row.status, status, "{row:?}");
+    let told = [&row.means, &row.remedy].map(|text| text.clone().unwrap_or_default());
+    assert!(told.iter().any(|text| text.contains(part)), "{row:?}");
+}
+
+#[test]
+fn every_ability_has_one_row() {
+    let schema = schemars::schema_for!(Ability).to_value();
+    let known = schema["oneOf"].as_array().unwrap().len();
+    let mut abilities: Vec<Ability> = Report::from(&best())
+        .abilities
+        .iter()
+        .map(|row| row.ability)
+        .collect();
+    assert_eq!(abilities.len(), known);
+    abilities.sort_unstable();
+    abilities.dedup();
+    assert_eq!(abilities.len(), known);
+}
+
+#[test]
+fn what_is_not_a_plain_yes_has_a_remedy() {
+    let hidden = Facts {
+        sees_symbols: false,
+        processes: Processes::Own,
+        tracks_connections: false,
+        has_cgroups: false,
+        ..old()
+    };
+    for facts in [best(), old(), hidden] {
+        for row in Report::from(&facts).abilities {
+            assert_eq!(row.remedy.is_some(), row.status != Status::Yes, "{row:?}");
+            let has_means = row.means.is_some();
+            assert!(has_means || row.status == Status::No, "{row:?}");
+        }
+    }
+}
+
+#[test]
+fn the_best_kernel_gives_all_but_the_rule() {
+    let report = Report::from(&best());
+    assert!(report.can_trace);
+    for row in report.abilities {
+        let wanted = match row.ability {
+            Ability::NetfilterRule => Status::No,
+            _ => Status::Yes,
+        };
+        assert_eq!(row.status, wanted, "{row:?}");
+    }
+}
+
+#[test]
+fn without_reasons_the_function_tells() {
+    expect(
+        &old(),
+        Ability::DropReasons,
+        Status::Partly,
+        "derived from the function",
+    );
+    expect(&old(), Ability::ResetReasons, Status::No, "no reasons");
+    expect(&old(), Ability::ProcessOfReceiver, Status::No, "receiving");
+    expect(
+        &old(),
+        Ability::ExactLossCount,
+        Status::Yes,
+        "skips no program",
+    );
+}
+
+#[test]
+fn what_tcp_drops_is_seen_by_its_function_if_it_is_one() {
+    let ability = Ability::TcpOwnDrops;
+    expect(&old(), ability, Status::No, "compiled into");
+    let mut facts = old();
+    facts.types.as_mut().unwrap().has_tcp_drop = true;
+    expect(&facts, ability, Status::No, "fentry");
+    facts.programs.push((TCP_DROP, Ok(Means::Fentry)));
+    expect(&facts, ability, Status::Yes, "fentry tcp_drop");
+}
+
+#[test]
+fn resets_without_a_socket_take_the_functions_where_the_tracepoint_does_not_fire() {
+    let ability = Ability::ResetsSentWithoutSocket;
+    let [v4, v6] = SEND_RESET;
+    let refused = || Err("Operation not permitted".to_owned());
+    let mut facts = old();
+    facts.programs.extend([(v4, refused()), (v6, refused())]);
+    expect(&facts, ability, Status::No, "not permitted");
+    facts.programs.truncate(TRACEPOINTS.len());
+    facts
+        .programs
+        .extend([(v4, Ok(Means::Fentry)), (v6, refused())]);
+    expect(&facts, ability, Status::Partly, "not over IPv6");
+    facts.programs.truncate(TRACEPOINTS.len());
+    facts
+        .programs
+        .extend([(v4, Ok(Means::Fentry)), (v6, Ok(Means::Fentry))]);
+    expect(&facts, ability, Status::Yes, "fentry tcp_v4_send_reset");
+}
+
+#[test]
+fn a_raw_tracepoint_serves_too() {
+    let mut facts = best();
+    facts.programs[0].1 = Ok(Means::RawTracepoint);
+    expect(
+        &facts,
+        Ability::Drops,
+        Status::Yes,
+        "raw tracepoint kfree_skb",
+    );
+}
+
+#[test]
+fn connections_come_with_the_module() {
+    let unloaded = |types: fn(&mut Types)| Facts {
+        tracks_connections: false,
+        ..with_types(types)
+    };
+    let (state, entry) = (Ability::ConntrackState, Ability::ConntrackMarkAndZone);
+    let later = unloaded(|types| types.conntrack = None);
+    expect(&later, state, Status::Later, "nothing to restart");
+    expect(&later, entry, Status::Later, "module's BTF");
+    expect(&unloaded(|_| ()), entry, Status::Later, "nf_conn in BTF");
+    let no_types = |types: &mut Types| {
+        types.conntrack = None;
+        types.modules_have_btf = false;
+    };
+    expect(&unloaded(no_types), state, Status::Later, "nf_conntrack");
+    expect(&unloaded(no_types), entry, Status::No, "without BTF");
+    expect(&with_types(no_types), entry, Status::No, "without BTF");
+    let no_zone = |types: &mut Types| {
+        types.conntrack = types.conntrack.map(|entry| ConntrackLayout {
+            zone: ABSENT,
+            ..entry
+        });
+    };
+    expect(&with_types(no_zone), entry, Status::Partly, "ZONES");
+    let none = |types: &mut Types| types.has_conntrack = false;
+    expect(&with_types(none), entry, Status::No, "built without");
+}
+
+#[test]
+fn hidden_symbols_are_explained() {
+    let hidden = |kptr_restrict: &str| Facts {
+        sees_symbols: false,
+        kptr_restrict: kptr_restrict.to_owned(),
+        ..with_types(|types| types.config.page_size = 0)
+    };
+    for ability in [Ability::FunctionNames, Ability::PagedHeaders] {
+        expect(&hidden("1"), ability, Status::No, "CAP_SYSLOG");
+        expect(&hidden("2"), ability, Status::No, "kptr_restrict=1");
+    }
+    let chain = Ability::CallChain;
+    expect(&hidden("1"), chain, Status::Partly, "without names");
+}
+
+#[test]
+fn processes_of_others_take_a_capability_and_the_machines_namespace() {
+    for (processes, part) in [
+        (Processes::Own, "CAP_SYS_PTRACE"),
+        (Processes::Inside, "--pid=host"),
+    ] {
+        let facts = Facts {
+            processes,
+            ..best()
+        };
+        expect(&facts, Ability::Process, Status::Partly, part);
+        expect(&facts, Ability::ProcessOfReceiver, Status::Partly, part);
+    }
+}
+
+#[test]
+fn an_obstacle_denies_everything_and_says_what_would_be() {
+    let obstacle = "CAP_BPF is missing".to_owned();
+    let blocked = Facts {
+        obstacles: vec![obstacle.clone()],
+        ..best()
+    };
+    let report = Report::from(&blocked);
+    assert!(!report.can_trace);
+    let is_denied = |row: &Row| row.status == Status::No && row.remedy.is_some();
+    assert!(report.abilities.iter().all(is_denied));
+    let drops = row(&blocked, Ability::Drops);
+    assert_eq!(drops.remedy, Some(obstacle));
+    assert_eq!(drops.means.as_deref(), Some("BTF tracepoint kfree_skb"));
+    let blind = Facts {
+        types: None,
+        ..blocked
+    };
+    expect(&blind, Ability::Drops, Status::No, "CAP_BPF");
+}
