@@ -88,7 +88,7 @@ unsafe fn fill(detail: *mut Detail, ctx: &RawTracePointContext, event: &Event, n
     detail.tcp_flags = event.tcp_flags as u8;
     detail.tcp_seq = event.tcp_seq;
     detail.tcp_ack = event.tcp_ack;
-    detail.task_holds = u8::from(event.socket.is_held_by_current());
+    detail.socket_signs = event.socket.signs();
     detail.ifname = device::name(event.device);
     // SAFETY: `comm` is as long as said.
     unsafe { bpf_get_current_comm(detail.comm.as_mut_ptr().cast(), COMM_LEN as u32) };

@@ -25,9 +25,8 @@ const AF_INET6: u16 = 10;
 pub fn locate(event: &mut Event, skb: Pointer) -> u32 {
     let iif: u32 = skb.read(constant!(LAYOUT.skb_iif));
     let (mut device, mut net) = proven(skb.follow(constant!(LAYOUT.skb_dev)));
-    // The lowest bit says only whether the route is counted. While a packet
-    // waits in a TCP queue, other words stand in the route's place.
-    let route = Pointer::new(skb.follow(constant!(LAYOUT.skb_refdst)).address() & !1);
+    // While a packet waits in a TCP queue, other words stand in the route's place.
+    let route = route_of(skb);
     let (out, out_net) = proven(route.follow(constant!(LAYOUT.dst_dev)));
     let is_routed = !out.is_null();
     if net.is_null() {
@@ -91,13 +90,35 @@ fn proven(pointer: Pointer) -> (Pointer, Pointer) {
     }
 }
 
+/// Whether the packet's route leads to this machine, by an address that is its
+/// alone.
+#[inline(always)]
+pub fn is_local(skb: Pointer) -> bool {
+    let route = route_of(skb);
+    if family(route) == AF_INET6 {
+        route.read::<u32>(constant!(LAYOUT.rt6_flags)) & RTF_LOCAL != 0
+    } else {
+        route.read::<u16>(constant!(LAYOUT.rt_type)) == RTN_LOCAL
+    }
+}
+
+/// The lowest bit says only whether the route is counted.
+#[inline(always)]
+fn route_of(skb: Pointer) -> Pointer {
+    Pointer::new(skb.follow(constant!(LAYOUT.skb_refdst)).address() & !1)
+}
+
+#[inline(always)]
+fn family(route: Pointer) -> u16 {
+    route
+        .follow(constant!(LAYOUT.dst_ops))
+        .read(constant!(LAYOUT.dst_ops_family))
+}
+
 /// Whether a route leads to another machine.
 #[inline(always)]
 fn leads_elsewhere(route: Pointer) -> bool {
-    let family: u16 = route
-        .follow(constant!(LAYOUT.dst_ops))
-        .read(constant!(LAYOUT.dst_ops_family));
-    if family == AF_INET6 {
+    if family(route) == AF_INET6 {
         let flags: u32 = route.read(constant!(LAYOUT.rt6_flags));
         return flags & (RTF_LOCAL | RTF_ANYCAST) == 0;
     }

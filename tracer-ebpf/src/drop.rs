@@ -11,6 +11,7 @@ use crate::{
     ip::{Decoded, decode},
     kernel::{Pointer, argument, constant},
     packet::{ETH_P_IP, ETH_P_IPV6},
+    signs,
     socket::Socket,
 };
 
@@ -42,7 +43,10 @@ pub fn record(ctx: &impl EbpfContext) {
     } else {
         event.packet.len()
     };
-    event.record(ctx);
+    if event.key.cause.reason == constant!(CONFIG.not_specified) {
+        signs::read(event);
+    }
+    event.record_with::<true>(ctx);
 }
 
 /// Fills the key's flow, or says in the cause why there is none.

@@ -8,13 +8,10 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{
-    EbpfContext,
-    cty::c_void,
-    helpers::generated::{bpf_ktime_get_ns, bpf_probe_read_kernel},
-    programs::RawTracePointContext,
+    EbpfContext, cty::c_void, helpers::generated::bpf_ktime_get_ns, programs::RawTracePointContext,
 };
 use aya_log_ebpf::debug;
-use droptrace_types::{Decode, Key, Kind, NO_REASON};
+use droptrace_types::{Decode, FILTER_BY_CGROUP, FILTER_BY_SOCKET, Key, Kind, NO_REASON};
 
 use crate::{
     count::count,
@@ -22,9 +19,10 @@ use crate::{
     device::inode_of,
     filter,
     ip::Decoded,
-    kernel::{Pointer, zero},
+    kernel::{Pointer, constant, forget, zero},
     packet::Packet,
     socket::Socket,
+    stack,
 };
 
 /// What is known about an event. Zeros are an event about which nothing is.
@@ -67,20 +65,30 @@ impl Event {
         event
     }
 
-    /// Makes the verifier forget what it knows about the event, by reading it
-    /// over itself. Paths that left different constants in it are then the same
-    /// to the verifier, which else follows each one to the end of the program.
+    /// Makes the verifier forget what it knows about the event.
     #[inline(always)]
     pub fn forget(&mut self) {
-        let place = core::ptr::from_mut(self).cast::<c_void>();
-        // SAFETY: reads exactly the event, into itself.
-        unsafe { bpf_probe_read_kernel(place, size_of::<Self>() as u32, place) };
+        forget(self);
     }
 
     /// Records the event if the filter selects it.
     #[inline(always)]
     pub fn record(&mut self, ctx: &impl EbpfContext) {
+        self.record_with::<false>(ctx);
+    }
+
+    /// As [`Event::record`]; `RECEIVED` says that a socket may have been about to
+    /// receive the packet.
+    #[inline(always)]
+    pub fn record_with<const RECEIVED: bool>(&mut self, ctx: &impl EbpfContext) {
+        let searches = RECEIVED && constant!(CONFIG.drop_has_socket) == 0;
+        let filters_by_socket =
+            constant!(CONFIG.filters) & (FILTER_BY_SOCKET | FILTER_BY_CGROUP) != 0;
         self.forget();
+        // A search takes its time, so it comes as late as it can.
+        if searches && filters_by_socket {
+            stack::find_receiver(ctx.as_ptr(), self);
+        }
         if !filter::selects(self) {
             return;
         }
@@ -88,6 +96,9 @@ impl Event {
         // SAFETY: reads the clock.
         let now = unsafe { bpf_ktime_get_ns() };
         if count(&mut self.key, u64::from(self.len), now) {
+            if searches && !filters_by_socket {
+                stack::find_receiver(ctx.as_ptr(), self);
+            }
             detail::send(ctx.as_ptr(), self, now);
         }
     }

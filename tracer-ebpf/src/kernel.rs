@@ -70,6 +70,12 @@ impl Pointer {
         }
     }
 
+    /// The bits from bit `offset` on, up to the end of their byte; others are zero.
+    #[inline(always)]
+    pub fn bits(self, offset: u32) -> u8 {
+        self.read::<u8>(offset / 8) >> (offset % 8)
+    }
+
     /// Follows the pointer at `offset`; null where it cannot be read.
     #[inline(always)]
     pub fn follow(self, offset: u32) -> Self {
@@ -88,6 +94,16 @@ pub fn zero<T: Copy>(place: &mut T) {
         // SAFETY: inside `place`, aligned, and plain data in all uses.
         unsafe { words.add(i).write_volatile(0) };
     }
+}
+
+/// Makes the verifier forget what it knows about `value`, by reading it over
+/// itself. Paths that left different constants in it are then the same to the
+/// verifier, which else follows each one to the end of the program.
+#[inline(always)]
+pub fn forget<T: Copy>(value: &mut T) {
+    let place = core::ptr::from_mut(value).cast::<c_void>();
+    // SAFETY: reads exactly the value, into itself.
+    unsafe { bpf_probe_read_kernel(place, size_of::<T>() as u32, place) };
 }
 
 /// Argument `n` of a tracepoint, as a number. An argument that the tracepoint

@@ -1,4 +1,5 @@
-//! droptrace's kernel programs: one for each event, twice.
+//! droptrace's kernel programs: one for each event, twice, and some for what
+//! older kernels' tracepoints do not tell.
 //!
 //! Each event has a BTF tracepoint program and, for kernels that cannot attach
 //! those, a raw tracepoint program (`…_raw`) with the same body: both get a
@@ -21,11 +22,13 @@ mod maps;
 mod packet;
 mod reset;
 mod retransmit;
+mod signs;
 mod socket;
+mod stack;
 
 use aya_ebpf::{
-    macros::{btf_tracepoint, raw_tracepoint},
-    programs::{BtfTracePointContext, RawTracePointContext},
+    macros::{btf_tracepoint, fentry, raw_tracepoint},
+    programs::{BtfTracePointContext, FEntryContext, RawTracePointContext},
 };
 
 /// `kfree_skb(skb, location, reason, rx_sk)`: reason since Linux 5.17, `rx_sk`
@@ -58,6 +61,24 @@ fn tcp_send_reset(ctx: BtfTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "tcp_send_reset")]
 fn tcp_send_reset_raw(ctx: RawTracePointContext) -> i32 {
     reset::record_sent(&ctx);
+    0
+}
+
+/// `tcp_v4_send_reset(sk, skb)`: the reset that answers a packet for which no
+/// socket exists. For kernels whose `tcp_send_reset` tracepoint is passed only
+/// with a socket (before Linux 6.10). Runs where a reset is due, never for
+/// packets that pass.
+/// <https://github.com/torvalds/linux/blob/v6.1/net/ipv4/tcp_ipv4.c>
+#[fentry(function = "tcp_v4_send_reset")]
+fn tcp_v4_send_reset(ctx: FEntryContext) -> i32 {
+    reset::record_sent_without_socket(&ctx);
+    0
+}
+
+/// As [`tcp_v4_send_reset`].
+#[fentry(function = "tcp_v6_send_reset")]
+fn tcp_v6_send_reset(ctx: FEntryContext) -> i32 {
+    reset::record_sent_without_socket(&ctx);
     0
 }
 

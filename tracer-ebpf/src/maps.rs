@@ -7,6 +7,8 @@ use aya_ebpf::{
 };
 use droptrace_types::{ConntrackLayout, Counts, Detail, Filter, Key, Loss, UNLISTED_SLOTS};
 
+use crate::stack::StackCopy;
+
 /// What is counted, by key. User space makes these itself, two for each slot
 /// of [`COUNTS`], sizes them and swaps them.
 pub type CountMap = HashMap<Key, Counts, 1>;
@@ -81,6 +83,14 @@ pub static UNLISTED: Array<[u32; UNLISTED_SLOTS], 1> = Array::new();
 /// How many details this CPU has sent in the current second.
 #[btf_map]
 pub static DETAIL_RATE: PerCpuArray<Rate, 1> = PerCpuArray::new();
+
+/// The packet that TCP is about to answer with a reset for want of a socket.
+#[btf_map]
+pub static ANSWERED: PerCpuArray<u64, 1> = PerCpuArray::new();
+
+/// Where [`crate::stack`] searches.
+#[btf_map]
+pub static STACK_COPY: PerCpuArray<StackCopy, 1> = PerCpuArray::new();
 
 /// A count of the current second.
 #[repr(C)]

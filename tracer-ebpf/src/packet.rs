@@ -67,9 +67,16 @@ impl Packet {
     /// Bytes from `offset` on, counted from `head`.
     #[inline(always)]
     pub fn len_from(&self, offset: u32) -> u32 {
+        self.len()
+            .wrapping_add(self.data_offset())
+            .wrapping_sub(offset)
+    }
+
+    /// Offset from `head` of `skb->data`.
+    #[inline(always)]
+    pub fn data_offset(&self) -> u32 {
         let data = self.skb.follow(constant!(LAYOUT.skb_data)).address();
-        let data_offset = data.wrapping_sub(self.head.address()) as u32;
-        self.len().wrapping_add(data_offset).wrapping_sub(offset)
+        data.wrapping_sub(self.head.address()) as u32
     }
 
     /// The `T` at `offset` from `head`.
@@ -94,8 +101,7 @@ impl Packet {
         let present = if constant!(CONFIG.vlan_present) == ABSENT {
             self.skb.read::<u16>(constant!(LAYOUT.skb_vlan_proto)) != 0
         } else {
-            let byte: u8 = self.skb.read(constant!(CONFIG.vlan_present));
-            byte >> constant!(CONFIG.vlan_present_bit) & 1 != 0
+            self.skb.bits(constant!(CONFIG.vlan_present)) & 1 != 0
         };
         if !present {
             return 0;
@@ -117,8 +123,7 @@ impl Event {
         self.network = if set == 0 {
             // Received and not yet at the protocol layers: the driver's
             // `eth_type_trans` left `data` behind the Ethernet header.
-            let data = packet.skb.follow(constant!(LAYOUT.skb_data)).address();
-            data.wrapping_sub(packet.head.address()) as u32 & 0xffff
+            packet.data_offset() & 0xffff
         } else {
             u32::from(set)
         };

@@ -1,9 +1,12 @@
 //! What a socket knows: its own addresses, its owner, its namespace.
 
 use aya_ebpf::helpers::generated::bpf_get_current_task;
-use droptrace_types::{TUPLE_PORTS, Tuple};
+use droptrace_types::{SOCKET_FILTERED, SOCKET_FULL, SOCKET_HELD, TUPLE_PORTS, Tuple};
 
-use crate::kernel::{Pointer, constant, zero};
+use crate::{
+    device::inode_of,
+    kernel::{Pointer, constant, zero},
+};
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
@@ -59,9 +62,15 @@ impl Socket {
         self.family == AF_INET || self.family == AF_INET6
     }
 
+    /// Whether there is one.
+    #[inline(always)]
+    pub fn is_some(&self) -> bool {
+        !self.sock.is_null()
+    }
+
     /// A complete `struct sock`, not the stub of a half-open or closed connection.
     #[inline(always)]
-    fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         !self.sock.is_null() && self.state != TIME_WAIT && self.state != NEW_SYN_RECV
     }
 
@@ -111,7 +120,7 @@ impl Socket {
     /// Then that process is an owner for certain, whatever the packet does in
     /// its time. Others are found from user space, if they live long enough.
     #[inline(always)]
-    pub fn is_held_by_current(&self) -> bool {
+    fn is_held_by_current(&self) -> bool {
         if !self.is_full() {
             return false;
         }
@@ -141,6 +150,63 @@ impl Socket {
             }
         }
         false
+    }
+
+    /// `SOCKET_*`: what the socket shows.
+    #[inline(always)]
+    pub fn signs(&self) -> u8 {
+        if !self.is_full() {
+            return 0;
+        }
+        let mut signs = 0;
+        if self.is_held_by_current() {
+            signs |= SOCKET_HELD;
+        }
+        let waiting: i32 = self.sock.read(constant!(LAYOUT.sk_rmem_alloc));
+        let limit: i32 = self.sock.read(constant!(LAYOUT.sk_rcvbuf));
+        if waiting > limit {
+            signs |= SOCKET_FULL;
+        }
+        if !self.sock.follow(constant!(LAYOUT.sk_filter)).is_null() {
+            signs |= SOCKET_FILTERED;
+        }
+        signs
+    }
+
+    /// Whether this is the socket that receives the packets of `tuple` in the
+    /// namespace `netns`, judging by all that it says of itself. `sock` may be
+    /// the address of anything.
+    #[inline(always)]
+    pub fn receives(&self, tuple: &Tuple, netns: u32) -> bool {
+        // Without branches: it is tried with many words.
+        let sock = self.sock;
+        let protocol: u16 = sock.read(constant!(LAYOUT.sk_protocol));
+        let remote_port: u16 = sock.read(constant!(LAYOUT.sk_dport));
+        let mut differs = u64::from(Self::port_of(sock) ^ tuple.dst_port)
+            | u64::from(protocol as u8 ^ tuple.proto)
+            | u64::from(inode_of(self.net()) ^ netns);
+        // Of several sockets that share a port, which one it is would be a guess.
+        let shares = u64::from(sock.bits(constant!(CONFIG.reuseport)) & 1);
+        differs |= shares * u64::from(remote_port == 0);
+        differs |= u64::from(remote_port) * u64::from(u16::from_be(remote_port) ^ tuple.src_port);
+        let [a, b, c, d, ..] = tuple.dst;
+        let own: u32 = sock.read(constant!(LAYOUT.sk_rcv_saddr));
+        let v4 = u64::from(own) * u64::from(own ^ u32::from_ne_bytes([a, b, c, d]));
+        let [high, low] = words(&tuple.dst);
+        let [own_high, own_low]: [u64; 2] = sock.read(constant!(LAYOUT.sk_v6_rcv_saddr));
+        let v6 = (own_high ^ high) | (own_low ^ low);
+        let is_any = own_high | own_low == 0;
+        if tuple.family == 6 {
+            differs == 0 && self.family == AF_INET6 && (is_any || v6 == 0)
+        } else {
+            differs | v4 == 0 && self.is_internet()
+        }
+    }
+
+    /// The port that the socket at `sock` is bound to.
+    #[inline(always)]
+    pub fn port_of(sock: Pointer) -> u16 {
+        sock.read(constant!(LAYOUT.sk_num))
     }
 
     /// Identifier of the socket's control group, 0 where there is none.
@@ -213,9 +279,14 @@ impl Socket {
 /// `::ffff:a.b.c.d`: an IPv6 socket that speaks IPv4.
 #[inline(always)]
 fn is_mapped(address: &[u8; 16]) -> bool {
-    // SAFETY: as long as an address; it need not be aligned.
-    let [high, low] = unsafe { address.as_ptr().cast::<[u64; 2]>().read_unaligned() };
+    let [high, low] = words(address);
     high == 0 && u64::from_be(low) >> 32 == 0xffff
+}
+
+#[inline(always)]
+fn words(address: &[u8; 16]) -> [u64; 2] {
+    // SAFETY: as long as an address; it need not be aligned.
+    unsafe { address.as_ptr().cast::<[u64; 2]>().read_unaligned() }
 }
 
 /// Makes `tuple` that of an answer to its packet.

@@ -9,11 +9,13 @@ use crate::workspace::Workspace;
 
 /// Function and section of each kernel program: one for kernels that can attach
 /// to a tracepoint by its BTF, and one for those that cannot.
-const PROGRAMS: [(&str, &str); 10] = [
+const PROGRAMS: [(&str, &str); 12] = [
     ("kfree_skb", "tp_btf/kfree_skb"),
     ("kfree_skb_raw", "raw_tp/kfree_skb"),
     ("tcp_send_reset", "tp_btf/tcp_send_reset"),
     ("tcp_send_reset_raw", "raw_tp/tcp_send_reset"),
+    ("tcp_v4_send_reset", "fentry/tcp_v4_send_reset"),
+    ("tcp_v6_send_reset", "fentry/tcp_v6_send_reset"),
     ("tcp_receive_reset", "tp_btf/tcp_receive_reset"),
     ("tcp_receive_reset_raw", "raw_tp/tcp_receive_reset"),
     ("tcp_retransmit_skb", "tp_btf/tcp_retransmit_skb"),
@@ -22,7 +24,7 @@ const PROGRAMS: [(&str, &str); 10] = [
     ("tcp_retransmit_synack_raw", "raw_tp/tcp_retransmit_synack"),
 ];
 
-const MAPS: [&str; 12] = [
+const MAPS: [&str; 14] = [
     "COUNTS",
     "DETAILS",
     "STACKS",
@@ -34,6 +36,8 @@ const MAPS: [&str; 12] = [
     "LOSSES",
     "UNLISTED",
     "DETAIL_RATE",
+    "ANSWERED",
+    "STACK_COPY",
     "AYA_LOGS",
 ];
 

@@ -16,7 +16,7 @@ use crate::scenario::{Scenario, Setup, Traffic, Verb};
 use crate::traffic::{NAME, READY, UID};
 
 /// How long a step of the traffic may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Truths that stay the same for this long are final.
 const QUIET: Duration = Duration::from_millis(30);

@@ -61,6 +61,8 @@ layout! {
     skb_mark: "sk_buff"."mark" required,
     skb_protocol: "sk_buff"."protocol" required,
     skb_network_header: "sk_buff"."network_header" required,
+    skb_transport_header: "sk_buff"."transport_header" required,
+    skb_queue_mapping: "sk_buff"."queue_mapping" required,
     skb_mac_header: "sk_buff"."mac_header" required,
     skb_tail: "sk_buff"."tail" required,
     skb_end: "sk_buff"."end" required,
@@ -72,6 +74,21 @@ layout! {
     dev_name: "net_device"."name" required,
     dev_net: "net_device"."nd_net.net" required,
     dev_flags: "net_device"."flags" required,
+    dev_rx_handler: "net_device"."rx_handler" required,
+    dev_tx_queues: "net_device"."_tx" required,
+    dev_ip6: "net_device"."ip6_ptr" optional,
+    ip6_disabled: "inet6_dev"."cnf.disable_ipv6" optional,
+    queue_qdisc: "netdev_queue"."qdisc" required,
+    qdisc_enqueue: "Qdisc"."enqueue" required,
+    net_ip6_all: "net"."ipv6.devconf_all" optional,
+    ip6_forwarding: "ipv6_devconf"."forwarding" optional,
+    net_echo_ignore_all: "net"."ipv6.sysctl.icmpv6_echo_ignore_all" optional,
+    net_echo_ignore_multicast: "net"."ipv6.sysctl.icmpv6_echo_ignore_multicast" optional,
+    net_echo_ignore_anycast: "net"."ipv6.sysctl.icmpv6_echo_ignore_anycast" optional,
+    /// Without `IPsec` in the kernel there is none.
+    net_xfrm_policies: "net"."xfrm.policy_count" optional,
+    /// As `net_xfrm_policies`.
+    net_xfrm_states: "net"."xfrm.state_num" optional,
     net_inum: "net"."ns.inum" required,
     net_loopback: "net"."loopback_dev" required,
     sk_family: "sock_common"."skc_family" required,
@@ -88,6 +105,9 @@ layout! {
     sk_protocol: "sock"."sk_protocol" required,
     inet_sport: "inet_sock"."inet_sport" required,
     sk_socket: "sock"."sk_socket" required,
+    sk_rmem_alloc: "sock"."sk_backlog.rmem_alloc" required,
+    sk_rcvbuf: "sock"."sk_rcvbuf" required,
+    sk_filter: "sock"."sk_filter" required,
     sk_uid: "sock"."sk_uid" required,
     /// A pointer, or before its own type existed a tagged word.
     sk_cgroup: "sock"."sk_cgrp_data" optional,
@@ -142,11 +162,26 @@ pub struct Config {
     pub retransmit_has_error: u32,
     /// Details a second on each CPU at most.
     pub details_per_second: u32,
-    /// Byte offset and bit of `sk_buff.vlan_present`; [`ABSENT`] where a tag is
+    /// The reason number by which `kfree_skb` says nothing; [`crate::NO_REASON`]
+    /// where it gives none at all.
+    pub not_specified: u32,
+    /// Offset in bits of `sk_buff.vlan_present`; [`ABSENT`] where a tag is
     /// present if its protocol is set.
     pub vlan_present: u32,
-    /// Bit inside the byte at `vlan_present`.
-    pub vlan_present_bit: u32,
+    /// Offset in bits of `sk_buff.pkt_type`.
+    pub pkt_type: u32,
+    /// Offset in bits of `sk_buff.ip_summed`.
+    pub ip_summed: u32,
+    /// Offset in bits of `sk_buff.csum_valid`.
+    pub csum_valid: u32,
+    /// Offset in bits of `sk_buff.csum_complete_sw`.
+    pub csum_complete_sw: u32,
+    /// Offset in bits of `sk_buff.tc_at_ingress`.
+    pub tc_at_ingress: u32,
+    /// Bytes of `struct netdev_queue`.
+    pub queue_size: u32,
+    /// Offset in bits of `sock_common.skc_reuseport`.
+    pub reuseport: u32,
     /// Bytes of `struct page`; 0 where packet pages cannot be reached.
     pub page_size: u32,
     /// Bytes of `skb_frag_t`, which stands for a page of a packet.
@@ -170,8 +205,15 @@ impl Config {
         reset_has_reason: 0,
         retransmit_has_error: 0,
         details_per_second: 0,
+        not_specified: crate::NO_REASON,
         vlan_present: ABSENT,
-        vlan_present_bit: 0,
+        pkt_type: ABSENT,
+        csum_valid: ABSENT,
+        csum_complete_sw: ABSENT,
+        ip_summed: ABSENT,
+        tc_at_ingress: ABSENT,
+        queue_size: 0,
+        reuseport: ABSENT,
         page_size: 0,
         frag_size: 0,
         frag_offset: 0,

@@ -179,10 +179,78 @@ pub struct Cause {
     pub decode: u8,
     /// Address family of the owning socket (`AF_*`), 0 without one.
     pub socket_family: u8,
+    /// The [`Sign`]s that were seen, a bit each.
+    pub signs: u32,
+    /// Those that were looked for; none where the kernel gives a reason.
+    pub signs_read: u32,
 }
 
 /// [`Cause::reason`] where the kernel gives none.
 pub const NO_REASON: u32 = u32::MAX;
+
+/// A yes or no in the packet or its surroundings that tells why it was freed,
+/// where the kernel gives no reason. The number is that of its bit.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// `skb->pkt_type` is `PACKET_OTHERHOST`.
+    OtherHost = 0,
+    /// `skb->pkt_type` is `PACKET_BROADCAST` or `PACKET_MULTICAST`.
+    ToAll = 1,
+    /// The kernel computed the checksum and found it wrong: `skb->ip_summed` is
+    /// `CHECKSUM_COMPLETE`, `csum_complete_sw` set and `csum_valid` not. (The two
+    /// bits alone are also seen on a sound packet that was forwarded.)
+    BadChecksum = 2,
+    /// `skb->data` lies behind `skb->transport_header`: the transport header was
+    /// already taken off.
+    HeaderTaken = 3,
+    /// `skb->tc_at_ingress`: the packet went to the tc filters for ingress.
+    TcIngress = 4,
+    /// `skb->dev` hands its packets to a bond, team, bridge or the like, where it
+    /// may be a port that is not in use.
+    IsPort = 5,
+    /// `skb->dev` has no IPv6, or it is switched off (`disable_ipv6`).
+    Ipv6Off = 6,
+    /// `devconf_all->forwarding` of IPv6 in the packet's namespace.
+    Ipv6Forwarding = 7,
+    /// IPv6 echo requests of some kind go unanswered (`icmpv6_echo_ignore_*`).
+    EchoOff = 8,
+    /// The namespace has `IPsec` policies or states: a policy may have refused the
+    /// packet.
+    Ipsec = 9,
+    /// `tcp_v4_send_reset` or `tcp_v6_send_reset` was entered for this packet
+    /// without a socket, as the last thing before.
+    NoSocketReset = 10,
+    /// The send queue that the packet was for (`skb->queue_mapping`) has a
+    /// queueing discipline that queues (`qdisc->enqueue`).
+    Queued = 11,
+
+    // What follows, user space reads from a [`Detail`].
+    /// The packet has a socket of its own (`skb->sk`).
+    Owned = 16,
+    /// The transport header is cut short, or its length is not that of the packet.
+    BadLength = 17,
+    /// A UDP datagram over IPv6 with checksum 0.
+    NoChecksum = 18,
+    /// Time to live or hop limit is at most 1.
+    TtlEnded = 19,
+    /// The IPv4 header has options.
+    IpOptions = 20,
+    /// The IPv4 header forbids fragmentation.
+    DontFragment = 21,
+    /// A TCP segment with neither payload nor any flag but ACK.
+    BareAck = 22,
+    /// A neighbour solicitation or advertisement without a fault of its own.
+    SoundDiscovery = 23,
+}
+
+impl Sign {
+    /// Its bit.
+    #[must_use]
+    pub const fn bit(self) -> u32 {
+        1 << self as u8
+    }
+}
 
 /// What packets are counted by.
 #[repr(C)]
@@ -243,8 +311,8 @@ pub struct Detail {
     pub time_ns: u64,
     /// Inode number of the owning socket, 0 where there is none.
     pub socket_inode: u64,
-    /// Thread group (process) that was running. Without `task_holds` only a
-    /// hint, since a packet may be freed in the time of any process.
+    /// Thread group (process) that was running. Without [`SOCKET_HELD`] only
+    /// a hint, since a packet may be freed in the time of any process.
     pub task_pid: u32,
     /// User who owns the socket; meaningful with `socket_inode`.
     pub socket_uid: u32,
@@ -272,8 +340,8 @@ pub struct Detail {
     pub tcp_state: u8,
     /// IPv4 time to live or IPv6 hop limit.
     pub ttl: u8,
-    /// 1 if the running process holds the owning socket open.
-    pub task_holds: u8,
+    /// `SOCKET_*`: what the socket shows.
+    pub socket_signs: u8,
     /// Name of the interface, zero-terminated; empty where there is none.
     pub ifname: IfName,
     /// Name of the running thread; as much a hint as `task_pid`.
@@ -281,6 +349,13 @@ pub struct Detail {
     /// The packet from its IP header on.
     pub header: [u8; HEADER_LEN],
 }
+
+/// [`Detail::socket_signs`]: the running process holds it open.
+pub const SOCKET_HELD: u8 = 1;
+/// [`Detail::socket_signs`]: more waits to be read than its receive buffer may hold.
+pub const SOCKET_FULL: u8 = 2;
+/// [`Detail::socket_signs`]: a filter is attached to it.
+pub const SOCKET_FILTERED: u8 = 4;
 
 /// Index into the per-CPU array of what the kernel side itself could not do.
 #[repr(u32)]
@@ -364,12 +439,12 @@ pub struct Filter {
 
 const _: () = {
     assert!(size_of::<Tuple>() == 40);
-    assert!(size_of::<Cause>() == 24);
-    assert!(size_of::<Key>() == 112);
+    assert!(size_of::<Cause>() == 32);
+    assert!(size_of::<Key>() == 120);
     assert!(size_of::<Counts>() == 32);
-    assert!(size_of::<Detail>() == 112 + 16 + 40 + 8 + 32 + HEADER_LEN);
+    assert!(size_of::<Detail>() == 120 + 16 + 40 + 8 + 32 + HEADER_LEN);
     assert!(size_of::<EndpointRule>() == 40);
-    assert!(size_of::<Config>() == 64);
+    assert!(size_of::<Config>() == 96);
     assert!(size_of::<Filter>() == FILTER_RULES * (40 + 16 + 4 + 4) + 40);
 };
 

@@ -17,12 +17,6 @@ use crate::{
     tracer::{self, DETAILS_PER_SECOND, Means, Probed, Setup, TRACEPOINTS},
 };
 
-/// The function in which TCP drops segments on kernels whose `tcp_drop` passes
-/// no tracepoint.
-pub const TCP_DROP: &str = "tcp_drop";
-/// The functions that send resets for which no socket exists.
-pub const SEND_RESET: [&str; 2] = ["tcp_v4_send_reset", "tcp_v6_send_reset"];
-
 /// Inode number of the machine's own PID namespace (`PROC_PID_INIT_INO`).
 /// <https://github.com/torvalds/linux/blob/v6.12/include/linux/proc_ns.h>
 const MACHINE_PIDS: u64 = 0xEFFF_FFFC;
@@ -75,8 +69,6 @@ pub struct Types {
     pub reasons: usize,
     /// What TCP drops passes `kfree_skb` like everything else.
     pub tcp_drop_is_traced: bool,
-    /// `tcp_drop` is a function of its own.
-    pub has_tcp_drop: bool,
     /// Packets have a place for their connection's entry.
     pub has_conntrack: bool,
     /// What such an entry looks like, as far as it is known now.
@@ -155,20 +147,17 @@ impl Processes {
 impl Types {
     fn find(btf: &Btf, symbols: &Symbols, layout: &Layout) -> Self {
         let in_module = || layout::conntrack(&Btf::with_module(modules::CONNTRACK).ok()?);
-        // `tcp_drop` passes the tracepoint since its callers give reasons.
+        // What TCP drops passes the tracepoint since it gives reasons.
         // <https://github.com/torvalds/linux/blob/v5.18/net/ipv4/tcp_input.c>
-        let reasons = btf.enumerators("skb_drop_reason").unwrap_or_default();
-        let tcp_drop_is_traced = reasons
-            .iter()
-            .any(|(name, _)| *name == "SKB_DROP_REASON_TCP_OFOMERGE");
+        let reasons = Reasons::from_btf(btf);
+        let tcp_drop_is_traced = !reasons.named("TCP_OFOMERGE").is_empty();
         Self {
             config: Config {
                 details_per_second: DETAILS_PER_SECOND,
-                ..layout::config(btf, symbols)
+                ..layout::config(btf, symbols, &reasons)
             },
-            reasons: Reasons::from_btf(btf).drops(),
+            reasons: reasons.drops(),
             tcp_drop_is_traced,
-            has_tcp_drop: btf.has_function(TCP_DROP),
             has_conntrack: layout.skb_nfct != ABSENT,
             conntrack: layout::conntrack(btf).or_else(in_module),
             // A member that is there where modules have types.
@@ -179,23 +168,11 @@ impl Types {
             counts_skips: btf.offset("bpf_prog_info", "recursion_misses").is_some(),
         }
     }
-
-    /// The functions whose programs this kernel needs.
-    fn functions(&self) -> Vec<&'static str> {
-        let mut functions = Vec::new();
-        if !self.tcp_drop_is_traced && self.has_tcp_drop {
-            functions.push(TCP_DROP);
-        }
-        if self.config.reset_has_reason == 0 {
-            functions.extend(SEND_RESET);
-        }
-        functions
-    }
 }
 
 /// Lets the kernel verify every program, or says what its types promise.
 fn probe(btf: &Btf, types: &Types, layout: &Layout, obstacles: &mut Vec<String>) -> Vec<Probed> {
-    let functions = types.functions();
+    let functions = tracer::functions(&types.config);
     if obstacles.is_empty() {
         let setup = Setup {
             layout,
@@ -205,7 +182,7 @@ fn probe(btf: &Btf, types: &Types, layout: &Layout, obstacles: &mut Vec<String>)
             max_flows: 1,
             debug: false,
         };
-        match tracer::probe(&setup, &functions) {
+        match tracer::probe(&setup) {
             Ok(programs) => {
                 let refused = programs.iter().find_map(|(name, means)| {
                     let why = means.as_ref().err()?;

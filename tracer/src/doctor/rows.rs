@@ -4,9 +4,9 @@ use droptrace_types::ABSENT;
 
 use super::{
     Ability, Row, Status,
-    facts::{Facts, Processes, SEND_RESET, TCP_DROP, Types},
+    facts::{Facts, Processes, Types},
 };
-use crate::tracer::Means;
+use crate::tracer::{Means, SEND_RESET};
 
 /// One row for each ability, in the order in which they are shown.
 pub fn rows(facts: &Facts) -> Vec<Row> {
@@ -186,21 +186,10 @@ fn drop_reasons(_: &Facts, types: &Types) -> Answer {
 }
 
 fn tcp_own_drops(facts: &Facts, types: &Types) -> Answer {
-    const UNTRACED: &str = "what TCP drops passes no tracepoint of this kernel";
     if types.tcp_drop_is_traced {
-        return match program(facts, "kfree_skb") {
-            Ok(means) => yes(format!("{means} kfree_skb")),
-            Err(why) => no(why),
-        };
-    }
-    if !types.has_tcp_drop {
-        return no(format!(
-            "{UNTRACED}, and its {TCP_DROP} is compiled into other functions; newer kernels trace it"
-        ));
-    }
-    match program(facts, TCP_DROP) {
-        Ok(means) => yes(format!("{means} {TCP_DROP}")),
-        Err(why) => no(format!("{UNTRACED}, and it refuses fentry: {why}")),
+        by_program(facts, "kfree_skb")
+    } else {
+        no("what TCP itself drops passes no tracepoint of this kernel; newer ones trace it")
     }
 }
 
@@ -254,9 +243,15 @@ fn process(facts: &Facts, socket: &str) -> Answer {
 
 fn process_of_receiver(facts: &Facts, types: &Types) -> Answer {
     if types.config.drop_has_socket != 0 {
-        process(facts, "fourth argument of kfree_skb")
-    } else {
-        no("this kernel's tracepoint does not tell the receiving socket; newer ones' does")
+        return process(facts, "fourth argument of kfree_skb");
+    }
+    let found = process(facts, "the kernel's stack");
+    Answer {
+        status: Status::Partly,
+        remedy: Some(found.remedy.unwrap_or_else(|| {
+            "where the socket is found there; newer kernels' tracepoint tells it".to_owned()
+        })),
+        ..found
     }
 }
 

@@ -4,9 +4,9 @@ use droptrace_types::{ABSENT, Config, ConntrackLayout};
 
 use super::{
     Ability, Report, Row, Status,
-    facts::{Facts, Processes, SEND_RESET, TCP_DROP, Types},
+    facts::{Facts, Processes, Types},
 };
-use crate::tracer::{Means, TRACEPOINTS};
+use crate::tracer::{Means, SEND_RESET, TRACEPOINTS};
 
 /// A kernel that offers everything, and root.
 fn best() -> Facts {
@@ -24,7 +24,6 @@ fn best() -> Facts {
             },
             reasons: 127,
             tcp_drop_is_traced: true,
-            has_tcp_drop: false,
             has_conntrack: true,
             conntrack: Some(ConntrackLayout {
                 is_known: 1,
@@ -129,7 +128,7 @@ fn without_reasons_the_function_tells() {
         "derived from the function",
     );
     expect(&old(), Ability::ResetReasons, Status::No, "no reasons");
-    expect(&old(), Ability::ProcessOfReceiver, Status::No, "receiving");
+    expect(&old(), Ability::ProcessOfReceiver, Status::Partly, "stack");
     expect(
         &old(),
         Ability::ExactLossCount,
@@ -139,14 +138,9 @@ fn without_reasons_the_function_tells() {
 }
 
 #[test]
-fn what_tcp_drops_is_seen_by_its_function_if_it_is_one() {
-    let ability = Ability::TcpOwnDrops;
-    expect(&old(), ability, Status::No, "compiled into");
-    let mut facts = old();
-    facts.types.as_mut().unwrap().has_tcp_drop = true;
-    expect(&facts, ability, Status::No, "fentry");
-    facts.programs.push((TCP_DROP, Ok(Means::Fentry)));
-    expect(&facts, ability, Status::Yes, "fentry tcp_drop");
+fn what_tcp_drops_is_seen_where_it_passes_the_tracepoint() {
+    expect(&best(), Ability::TcpOwnDrops, Status::Yes, "kfree_skb");
+    expect(&old(), Ability::TcpOwnDrops, Status::No, "no tracepoint");
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! What the kernel programs must be told about the running kernel.
 
-use droptrace_types::{ABSENT, Config, ConntrackLayout, Layout};
+use droptrace_types::{ABSENT, Config, ConntrackLayout, Layout, NO_REASON};
 
 use super::{
     btf::{Argument, Btf},
+    reasons::{NOT_SPECIFIED, Reasons},
     symbols::Symbols,
 };
 
@@ -43,7 +44,12 @@ pub fn conntrack(btf: &Btf) -> Option<ConntrackLayout> {
 /// What the kernel's tracepoints and packets offer. The rest of the result is
 /// as in [`Config::DEFAULT`].
 #[must_use]
-pub fn config(btf: &Btf, symbols: &Symbols) -> Config {
+pub fn config(btf: &Btf, symbols: &Symbols, reasons: &Reasons) -> Config {
+    let not_specified = reasons
+        .named(NOT_SPECIFIED)
+        .first()
+        .map_or(NO_REASON, |known| known.code);
+    let bit = |member| btf.bit_offset("sk_buff", member).unwrap_or(ABSENT);
     let argument =
         |tracepoint: &str, n: usize| btf.tracepoint_arguments(tracepoint)?.get(n).copied();
     let mut config = Config {
@@ -51,14 +57,19 @@ pub fn config(btf: &Btf, symbols: &Symbols) -> Config {
         drop_has_socket: u32::from(argument("kfree_skb", 3) == Some(Argument::Pointer)),
         reset_has_reason: u32::from(argument("tcp_send_reset", 2) == Some(Argument::Enum)),
         retransmit_has_error: u32::from(argument("tcp_retransmit_skb", 2) == Some(Argument::Other)),
+        not_specified,
+        vlan_present: bit("vlan_present"),
+        pkt_type: bit("pkt_type"),
+        csum_valid: bit("csum_valid"),
+        csum_complete_sw: bit("csum_complete_sw"),
+        ip_summed: bit("ip_summed"),
+        tc_at_ingress: bit("tc_at_ingress"),
+        reuseport: btf
+            .bit_offset("sock_common", "skc_reuseport")
+            .unwrap_or(ABSENT),
+        queue_size: btf.size("netdev_queue").unwrap_or(0),
         ..Config::DEFAULT
     };
-    if let Some(bits) = btf.bit_offset("sk_buff", "vlan_present") {
-        config.vlan_present = bits / 8;
-        config.vlan_present_bit = bits % 8;
-    } else {
-        config.vlan_present = ABSENT;
-    }
     reach_pages(&mut config, btf, symbols);
     config
 }

@@ -2,6 +2,9 @@
 
 use super::btf::Btf;
 
+/// The reason by which the kernel says nothing.
+pub const NOT_SPECIFIED: &str = "NOT_SPECIFIED";
+
 /// Which of the kernel's lists a reason is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum List {

@@ -4,7 +4,8 @@
 //! the sources of 5.10, 6.1, 6.12 and 7.3. A function stands here with a class
 //! only if that is what it frees packets for (a rare "no memory" beside it does
 //! not count); one that frees for unlike causes, or also when all is well, has
-//! class unknown and says what it may have been.
+//! class unknown and says what it may have been. What the packet shows is asked
+//! first: see `derived.rs`.
 //!
 //! Functions that are inlined everywhere do not show up as a place.
 
@@ -56,15 +57,15 @@ pub(super) static TEXTS: &[Text] = texts! {
     "__udp4_lib_mcast_deliver" NoListener
         "no socket on this machine takes this UDP broadcast or multicast"
         => "see who listens: ss -lun; ip maddress show";
-    "__udp4_lib_rcv" NoListener
-        "no socket listens on this UDP port (seldom: wrong checksum or IPsec policy)"
-        => "see who listens, on which address: ss -lun";
+    "__udp4_lib_rcv" Unknown
+        "no socket listens on this UDP port, or the datagram is broken, or IPsec refused it"
+        => "see who listens: ss -lun; see which counters rise: nstat -az | grep ^Udp";
     "__udp6_lib_mcast_deliver" NoListener
         "no socket on this machine takes this UDP multicast"
         => "see who listens: ss -lun; ip maddress show";
-    "__udp6_lib_rcv" NoListener
-        "no socket listens on this UDP port (seldom: wrong checksum or IPsec policy)"
-        => "see who listens, on which address: ss -lun";
+    "__udp6_lib_rcv" Unknown
+        "no socket listens on this UDP port, or the datagram is broken, or IPsec refused it"
+        => "see who listens: ss -lun; see which counters rise: nstat -az | grep ^Udp";
     "__udp_enqueue_schedule_skb" Resource
         "the UDP socket's buffer or the memory for UDP is full: the program reads too slowly"
         => "see d (drops) in: ss -uanm; raise the limit: sysctl net.core.rmem_max";
@@ -96,8 +97,8 @@ pub(super) static TEXTS: &[Text] = texts! {
     "br_forward" Link
         "the bridge port that leads to the receiver does not take the frame"
         => "see ports and addresses: bridge -d link show; bridge fdb show";
-    "br_handle_frame" Link
-        "the bridge port is blocked, or the frame is not for forwarding"
+    "br_handle_frame" Unknown
+        "the bridge did not take the frame: a blocked port, or one that is not for forwarding"
         => "see the port's state: bridge -d link show dev IF";
     "br_handle_frame_finish" Unknown
         "the bridge port is learning, off or locked, or multicast snooping refused the frame"
@@ -171,6 +172,8 @@ pub(super) static TEXTS: &[Text] = texts! {
     "ip6_fragment" Link
         "the packet is larger than the MTU and could not be fragmented"
         => "compare the MTUs: ip -6 route get ADDR; ip link show";
+    "ip6_input_finish" Unknown
+        "the packet was not delivered: nothing handles its protocol, or an IPsec policy refused";
     "ip6_mc_input" NoListener
         "no program on this machine joined the IPv6 multicast group"
         => "see the groups joined: ip -6 maddress show dev IF";
@@ -259,8 +262,8 @@ pub(super) static TEXTS: &[Text] = texts! {
     "ip_rcv_core" Unknown
         "the IPv4 packet was refused: broken, or for another machine's MAC address"
         => "see the counters: nstat -az | grep ^IpIn";
-    "ip_rcv_finish_core" Routing
-        "the routing checks refused the packet: reverse path filter or impossible address"
+    "ip_rcv_finish_core" Unknown
+        "not routed: reverse path filter, an impossible address, or a group that nobody joined"
         => "compare: ip route get SRC; sysctl net.ipv4.conf.IF.rp_filter; nstat -az TcpExtIPReversePathFilter";
     "ip_rt_bug" Unknown
         "the kernel reports a bug in its routing"
@@ -345,9 +348,8 @@ pub(super) static TEXTS: &[Text] = texts! {
         "the ping program's socket did not take the packet: full buffer or filter";
     "qdisc_reset" Link
         "the packet was in a send queue that was emptied: interface down or queue replaced";
-    "raw_rcv" Policy
-        "an IPsec policy does not allow the packet for the raw socket"
-        => "see policies and counters: ip xfrm policy; cat /proc/net/xfrm_stat";
+    "raw_rcv" Unknown
+        "the raw socket did not take its copy: full buffer, filter or IPsec policy";
     "raw_rcv_skb" Unknown
         "the raw socket did not take its copy: full buffer or filter";
     "rawv6_rcv" Unknown
@@ -385,6 +387,12 @@ pub(super) static TEXTS: &[Text] = texts! {
     "tbf_segment" Resource
         "the packet is larger than the tbf queue can ever let through"
         => "raise its burst: tc -s qdisc show dev IF";
+    "tcp_data_queue" Unknown
+        "TCP did not take the segment's data: received before, too far ahead, or no room"
+        => "see which counters rise: nstat TcpExt*";
+    "tcp_data_queue_ofo" Unknown
+        "TCP did not keep out-of-order data: received before, or no room"
+        => "see which counters rise: nstat TcpExt*";
     "tcp_disconnect" Benign
         "the data was unread when the program disconnected";
     "tcp_drop" Unknown
@@ -393,6 +401,12 @@ pub(super) static TEXTS: &[Text] = texts! {
     "tcp_drop_reason" Unknown
         "TCP dropped the segment; this kernel does not say why"
         => "see which counters rise: nstat TcpExt*";
+    "tcp_ofo_queue" Unknown
+        "out-of-order data was given up; this kernel does not say why"
+        => "see which counters rise: nstat TcpExt*";
+    "tcp_prune_ofo_queue" Resource
+        "memory for the socket ran out, so out-of-order data was thrown away"
+        => "see the counters: nstat -az TcpExtOfoPruned TcpExtTCPOFODrop; sysctl net.ipv4.tcp_rmem";
     "tcp_rcv_established" Unknown
         "TCP dropped a segment of an open connection; this kernel does not say why"
         => "see which counters rise: nstat TcpExt*";
@@ -413,6 +427,9 @@ pub(super) static TEXTS: &[Text] = texts! {
     "tcp_v6_rcv" Unknown
         "no socket took the segment: a closed port, a late segment, a filter or a bad checksum"
         => "see who listens: ss -ltn; see which counters rise: nstat Tcp*";
+    "tcp_validate_incoming" Unknown
+        "the segment's sequence number, timestamp or flags do not fit the connection"
+        => "see which counters rise: nstat TcpExt*";
     "tpacket_rcv" Resource
         "a packet capture missed its copy: its ring buffer was full"
         => "give it a larger buffer (tcpdump -B) or a narrower filter; see ss -0 -m";
@@ -432,9 +449,9 @@ pub(super) static TEXTS: &[Text] = texts! {
     "udp_queue_rcv_one_skb" Unknown
         "the UDP socket refused the datagram: a filter, an IPsec policy or a bad checksum"
         => "see filters and counters: ss -uanp --bpf; nstat -az UdpInCsumErrors";
-    "udp_rcv" NoListener
-        "no socket listens on this UDP port (seldom: wrong checksum or IPsec policy)"
-        => "see who listens, on which address: ss -lun";
+    "udp_rcv" Unknown
+        "no socket listens on this UDP port, or the datagram is broken, or IPsec refused it"
+        => "see who listens: ss -lun; see which counters rise: nstat -az | grep ^Udp";
     "udp_read_skb" Malformed
         "the UDP checksum is wrong";
     "udp_recvmsg" Malformed
@@ -442,9 +459,9 @@ pub(super) static TEXTS: &[Text] = texts! {
     "udpv6_queue_rcv_one_skb" Unknown
         "the UDP socket refused the datagram: a filter, an IPsec policy or a bad checksum"
         => "see filters and counters: ss -uanp --bpf; nstat -az Udp6InCsumErrors";
-    "udpv6_rcv" NoListener
-        "no socket listens on this UDP port (seldom: wrong checksum or IPsec policy)"
-        => "see who listens, on which address: ss -lun";
+    "udpv6_rcv" Unknown
+        "no socket listens on this UDP port, or the datagram is broken, or IPsec refused it"
+        => "see who listens: ss -lun; see which counters rise: nstat -az | grep ^Udp";
     "udpv6_recvmsg" Malformed
         "the UDP checksum was found wrong when the program read the datagram";
     "validate_xmit_skb" Unknown
@@ -453,8 +470,8 @@ pub(super) static TEXTS: &[Text] = texts! {
     "veth_xdp_rcv_skb" Policy
         "an XDP program on the veth device dropped the packet"
         => "see the program: bpftool net show dev IF";
-    "veth_xmit" Link
-        "the veth device has no other end any more, or that end takes nothing"
+    "veth_xmit" Unknown
+        "the veth device has no other end any more, or the queue to its XDP program is full"
         => "see both ends: ip -d link show dev IF";
     "vlan_do_receive" Link
         "the frame's VLAN interface is down"

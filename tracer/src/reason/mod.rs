@@ -4,7 +4,9 @@
 //! caller reads them from the running kernel's BTF), names hardly do. A name
 //! without an entry is no error: a newer kernel may have reasons of its own.
 
+mod derived;
 mod drop_reasons;
+mod evidence;
 mod functions;
 mod openvswitch;
 mod qdisc;
@@ -12,7 +14,11 @@ mod reset_reasons;
 mod wifi;
 
 #[cfg(test)]
+mod derived_tests;
+#[cfg(test)]
 mod tests;
+
+pub use evidence::{Evidence, Sign, Signs};
 
 use crate::event::Class;
 
@@ -73,13 +79,49 @@ pub fn reset_reason(name: &str) -> Option<&'static Text> {
     find(reset_reasons::TEXTS, name)
 }
 
-/// What it means that this function freed the packet. For kernels that give no
-/// reason, and for the places where others still give none.
+/// Functions that free on behalf of their caller.
+const STAND_INS: [&str; 2] = ["tcp_drop", "tcp_drop_reason"];
+
+/// Why a packet was freed in this function, as far as the packet shows it. For
+/// kernels that give no reason, and for the places where others still give none.
+/// `has_reason` tells which reasons the kernel could have given, by name.
+#[must_use]
+pub fn derived(
+    function: &str,
+    evidence: &Evidence,
+    has_reason: impl Fn(&str) -> bool,
+) -> Option<&'static Text> {
+    let name = plain_name(function);
+    let place = match evidence.callers.first() {
+        Some(caller) if STAND_INS.contains(&name) => caller,
+        _ => name,
+    };
+    if evidence.as_list {
+        // The compiler put the freeing into the loop over the list, so that the
+        // caller of both shows.
+        let evidence = Evidence {
+            callers: vec![name.to_owned()],
+            ..evidence.clone()
+        };
+        return derived::find("kfree_skb_list", &evidence, &has_reason)
+            .or_else(|| by_function("kfree_skb_list"));
+    }
+    derived::find(place, evidence, &has_reason).or_else(|| by_function(name))
+}
+
+/// The name of a function without the suffix of a compiler's copy
+/// (`tcp_v4_rcv.part.0`) and without an offset.
+#[must_use]
+pub fn plain_name(function: &str) -> &str {
+    function.split(['.', '+']).next().unwrap_or(function)
+}
+
+/// What it means that this function freed the packet, whatever that shows.
 ///
-/// The suffix of a compiler's copy (`tcp_v4_rcv.part.0`) makes no difference.
+/// The suffix of a compiler's copy makes no difference.
 #[must_use]
 pub fn by_function(function: &str) -> Option<&'static Text> {
-    let name = function.split('.').next().unwrap_or(function);
+    let name = plain_name(function);
     find(functions::TEXTS, name).or_else(|| {
         functions::PREFIXES
             .iter()

@@ -5,6 +5,9 @@ use super::*;
 /// Names of dropped packets that kernels from 5.17 on are known to use.
 const DROP_NAMES: &str = include_str!("../../../tests/fixtures/drop_reasons.txt");
 
+/// Functions that free packets in some kernel.
+const FREEING: &str = include_str!("../../../tests/fixtures/freeing_functions.txt");
+
 /// All of `enum sk_rst_reason` up to 7.3.
 const RESET_NAMES: [&str; 25] = [
     "NOT_SPECIFIED",
@@ -46,8 +49,12 @@ const TABLES: [(&str, &[Text]); 7] = [
 ];
 
 fn drop_names() -> impl Iterator<Item = &'static str> {
-    DROP_NAMES
-        .lines()
+    names(DROP_NAMES)
+}
+
+/// The names in a list, without its comments.
+fn names(list: &'static str) -> impl Iterator<Item = &'static str> {
+    list.lines()
         .filter(|line| !line.starts_with('#') && !line.is_empty())
 }
 
@@ -67,24 +74,28 @@ fn tables_are_sorted_and_unique() {
 
 #[test]
 fn texts_are_short_plain_sentences() {
-    for (table, texts) in TABLES {
-        for text in texts {
-            let at = format!("{table}: {}", text.name);
-            let summary = text.summary;
-            assert!(summary.chars().count() <= 90, "{at}: long summary");
-            assert!(!starts_a_sentence(summary), "{at}: capital letter");
-            for line in [Some(summary), text.advice].into_iter().flatten() {
-                assert!(line.is_ascii() && line.trim() == line, "{at}: stray blank");
-                assert!(
-                    !line.is_empty() && !line.contains("  "),
-                    "{at}: stray blank"
-                );
-                assert!(!line.ends_with(['.', '!', ';', ':']), "{at}: full stop");
-            }
-            let advice = text.advice.unwrap_or_default();
-            assert!(advice.chars().count() <= 120, "{at}: long advice");
-            assert!(!starts_a_sentence(advice), "{at}: capital letter");
+    let tables = TABLES
+        .into_iter()
+        .flat_map(|(table, texts)| texts.iter().map(move |text| (table, text)));
+    let cases = derived::CASES
+        .iter()
+        .filter_map(|case| Some(("derived", case.text.as_ref()?)));
+    for (table, text) in tables.chain(cases) {
+        let at = format!("{table}: {}", text.name);
+        let summary = text.summary;
+        assert!(summary.chars().count() <= 90, "{at}: long summary");
+        assert!(!starts_a_sentence(summary), "{at}: capital letter");
+        for line in [Some(summary), text.advice].into_iter().flatten() {
+            assert!(line.is_ascii() && line.trim() == line, "{at}: stray blank");
+            assert!(
+                !line.is_empty() && !line.contains("  "),
+                "{at}: stray blank"
+            );
+            assert!(!line.ends_with(['.', '!', ';', ':']), "{at}: full stop");
         }
+        let advice = text.advice.unwrap_or_default();
+        assert!(advice.chars().count() <= 120, "{at}: long advice");
+        assert!(!starts_a_sentence(advice), "{at}: capital letter");
     }
 }
 
@@ -125,6 +136,16 @@ fn no_text_is_for_a_name_that_no_kernel_has() {
         }
     }
     assert_eq!(reset_reasons::TEXTS.len(), RESET_NAMES.len());
+}
+
+#[test]
+fn no_text_is_for_a_function_that_frees_nothing() {
+    let known: Vec<_> = names(FREEING).collect();
+    let cases = derived::CASES.iter().flat_map(|case| case.functions);
+    let texts = functions::TEXTS.iter().map(|text| &text.name);
+    for function in cases.chain(texts) {
+        assert!(known.contains(function), "{function}");
+    }
 }
 
 #[test]

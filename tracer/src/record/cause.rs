@@ -1,32 +1,36 @@
 //! From a kernel address and a reason number to words.
 
-use droptrace_types::{Detail, NO_REASON};
+use droptrace_types::NO_REASON;
 
-use super::headers;
 use crate::{
     event::{Class, EventKind, Reason},
     kernel::{
         btf::Btf,
-        reasons::{List, Reasons},
+        reasons::{List, NOT_SPECIFIED, Reasons},
         symbols::{Location, Symbols},
     },
-    reason::{self, Text},
+    reason::{self, Evidence, Text},
 };
 
 /// How the names of functions begin through which a tracepoint calls a program.
 const TRACING: [&str; 3] = ["bpf_trace_run", "__bpf_trace_", "__traceiter_"];
 
-/// The reason by which the kernel says nothing.
-const NOT_SPECIFIED: &str = "NOT_SPECIFIED";
-
 /// The reason of emptied queues. Most are those of closed sockets, but some
 /// functions empty a queue of packets that could not be sent.
 const QUEUE_PURGE: &str = "QUEUE_PURGE";
 
-/// The function that handles segments of connections that open or close. It
-/// frees a segment that carries nothing as if it dropped it.
-/// <https://github.com/torvalds/linux/blob/v6.12/net/ipv4/tcp_input.c>
-const CLOSING: &str = "tcp_rcv_state_process";
+/// Frees a list of packets, each of them for its caller.
+const LIST: &str = "kfree_skb_list";
+
+/// A call chain.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Stack {
+    /// The functions above the event: above the one that freed the packet, which
+    /// returns to the location, or else above the tracepoint. Nearest first.
+    pub above: Vec<String>,
+    /// A list was freed, with the location as the caller.
+    pub as_list: bool,
+}
 
 /// What the running kernel's addresses and numbers mean.
 pub struct Causes {
@@ -53,9 +57,8 @@ impl Causes {
         }
     }
 
-    /// The call chain above the event: above the function that freed the packet,
-    /// which returns to `location`, or else above the tracepoint.
-    pub fn stack(&self, addresses: &[u64], location: u64) -> Vec<String> {
+    /// The call chain.
+    pub fn stack(&self, addresses: &[u64], location: u64) -> Stack {
         let names: Vec<String> = addresses
             .iter()
             .filter(|address| **address != 0)
@@ -69,7 +72,11 @@ impl Causes {
             .iter()
             .rposition(|name| TRACING.iter().any(|prefix| name.starts_with(prefix)));
         let from = freed.or(traced).map_or(0, |last| last + 1);
-        names.into_iter().skip(from).collect()
+        let below = freed.and_then(|freed| names.get(freed.checked_sub(1)?));
+        Stack {
+            as_list: below.is_some_and(|name| reason::plain_name(name) == LIST),
+            above: names.into_iter().skip(from).collect(),
+        }
     }
 
     /// The reason, and what to do.
@@ -78,10 +85,10 @@ impl Causes {
         kind: EventKind,
         code: u32,
         location: Option<&Location>,
-        detail: Option<&Detail>,
+        evidence: &Evidence,
     ) -> (Reason, Option<String>) {
         match kind {
-            EventKind::Drop => self.drop_reason(code, location, detail),
+            EventKind::Drop => self.drop_reason(code, location, evidence),
             EventKind::ResetSent => self.reset_reason(code),
             EventKind::ResetReceived => (
                 own(
@@ -106,7 +113,7 @@ impl Causes {
         &self,
         code: u32,
         location: Option<&Location>,
-        detail: Option<&Detail>,
+        evidence: &Evidence,
     ) -> (Reason, Option<String>) {
         let known = self.reasons.get(List::Drop, code);
         let name = known.map(|known| known.name.clone());
@@ -123,7 +130,7 @@ impl Causes {
                 },
                 words,
             ),
-            _ => by_function(location, detail),
+            _ => self.derived(location, evidence),
         };
         let reason = Reason {
             name,
@@ -134,6 +141,34 @@ impl Causes {
             derived,
         };
         (reason, advice)
+    }
+
+    /// Where the kernel gives no reason, the function that freed the packet and the
+    /// packet itself may be telling.
+    fn derived(
+        &self,
+        location: Option<&Location>,
+        evidence: &Evidence,
+    ) -> (Class, String, Option<String>) {
+        let Some(Location { function, .. }) = location else {
+            return (
+                Class::Unknown,
+                "the kernel does not say why".to_owned(),
+                None,
+            );
+        };
+        let has_reason = |name: &str| {
+            let named = self.reasons.named(name);
+            named.iter().any(|known| known.list == List::Drop)
+        };
+        reason::derived(function, evidence, has_reason).map_or_else(
+            || {
+                let function = reason::plain_name(function);
+                let summary = format!("freed in {function}; the kernel does not say why");
+                (Class::Unknown, summary, None)
+            },
+            words,
+        )
     }
 
     fn reset_reason(&self, code: u32) -> (Reason, Option<String>) {
@@ -176,36 +211,6 @@ fn tells_more(location: Option<&Location>) -> bool {
         .is_some_and(|text| !matches!(text.class, Class::Benign | Class::Unknown))
 }
 
-/// Where the kernel gives no reason, the function that freed the packet may be
-/// telling.
-fn by_function(
-    location: Option<&Location>,
-    detail: Option<&Detail>,
-) -> (Class, String, Option<String>) {
-    let Some(location) = location else {
-        return (
-            Class::Unknown,
-            "the kernel does not say why".to_owned(),
-            None,
-        );
-    };
-    let function = &*location.function;
-    if function == CLOSING && detail.is_some_and(headers::is_bare_acknowledgement) {
-        let summary = "an acknowledgement was processed while the connection opens or closes";
-        return (Class::Benign, summary.to_owned(), None);
-    }
-    reason::by_function(function).map_or_else(
-        || {
-            (
-                Class::Unknown,
-                format!("freed in {function}; the kernel does not say why"),
-                None,
-            )
-        },
-        words,
-    )
-}
-
 fn own(subsystem: &str, class: Class, summary: &str) -> Reason {
     Reason {
         name: None,
@@ -214,5 +219,37 @@ fn own(subsystem: &str, class: Class, summary: &str) -> Reason {
         class,
         summary: summary.to_owned(),
         derived: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KALLSYMS: &[u8] = b"1000 t bpf_trace_run2\n2000 T kfree_skb\n3000 T kfree_skb_list\n\
+        4000 t __dev_queue_xmit.constprop.0\n5000 t ip_finish_output2\n6000 T end\n";
+
+    fn stack(addresses: &[u64], location: u64) -> Stack {
+        let symbols = Symbols::parse(KALLSYMS);
+        Causes::new(Reasons::default(), symbols).stack(addresses, location)
+    }
+
+    #[test]
+    fn a_chain_begins_above_the_function_that_freed() {
+        let chain = stack(&[0x1010, 0x2010, 0x4010, 0x5010], 0x4010);
+        assert_eq!(chain.above, ["ip_finish_output2+0x10"]);
+        assert!(!chain.as_list);
+        let chain = stack(&[0x1010, 0x5010], 0);
+        assert_eq!(chain.above, ["ip_finish_output2+0x10"]);
+        assert_eq!(stack(&[], 0x4010), Stack::default());
+    }
+
+    #[test]
+    fn a_list_below_the_location_is_seen() {
+        assert!(stack(&[0x1010, 0x3010, 0x4010, 0x5010], 0x4010).as_list);
+        // Freed by the list's loop itself.
+        let chain = stack(&[0x1010, 0x2010, 0x3010, 0x4010], 0x3010);
+        assert!(!chain.as_list);
+        assert_eq!(chain.above, ["__dev_queue_xmit.constprop.0+0x10"]);
     }
 }

@@ -33,10 +33,11 @@ pub fn of(key: &Key) -> Option<Flow> {
 }
 
 fn from_tuple(tuple: &Tuple) -> Option<Flow> {
-    let (family, src, dst) = match tuple.family {
-        4 => (Family::Ipv4, v4(&tuple.src), v4(&tuple.dst)),
-        6 => (Family::Ipv6, v6(&tuple.src), v6(&tuple.dst)),
-        _ => return None,
+    let (src, dst) = addresses(tuple)?;
+    let family = if src.is_ipv4() {
+        Family::Ipv4
+    } else {
+        Family::Ipv6
     };
     let has = |flag| tuple.flags & flag != 0;
     let port = |port| has(TUPLE_PORTS).then_some(port);
@@ -56,6 +57,15 @@ fn from_tuple(tuple: &Tuple) -> Option<Flow> {
         }),
         about: None,
     })
+}
+
+/// Source and destination; `None` where there is no tuple.
+pub fn addresses(tuple: &Tuple) -> Option<(IpAddr, IpAddr)> {
+    match tuple.family {
+        4 => Some((v4(&tuple.src), v4(&tuple.dst))),
+        6 => Some((v6(&tuple.src), v6(&tuple.dst))),
+        _ => None,
+    }
 }
 
 fn low_byte(word: u16) -> u8 {

@@ -36,13 +36,16 @@ pub fn is_bare_acknowledgement(detail: &Detail) -> bool {
         && headers.is_some_and(|headers| headers.len() == detail.len as usize)
 }
 
+/// Where the transport header begins; `None` where there is none, or not in
+/// `bytes`.
+pub fn transport(bytes: &[u8]) -> Option<usize> {
+    let (start, proto) = network(bytes)?;
+    proto.map(|_| start)
+}
+
 /// `bytes` up to the end of the transport header.
 fn whole(bytes: &[u8]) -> Option<&[u8]> {
-    let (transport, proto) = match bytes.first()? >> 4 {
-        4 => v4(bytes)?,
-        6 => v6(bytes)?,
-        _ => return None,
-    };
+    let (transport, proto) = network(bytes)?;
     let header = |len: usize| bytes.get(..transport.checked_add(len)?);
     match proto {
         Some(TCP) => header(usize::from(bytes.get(transport + 12)? >> 4) * 4),
@@ -54,13 +57,21 @@ fn whole(bytes: &[u8]) -> Option<&[u8]> {
 
 /// Where the transport header begins, and its protocol, which a later fragment
 /// has not.
+fn network(bytes: &[u8]) -> Option<(usize, Option<u8>)> {
+    match bytes.first()? >> 4 {
+        4 => v4(bytes),
+        6 => v6(bytes),
+        _ => None,
+    }
+}
+
 fn v4(bytes: &[u8]) -> Option<(usize, Option<u8>)> {
     let len = usize::from(bytes.first()? & 0xf) * 4;
     let offset = u16::from_be_bytes([*bytes.get(6)?, *bytes.get(7)?]) & 0x1fff;
     Some((len, (offset == 0).then_some(*bytes.get(9)?)))
 }
 
-/// As [`v4`], behind the extension headers.
+/// Behind the extension headers.
 fn v6(bytes: &[u8]) -> Option<(usize, Option<u8>)> {
     let mut next = *bytes.get(6)?;
     let mut at = 40;

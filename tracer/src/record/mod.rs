@@ -2,6 +2,7 @@
 
 mod cause;
 mod clock;
+mod evidence;
 mod flow;
 mod headers;
 mod packet;
@@ -10,7 +11,10 @@ use std::collections::HashMap;
 
 use droptrace_types::{Counts, Detail, Key, Kind};
 
-use self::{cause::Causes, clock::Clock};
+use self::{
+    cause::{Causes, Stack},
+    clock::Clock,
+};
 use crate::{
     event::{Event, EventKind, Loss, LossCause, LossOf, SCHEMA, Where},
     kernel::{btf::Btf, interface, reasons::Reasons, symbols::Symbols},
@@ -89,13 +93,14 @@ impl Recorder {
             Some(Kind::Drop) | None => EventKind::Drop,
         };
         let location = self.causes.location(key.cause.location);
-        let (reason, advice) =
-            self.causes
-                .reason(kind, key.cause.reason, location.as_ref(), detail);
-        let stack = detail.map_or_else(Vec::new, |detail| {
+        let stack = detail.map_or_else(Stack::default, |detail| {
             self.causes
                 .stack(&stack_of(detail.stack_id), key.cause.location)
         });
+        let evidence = evidence::of(key, detail, &stack);
+        let (reason, advice) =
+            self.causes
+                .reason(kind, key.cause.reason, location.as_ref(), &evidence);
         let r#where = Where {
             function: location.as_ref().map(|location| location.function.clone()),
             offset: location.as_ref().map(|location| location.offset),
@@ -103,7 +108,7 @@ impl Recorder {
             netns: (key.cause.netns != 0).then_some(key.cause.netns),
             ifname: self.ifname(key, detail),
             ifindex: (key.cause.ifindex != 0).then_some(key.cause.ifindex),
-            stack,
+            stack: stack.above,
         };
         let process = detail.and_then(|detail| self.sockets.owner(detail));
         Event {

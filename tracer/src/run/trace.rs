@@ -34,7 +34,7 @@ use crate::{
     output::{FileSink, Format, Options, Output, Totals},
     owner::netns,
     record::Recorder,
-    tracer::{DETAILS_PER_SECOND, Setup, TRACEPOINTS, Tracer},
+    tracer::{DETAILS_PER_SECOND, Setup, Tracer},
 };
 
 /// How often to look for kernel modules that matter.
@@ -86,7 +86,7 @@ pub fn trace(args: &Trace) -> Result<(), Failure> {
     let config = Config {
         filters: selected.filters,
         details_per_second: DETAILS_PER_SECOND,
-        ..layout::config(&btf, &symbols)
+        ..layout::config(&btf, &symbols, &reasons)
     };
     let conntrack = layout::conntrack(&btf);
     let modules = Modules::new(&btf);
@@ -209,7 +209,12 @@ impl Run<'_> {
         self.output.finish(&Totals {
             duration: started.elapsed(),
             filter: self.args.select.text(),
-            watched: TRACEPOINTS.map(str::to_owned).to_vec(),
+            watched: self
+                .tracer
+                .watched()
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect(),
         })?;
         let hidden = self.output.hidden();
         if hidden > 0 && self.args.format == Format::Json {

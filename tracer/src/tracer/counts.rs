@@ -134,6 +134,8 @@ const EMPTY_KEY: Key = {
         direction: 0,
         decode: 0,
         socket_family: 0,
+        signs: 0,
+        signs_read: 0,
     };
     Key {
         cause,

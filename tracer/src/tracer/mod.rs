@@ -17,7 +17,7 @@ use droptrace_types::{Config, ConntrackLayout, Counts, Detail, Filter, Key, Layo
 
 pub use losses::Losses;
 pub use probe::{Means, Probed, probe};
-pub use programs::{LoadError, TRACEPOINTS};
+pub use programs::{LoadError, SEND_RESET, TRACEPOINTS, functions};
 
 use self::{counts::CountMaps, details::Details, losses::LossCounters};
 
@@ -100,6 +100,7 @@ pub struct Tracer {
     conntrack: Array<MapData, ConntrackLayout>,
     sockets: aya::maps::HashMap<MapData, u64, u32>,
     cgroups: aya::maps::HashMap<MapData, u64, u32>,
+    watched: Vec<&'static str>,
     /// Keeps the programs attached.
     ebpf: Ebpf,
 }
@@ -113,8 +114,10 @@ impl Tracer {
     pub fn start(setup: &Setup<'_>) -> Result<Self, LoadError> {
         let mut ebpf = programs::load(setup)?;
         let maps = Maps::fill(&mut ebpf, setup)?;
-        let programs = programs::attach(&mut ebpf)?;
-        let losses = LossCounters::new(maps.lost, maps.unlisted, programs)?;
+        let attached = programs::attach(&mut ebpf, setup.config)?;
+        let watched = attached.iter().map(|program| program.name).collect();
+        let programs = attached.into_iter().map(|attached| attached.program);
+        let losses = LossCounters::new(maps.lost, maps.unlisted, programs.collect())?;
         Ok(Self {
             counts: maps.counts,
             losses,
@@ -123,8 +126,15 @@ impl Tracer {
             conntrack: maps.conntrack,
             sockets: maps.sockets,
             cgroups: maps.cgroups,
+            watched,
             ebpf,
         })
+    }
+
+    /// The tracepoints and functions at which programs run.
+    #[must_use]
+    pub fn watched(&self) -> &[&'static str] {
+        &self.watched
     }
 
     /// Takes away everything counted since the last call.

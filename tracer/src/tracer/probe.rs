@@ -39,13 +39,12 @@ impl fmt::Display for Means {
 /// kernel takes it, or why it does not.
 pub type Probed = (&'static str, Result<Means, String>);
 
-/// Loads everything as [`super::Tracer::start`] does, and on top the programs
-/// for the given functions. Attaches nothing.
+/// Loads everything as [`super::Tracer::start`] does. Attaches nothing.
 ///
 /// # Errors
 ///
 /// If the kernel refuses the object as a whole or a map.
-pub fn probe(setup: &Setup<'_>, functions: &[&'static str]) -> Result<Vec<Probed>, LoadError> {
+pub fn probe(setup: &Setup<'_>) -> Result<Vec<Probed>, LoadError> {
     let mut ebpf = programs::load(setup)?;
     let maps = Maps::fill(&mut ebpf, setup)?;
     let btf = Btf::from_sys_fs()?;
@@ -53,7 +52,7 @@ pub fn probe(setup: &Setup<'_>, functions: &[&'static str]) -> Result<Vec<Probed
         .iter()
         .map(|name| (*name, tracepoint(&mut ebpf, &btf, name)));
     let mut probed: Vec<Probed> = tracepoints.collect();
-    let functions = functions
+    let functions = programs::functions(setup.config)
         .iter()
         .map(|name| (*name, function(&mut ebpf, &btf, name)));
     probed.extend(functions);

@@ -11,6 +11,8 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
+use droptrace_types::Config;
+
 use super::Setup;
 
 /// Built by `cargo xtask build`.
@@ -25,6 +27,11 @@ pub const TRACEPOINTS: [&str; 5] = [
     "tcp_retransmit_skb",
     "tcp_retransmit_synack",
 ];
+
+/// The functions that answer a packet with a reset, which are also the names of
+/// the programs. Watched where a kernel passes the tracepoint `tcp_send_reset`
+/// only with a socket; newer ones pass it always, and give it a reason.
+pub const SEND_RESET: [&str; 2] = ["tcp_v4_send_reset", "tcp_v6_send_reset"];
 
 /// Log level of the kernel programs, as aya-log numbers them.
 const LOG_OFF: u8 = 0;
@@ -136,31 +143,77 @@ fn raise_memory_limit() {
     unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) };
 }
 
-/// Loads and attaches the programs; gives a handle of each, in the order of
-/// [`TRACEPOINTS`], to ask it for statistics.
-pub fn attach(ebpf: &mut Ebpf) -> Result<Vec<OwnedFd>, LoadError> {
-    let btf = Btf::from_sys_fs()?;
-    TRACEPOINTS
-        .iter()
-        .map(|tracepoint| attach_one(ebpf, &btf, tracepoint))
-        .collect()
+/// The functions at which this kernel needs programs.
+#[must_use]
+pub fn functions(config: &Config) -> &'static [&'static str] {
+    if config.reset_has_reason == 0 {
+        &SEND_RESET
+    } else {
+        &[]
+    }
 }
 
-fn attach_one(ebpf: &mut Ebpf, btf: &Btf, tracepoint: &'static str) -> Result<OwnedFd, LoadError> {
-    let refused = |error| LoadError::Program { tracepoint, error };
+/// A program at work.
+pub struct Attached {
+    /// Its name, which is also that of the tracepoint or function it runs at.
+    pub name: &'static str,
+    /// To ask it for statistics.
+    pub program: OwnedFd,
+}
+
+/// Loads and attaches the programs: those of [`TRACEPOINTS`] in that order, and
+/// then those for what this kernel's tracepoints do not tell.
+pub fn attach(ebpf: &mut Ebpf, config: &Config) -> Result<Vec<Attached>, LoadError> {
+    let btf = Btf::from_sys_fs()?;
+    let mut attached = TRACEPOINTS
+        .iter()
+        .map(|tracepoint| attach_one(ebpf, &btf, tracepoint))
+        .collect::<Result<Vec<_>, _>>()?;
+    for name in functions(config) {
+        match attach_function(ebpf, &btf, name) {
+            Ok(program) => attached.push(Attached { name, program }),
+            Err(error) => log::warn!(
+                "resets that answer a packet without a socket are not told: \
+                 the kernel refuses the program for {name}: {}",
+                verdict(&error)
+            ),
+        }
+    }
+    Ok(attached)
+}
+
+fn attach_one(ebpf: &mut Ebpf, btf: &Btf, tracepoint: &'static str) -> Result<Attached, LoadError> {
+    let attached = |program| Attached {
+        name: tracepoint,
+        program,
+    };
     match attach_btf(ebpf, btf, tracepoint) {
-        Ok(program) => Ok(program),
+        Ok(program) => Ok(attached(program)),
         Err(error) => {
             log::debug!("no BTF tracepoint for {tracepoint}: {}", verdict(&error));
             match attach_raw(ebpf, tracepoint) {
-                Ok(program) => Ok(program),
+                Ok(program) => Ok(attached(program)),
                 Err(second) => {
                     log::debug!("no raw tracepoint for {tracepoint}: {}", verdict(&second));
-                    Err(refused(error))
+                    Err(LoadError::Program { tracepoint, error })
                 }
             }
         }
     }
+}
+
+fn attach_function(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    function: &'static str,
+) -> Result<OwnedFd, ProgramError> {
+    let program = ebpf.program_mut(function).ok_or(ProgramError::NotLoaded)?;
+    let Program::FEntry(program) = program else {
+        return Err(ProgramError::UnexpectedProgramType);
+    };
+    program.load(function, btf)?;
+    program.attach()?;
+    Ok(program.fd()?.as_fd().try_clone_to_owned()?)
 }
 
 fn attach_btf(
