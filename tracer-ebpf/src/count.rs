@@ -118,7 +118,7 @@ fn mix(hash: u64, word: u64) -> u64 {
 /// A hash of `cause` that is never 0 in its lower half.
 #[inline(always)]
 fn hash_cause(cause: &Cause) -> u64 {
-    let hash = mix(SPREAD, cause.location);
+    let hash = mix(mix(SPREAD, cause.location), cause.rule);
     let hash = mix(hash, u64::from(cause.reason) << 32 | u64::from(cause.netns));
     let flags = u64::from(cause.kind) << 24
         | u64::from(cause.direction) << 16

@@ -6,7 +6,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_current_comm, bpf_probe_read_kernel},
     programs::{RawTracePointContext, tracing::StackIdContext as _},
 };
-use droptrace_types::{ABSENT, COMM_LEN, CT_NONE, Detail, HEADER_LEN, Loss};
+use droptrace_types::{ABSENT, COMM_LEN, CT_NONE, Detail, HEADER_LEN, Loss, RuleAt};
 
 use crate::{
     count::lose,
@@ -14,6 +14,7 @@ use crate::{
     event::Event,
     kernel::{Pointer, constant},
     maps::{CONNTRACK, DETAIL_RATE, DETAILS, STACKS},
+    rule,
 };
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -26,7 +27,7 @@ const NO_WAKEUP: u64 = 1;
 /// Sends a detail to user space, if rate and room allow; else counts it as lost.
 /// `ctx` is the program's own. A function of its own as [`crate::count::count`].
 #[inline(never)]
-pub fn send(ctx: *mut c_void, event: &Event, now: u64) -> u32 {
+pub fn send<const DROP: bool>(ctx: *mut c_void, event: &Event, now: u64) -> u32 {
     if !within_rate(now) {
         lose(Loss::DetailRateLimited, 1);
         return 0;
@@ -38,7 +39,7 @@ pub fn send(ctx: *mut c_void, event: &Event, now: u64) -> u32 {
     // SAFETY: the reservation is writable and as large as a `Detail`; every
     // field is written through `fill` before it is submitted.
     unsafe {
-        fill(
+        fill::<DROP>(
             entry.as_mut_ptr(),
             &RawTracePointContext::new(ctx),
             event,
@@ -69,11 +70,27 @@ fn within_rate(now: u64) -> bool {
 ///
 /// `detail` must be writable.
 #[inline(always)]
-unsafe fn fill(detail: *mut Detail, ctx: &RawTracePointContext, event: &Event, now: u64) {
+unsafe fn fill<const DROP: bool>(
+    detail: *mut Detail,
+    ctx: &RawTracePointContext,
+    event: &Event,
+    now: u64,
+) {
     // SAFETY: `detail` is writable, by contract.
     let detail = unsafe { &mut *detail };
     detail.key = event.key;
     detail.time_ns = now;
+    detail.rule = RuleAt {
+        table: 0,
+        chain: 0,
+        rule: 0,
+        cookie: 0,
+        family: 0,
+        is_known: 0,
+    };
+    if DROP && event.key.cause.rule != 0 {
+        rule::find(event, &mut detail.rule);
+    }
     let (inode, uid) = event.socket.owner();
     detail.socket_inode = inode;
     detail.socket_uid = uid;

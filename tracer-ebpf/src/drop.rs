@@ -11,7 +11,7 @@ use crate::{
     ip::{Decoded, decode},
     kernel::{Pointer, argument, constant},
     packet::{ETH_P_IP, ETH_P_IPV6},
-    signs,
+    rule, signs,
     socket::Socket,
 };
 
@@ -33,6 +33,12 @@ pub fn record(ctx: &impl EbpfContext) {
     if !event.socket.owns() && constant!(CONFIG.drop_has_socket) != 0 {
         event.socket = Socket::new(Pointer::new(argument(ctx, 3)), false);
         event.key.cause.socket_family = event.socket.family as u8;
+    }
+    if event.key.cause.reason == constant!(CONFIG.netfilter_drop) {
+        if rule::is_trial(ctx.as_ptr(), event) {
+            return;
+        }
+        event.key.cause.rule = rule::address(ctx.as_ptr(), event.key.cause.location);
     }
     event.packet.open(skb);
     event.find_network();

@@ -77,11 +77,11 @@ impl Event {
         self.record_with::<false>(ctx);
     }
 
-    /// As [`Event::record`]; `RECEIVED` says that a socket may have been about to
-    /// receive the packet.
+    /// As [`Event::record`]; `DROP` says that the packet was dropped: a socket
+    /// may have been about to receive it, or a rule have dropped it.
     #[inline(always)]
-    pub fn record_with<const RECEIVED: bool>(&mut self, ctx: &impl EbpfContext) {
-        let searches = RECEIVED && constant!(CONFIG.drop_has_socket) == 0;
+    pub fn record_with<const DROP: bool>(&mut self, ctx: &impl EbpfContext) {
+        let searches = DROP && constant!(CONFIG.drop_has_socket) == 0;
         let filters_by_socket =
             constant!(CONFIG.filters) & (FILTER_BY_SOCKET | FILTER_BY_CGROUP) != 0;
         self.forget();
@@ -99,7 +99,7 @@ impl Event {
             if searches && !filters_by_socket {
                 stack::find_receiver(ctx.as_ptr(), self);
             }
-            detail::send(ctx.as_ptr(), self, now);
+            detail::send::<DROP>(ctx.as_ptr(), self, now);
         }
     }
 }

@@ -22,6 +22,7 @@ mod maps;
 mod packet;
 mod reset;
 mod retransmit;
+mod rule;
 mod signs;
 mod socket;
 mod stack;

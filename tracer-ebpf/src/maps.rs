@@ -5,7 +5,10 @@ use aya_ebpf::{
     btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, RingBuf, StackTrace},
     macros::btf_map,
 };
-use droptrace_types::{ConntrackLayout, Counts, Detail, Filter, Key, Loss, UNLISTED_SLOTS};
+use droptrace_types::{
+    ConntrackLayout, Counts, Detail, Filter, Key, Loss, RuleLayout, RulePlace, RuleStack,
+    UNLISTED_SLOTS,
+};
 
 use crate::stack::StackCopy;
 
@@ -58,6 +61,18 @@ pub static FILTER: Array<Filter, 1> = Array::new();
 /// What a conntrack entry looks like; changes when the module is loaded.
 #[btf_map]
 pub static CONNTRACK: Array<ConntrackLayout, 1> = Array::new();
+
+/// What nftables' rules look like; changes when the module is loaded.
+#[btf_map]
+pub static RULE_LAYOUT: Array<RuleLayout, 1> = Array::new();
+
+/// Where on the stack a rule stands.
+#[btf_map]
+pub static RULE_PLACE: Array<RulePlace, 1> = Array::new();
+
+/// For finding that place.
+#[btf_map]
+pub static RULE_STACK: Array<RuleStack, 1> = Array::new();
 
 /// `--reason`: selected reasons, kind in the upper half and number in the lower.
 #[btf_map]

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::output::{ColorChoice, Format};
 
@@ -88,9 +88,30 @@ pub struct Trace {
     #[arg(long, value_name = "N", default_value_t = 16_384, help_heading = "Run",
           value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     pub max_flows: u32,
+    /// Name the netfilter rule that dropped a packet: auto, off
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "WHETHER",
+        hide_possible_values = true,
+        help_heading = "Run"
+    )]
+    pub rules: RulesMode,
     /// Print the kernel programs' own debug messages (for developers)
     #[arg(long, help_heading = "Run")]
     pub debug_programs: bool,
+}
+
+/// Whether rules are named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum RulesMode {
+    /// Where the kernel keeps them, is found out by a trial in a network namespace
+    /// of its own.
+    #[default]
+    Auto,
+    /// No trial, no rules.
+    Off,
 }
 
 /// Which packets to trace. Values of one flag widen the choice, different

@@ -35,7 +35,7 @@ pub struct Event {
     /// Why; `null` for records without a cause in the kernel (`loss`).
     pub reason: Option<Reason>,
     /// The rule that decided; `null` where none was involved or none is known.
-    pub rule: Option<serde_json::Value>,
+    pub rule: Option<Rule>,
     /// Where in the kernel; `null` for `loss`.
     pub r#where: Option<Where>,
     /// The process that owns the packet's socket; `null` where there is none
@@ -195,6 +195,77 @@ pub enum Class {
     Benign,
     /// The kernel does not say.
     Unknown,
+}
+
+/// The rule that decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// Whose rule it is.
+    pub engine: Engine,
+    /// Family of the table, as nft names it; `null` for one that has no name.
+    pub family: Option<String>,
+    /// Table; `null` where the rule set could not be read or has no such table
+    /// any more.
+    pub table: Option<String>,
+    /// Chain; `null` as `table`.
+    pub chain: Option<String>,
+    /// The kernel's number of the table in its network namespace.
+    pub table_handle: u64,
+    /// The kernel's number of the chain in its table.
+    pub chain_handle: u64,
+    /// The kernel's number of the rule in its table; absent for a policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handle: Option<u64>,
+    /// Position of the rule in its chain, from 1 on; absent for a policy and
+    /// where the rule could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<usize>,
+    /// The rule as `nft -a list ruleset` printed it, without its handle; for a
+    /// policy the line that has it. `null` where it could not be read.
+    pub text: Option<String>,
+    /// The rule's comment.
+    pub comment: Option<String>,
+    /// What it does with a packet, such as `drop` or `reject with tcp reset`;
+    /// `null` where its text does not tell.
+    pub verdict: Option<String>,
+    /// Of when position, text, comment and verdict are; absent without a text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<AsOf>,
+    /// True where no rule matched and the base chain's policy decided.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub policy: bool,
+    /// How it was found.
+    pub via: Via,
+    /// False where it is inferred rather than observed.
+    pub exact: bool,
+}
+
+/// Whose rule it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// nftables, also for rules that iptables-nft made.
+    Nft,
+}
+
+/// Of when the text of a rule is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AsOf {
+    /// Of the drop: the rule set's generation was the same when it was read.
+    Drop,
+    /// Of the reading, mostly moments after the drop. A rule that was replaced
+    /// in between has kept its handle and not its text.
+    Reading,
+}
+
+/// How a rule was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Via {
+    /// It stood on the kernel's stack when the packet was dropped.
+    Frame,
 }
 
 /// Where in the kernel.

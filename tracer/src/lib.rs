@@ -4,7 +4,8 @@
 //! Data flows one way through the modules: [`tracer`] takes counts and details
 //! from the kernel programs, [`record`] joins them into [`event`]s with the
 //! help of [`kernel`] (what the running kernel is like), [`reason`] (what a
-//! cause means) and [`owner`] (whose socket), and [`output`] shows them.
+//! cause means), [`owner`] (whose socket) and [`rules`] (which rule), and [`output`]
+//! shows them.
 //! `docs/architecture.md` has the map.
 
 pub mod cli;
@@ -16,5 +17,6 @@ pub mod output;
 pub mod owner;
 pub mod reason;
 pub mod record;
+pub mod rules;
 pub mod run;
 pub mod tracer;

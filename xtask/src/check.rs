@@ -24,7 +24,7 @@ const PROGRAMS: [(&str, &str); 12] = [
     ("tcp_retransmit_synack_raw", "raw_tp/tcp_retransmit_synack"),
 ];
 
-const MAPS: [&str; 14] = [
+const MAPS: [&str; 17] = [
     "COUNTS",
     "DETAILS",
     "STACKS",
@@ -38,6 +38,9 @@ const MAPS: [&str; 14] = [
     "DETAIL_RATE",
     "ANSWERED",
     "STACK_COPY",
+    "RULE_LAYOUT",
+    "RULE_PLACE",
+    "RULE_STACK",
     "AYA_LOGS",
 ];
 

@@ -45,6 +45,19 @@ impl Doctor {
         Ok(Self::new(report))
     }
 
+    /// Asks again where what a scenario shows was still to come when it was asked:
+    /// the scenario may have made it come.
+    pub fn ask_again(&mut self, droptrace: &Path, scenario: &Scenario) -> anyhow::Result<()> {
+        let mut abilities = scenario
+            .expect
+            .iter()
+            .flat_map(|expect| expect.ability.each());
+        if abilities.any(|ability| self.status(*ability) == Status::Later) {
+            self.report = Self::ask(droptrace)?.report;
+        }
+        Ok(())
+    }
+
     fn new(report: Report) -> Self {
         Self {
             report,

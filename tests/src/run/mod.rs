@@ -43,7 +43,7 @@ pub fn run(droptrace: &Path, args: &RunArgs) -> anyhow::Result<ExitCode> {
     let mut report = report::Report::new(args.json);
     for loaded in scenarios {
         let start = Instant::now();
-        let outcome = one(droptrace, &loaded, args.records, &doctor);
+        let outcome = one(droptrace, &loaded, args.records, &mut doctor);
         report.add(&loaded.name, &outcome, start.elapsed());
         if let (Outcome::Pass, Ok(scenario)) = (&outcome, &loaded.scenario) {
             doctor.saw(scenario);
@@ -59,7 +59,7 @@ fn selected(args: &RunArgs, name: &str) -> bool {
     args.filter.is_empty() || args.filter.iter().any(|part| name.contains(part))
 }
 
-fn one(droptrace: &Path, loaded: &Loaded, records: bool, doctor: &Doctor) -> Outcome {
+fn one(droptrace: &Path, loaded: &Loaded, records: bool, doctor: &mut Doctor) -> Outcome {
     let scenario = match &loaded.scenario {
         Ok(scenario) => scenario,
         Err(error) => return Outcome::Fail(vec![format!("{error:#}")]),
@@ -69,7 +69,11 @@ fn one(droptrace: &Path, loaded: &Loaded, records: bool, doctor: &Doctor) -> Out
         Ok(Some(reason)) => return Outcome::Skip(reason),
         Err(error) => return Outcome::Fail(vec![format!("needs: {error:#}")]),
     }
-    let mut problems = match stage::play(droptrace, scenario) {
+    let played = stage::play(droptrace, scenario).and_then(|seen| {
+        doctor.ask_again(droptrace, scenario)?;
+        Ok(seen)
+    });
+    let mut problems = match played {
         Ok(seen) => {
             if records {
                 print!("{}", seen.printed.stdout);

@@ -89,6 +89,7 @@ layout! {
     net_xfrm_policies: "net"."xfrm.policy_count" optional,
     /// As `net_xfrm_policies`.
     net_xfrm_states: "net"."xfrm.state_num" optional,
+    net_cookie: "net"."net_cookie" optional,
     net_inum: "net"."ns.inum" required,
     net_loopback: "net"."loopback_dev" required,
     sk_family: "sock_common"."skc_family" required,
@@ -146,6 +147,114 @@ pub struct ConntrackLayout {
     pub zone: u32,
 }
 
+/// As [`Layout`], of nftables' rules, chains and tables, for the same cause.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleLayout {
+    /// 1 if the offsets are known.
+    pub is_known: u32,
+    /// `nft_rule_dp_last.chain`
+    pub last_chain: u32,
+    /// `nft_rule_blob.size`
+    pub blob_size: u32,
+    /// `nft_rule_blob.data`
+    pub blob_data: u32,
+    /// `nft_chain.blob_gen_0`
+    pub chain_blob_0: u32,
+    /// `nft_chain.blob_gen_1`
+    pub chain_blob_1: u32,
+    /// `nft_chain.table`
+    pub chain_table: u32,
+    /// `nft_chain.handle`
+    pub chain_handle: u32,
+    /// `nft_table.handle`
+    pub table_handle: u32,
+    /// Offset in bits of `nft_table.family`, six bits wide.
+    pub table_family: u32,
+}
+
+/// Where on the stack the rule stands that dropped a packet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RulePlace {
+    /// 1 if the place is known.
+    pub is_known: u32,
+    /// Inode number of the namespace in which it is being looked for, else 0.
+    pub trial_netns: u32,
+    /// Word, counted as in [`RuleStack`], of the address to which the function
+    /// that frees packets returns.
+    pub location_at: u32,
+    /// The same of the rule's address.
+    pub rule_at: u32,
+}
+
+/// Words of the stack that are searched for that place.
+pub const RULE_STACK_WORDS: usize = 192;
+/// How many of them stand below the arguments of the tracepoint, where the
+/// program has saved the registers that it uses itself.
+pub const RULE_STACK_BELOW: usize = 64;
+
+/// The head of a `struct nft_rule_dp`: `is_last:1, dlen:12, handle:42`. What is
+/// left of the word is not initialised.
+/// <https://github.com/torvalds/linux/blob/v6.12/include/net/netfilter/nf_tables.h>
+#[derive(Clone, Copy, Debug)]
+pub struct RuleHead(pub u64);
+
+impl RuleHead {
+    /// Bytes of the head itself.
+    pub const BYTES: u64 = 8;
+
+    /// Whether it is the end of a chain instead of a rule.
+    #[must_use]
+    #[inline]
+    pub const fn is_last(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    /// Bytes of the rule's expressions, which follow.
+    #[must_use]
+    #[inline]
+    pub const fn body_len(self) -> u64 {
+        self.0 >> 1 & 0xfff
+    }
+
+    /// The rule's handle.
+    #[must_use]
+    #[inline]
+    pub const fn handle(self) -> u64 {
+        self.0 >> 13 & ((1 << 42) - 1)
+    }
+}
+
+/// A part of the stack at an event.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleStack {
+    /// Its words.
+    pub words: [u64; RULE_STACK_WORDS],
+    /// What stands at each address among them.
+    pub heads: [u64; RULE_STACK_WORDS],
+}
+
+/// A rule, by the handles that the kernel gives.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuleAt {
+    /// Handle of its table, unique in the namespace.
+    pub table: u64,
+    /// Handle of its chain, unique in the table.
+    pub chain: u64,
+    /// Its own handle, unique in the table; 0 for the chain's policy.
+    pub rule: u64,
+    /// Cookie of the network namespace, which never comes again; 0 where the
+    /// kernel shows none.
+    pub cookie: u64,
+    /// Family of the table, `NFPROTO_*`.
+    pub family: u32,
+    /// 1 if the rule is known.
+    pub is_known: u32,
+}
+
 /// How this run is to be traced, beside the [`crate::Filter`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +274,10 @@ pub struct Config {
     /// The reason number by which `kfree_skb` says nothing; [`crate::NO_REASON`]
     /// where it gives none at all.
     pub not_specified: u32,
+    /// The reason number of what netfilter drops; [`ABSENT`] where it gives none.
+    pub netfilter_drop: u32,
+    /// Zero.
+    pub pad: u32,
     /// Offset in bits of `sk_buff.vlan_present`; [`ABSENT`] where a tag is
     /// present if its protocol is set.
     pub vlan_present: u32,
@@ -206,6 +319,8 @@ impl Config {
         retransmit_has_error: 0,
         details_per_second: 0,
         not_specified: crate::NO_REASON,
+        netfilter_drop: ABSENT,
+        pad: 0,
         vlan_present: ABSENT,
         pkt_type: ABSENT,
         csum_valid: ABSENT,

@@ -10,7 +10,8 @@ mod layout;
 
 pub use layout::{
     ABSENT, Config, ConntrackLayout, FILTER_BY_CGROUP, FILTER_BY_FLOW, FILTER_BY_INTERFACE,
-    FILTER_BY_NETNS, FILTER_BY_REASON, FILTER_BY_SOCKET, Layout,
+    FILTER_BY_NETNS, FILTER_BY_REASON, FILTER_BY_SOCKET, Layout, RULE_STACK_BELOW,
+    RULE_STACK_WORDS, RuleAt, RuleHead, RuleLayout, RulePlace, RuleStack,
 };
 
 /// What happened to the packet. The kernel side of a record's `kind`.
@@ -165,6 +166,9 @@ impl Tuple {
 pub struct Cause {
     /// Kernel address of the instruction that freed the packet, 0 for other kinds.
     pub location: u64,
+    /// Address of the nftables rule that dropped the packet, not yet proven; 0
+    /// where none is known.
+    pub rule: u64,
     /// The kernel's reason number; [`NO_REASON`] where the kernel gives none.
     pub reason: u32,
     /// Inode number of the network namespace, 0 where it is not known.
@@ -342,6 +346,8 @@ pub struct Detail {
     pub ttl: u8,
     /// `SOCKET_*`: what the socket shows.
     pub socket_signs: u8,
+    /// The nftables rule that dropped the packet.
+    pub rule: RuleAt,
     /// Name of the interface, zero-terminated; empty where there is none.
     pub ifname: IfName,
     /// Name of the running thread; as much a hint as `task_pid`.
@@ -439,18 +445,21 @@ pub struct Filter {
 
 const _: () = {
     assert!(size_of::<Tuple>() == 40);
-    assert!(size_of::<Cause>() == 32);
-    assert!(size_of::<Key>() == 120);
+    assert!(size_of::<Cause>() == 40);
+    assert!(size_of::<Key>() == 128);
     assert!(size_of::<Counts>() == 32);
-    assert!(size_of::<Detail>() == 120 + 16 + 40 + 8 + 32 + HEADER_LEN);
+    assert!(size_of::<Detail>() == 128 + 40 + 16 + 40 + 8 + 32 + HEADER_LEN);
     assert!(size_of::<EndpointRule>() == 40);
-    assert!(size_of::<Config>() == 96);
+    assert!(size_of::<Config>() == 104);
     assert!(size_of::<Filter>() == FILTER_RULES * (40 + 16 + 4 + 4) + 40);
 };
 
 #[cfg(feature = "user")]
 mod user {
-    use super::{Config, ConntrackLayout, Counts, Detail, Filter, Key, Layout};
+    use super::{
+        Config, ConntrackLayout, Counts, Detail, Filter, Key, Layout, RuleLayout, RulePlace,
+        RuleStack,
+    };
 
     // SAFETY: all are `repr(C)`, `Copy`, free of padding (sizes are asserted
     // above) and of pointers, and every bit pattern of theirs is a valid value.
@@ -467,4 +476,10 @@ mod user {
     unsafe impl aya::Pod for Config {}
     // SAFETY: as above.
     unsafe impl aya::Pod for ConntrackLayout {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for RuleLayout {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for RulePlace {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for RuleStack {}
 }

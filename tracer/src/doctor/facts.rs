@@ -14,6 +14,7 @@ use crate::{
         symbols::Symbols,
     },
     owner::cgroup,
+    rules::nft,
     tracer::{self, DETAILS_PER_SECOND, Means, Probed, Setup, TRACEPOINTS},
 };
 
@@ -22,6 +23,10 @@ use crate::{
 const MACHINE_PIDS: u64 = 0xEFFF_FFFC;
 
 /// Everything that the answers follow from.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent answers, none of which follows from another"
+)]
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// As `uname -r` says it.
@@ -43,6 +48,8 @@ pub struct Facts {
     pub tracks_connections: bool,
     /// Control groups of version 2 are mounted.
     pub has_cgroups: bool,
+    /// The program `nft` is installed.
+    pub has_nft: bool,
 }
 
 /// Which processes' open files can be seen.
@@ -54,6 +61,17 @@ pub enum Processes {
     Inside,
     /// The user's own.
     Own,
+}
+
+/// What is known of nftables' rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rules {
+    /// nftables is not loaded.
+    NotLoaded,
+    /// The end of a chain does not tell whose it is.
+    Nameless,
+    /// A rule leads to its chain and table.
+    Named,
 }
 
 /// What the kernel's types tell.
@@ -75,6 +93,8 @@ pub struct Types {
     pub conntrack: Option<ConntrackLayout>,
     /// Modules have BTF too, which can be read when they are loaded.
     pub modules_have_btf: bool,
+    /// What is known of nftables' rules.
+    pub rules: Rules,
     /// A socket's control group can be reached.
     pub has_socket_cgroup: bool,
     /// The kernel counts for each program how often it skipped it.
@@ -127,7 +147,21 @@ impl Facts {
             processes: Processes::look(),
             tracks_connections: Path::new("/sys/module").join(modules::CONNTRACK).exists(),
             has_cgroups: cgroup::is_mounted(),
+            has_nft: nft::is_installed(),
         }
+    }
+}
+
+impl Rules {
+    fn find(btf: &Btf) -> Self {
+        let of = |btf: &Btf| match layout::rules(btf) {
+            Some(_) => Self::Named,
+            None => Self::Nameless,
+        };
+        if layout::has_nftables(btf) {
+            return of(btf);
+        }
+        Btf::with_module(modules::NFTABLES).map_or(Self::NotLoaded, |btf| of(&btf))
     }
 }
 
@@ -160,6 +194,7 @@ impl Types {
             tcp_drop_is_traced,
             has_conntrack: layout.skb_nfct != ABSENT,
             conntrack: layout::conntrack(btf).or_else(in_module),
+            rules: Rules::find(btf),
             // A member that is there where modules have types.
             modules_have_btf: btf.offset("module", "btf_data").is_some(),
             has_socket_cgroup: [layout.sk_cgroup, layout.cgroup_kn, layout.kn_id]

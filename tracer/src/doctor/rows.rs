@@ -4,7 +4,7 @@ use droptrace_types::ABSENT;
 
 use super::{
     Ability, Row, Status,
-    facts::{Facts, Processes, Types},
+    facts::{Facts, Processes, Rules, Types},
 };
 use crate::tracer::{Means, SEND_RESET};
 
@@ -120,9 +120,7 @@ const ABILITIES: [(Ability, &str, Judge); 19] = [
         "filter by control group",
         filter_by_cgroup,
     ),
-    (Ability::NetfilterRule, "netfilter rule", |_, _| {
-        no("this version names the netfilter function, not the rule")
-    }),
+    (Ability::NetfilterRule, "netfilter rule", netfilter_rule),
 ];
 
 /// What a row says beside its ability.
@@ -339,6 +337,28 @@ fn exact_loss_count(_: &Facts, types: &Types) -> Answer {
     } else {
         "this kernel skips no program"
     })
+}
+
+fn netfilter_rule(facts: &Facts, types: &Types) -> Answer {
+    const MEANS: &str = "nftables: the kernel's stack at the drop, and nft";
+    if types.config.netfilter_drop == ABSENT {
+        return no("this kernel's nftables has left the rule when the packet is freed");
+    }
+    if !facts.has_nft {
+        return no("the program nft is missing, which lists the rules: install nftables");
+    }
+    match types.rules {
+        Rules::Named => partly(
+            MEANS,
+            "nftables and iptables-nft only; of the legacy tools the function is named",
+        ),
+        Rules::Nameless => no("this kernel's rules do not lead to their chain; newer ones' do"),
+        Rules::NotLoaded => Answer {
+            status: Status::Later,
+            means: Some(MEANS.to_owned()),
+            remedy: Some("nf_tables is not loaded; nothing to restart when it is".to_owned()),
+        },
+    }
 }
 
 fn filter_by_cgroup(facts: &Facts, types: &Types) -> Answer {

@@ -4,7 +4,7 @@ use droptrace_types::{ABSENT, Config, ConntrackLayout};
 
 use super::{
     Ability, Report, Row, Status,
-    facts::{Facts, Processes, Types},
+    facts::{Facts, Processes, Rules, Types},
 };
 use crate::tracer::{Means, SEND_RESET, TRACEPOINTS};
 
@@ -20,6 +20,7 @@ fn best() -> Facts {
                 drop_has_socket: 1,
                 reset_has_reason: 1,
                 page_size: 64,
+                netfilter_drop: 12,
                 ..Config::DEFAULT
             },
             reasons: 127,
@@ -31,6 +32,7 @@ fn best() -> Facts {
                 zone: 12,
             }),
             modules_have_btf: true,
+            rules: Rules::Named,
             has_socket_cgroup: true,
             counts_skips: true,
         }),
@@ -40,6 +42,7 @@ fn best() -> Facts {
         processes: Processes::All,
         tracks_connections: true,
         has_cgroups: true,
+        has_nft: true,
     }
 }
 
@@ -107,12 +110,12 @@ fn what_is_not_a_plain_yes_has_a_remedy() {
 }
 
 #[test]
-fn the_best_kernel_gives_all_but_the_rule() {
+fn the_best_kernel_gives_all_but_the_rules_of_legacy_tools() {
     let report = Report::from(&best());
     assert!(report.can_trace);
     for row in report.abilities {
         let wanted = match row.ability {
-            Ability::NetfilterRule => Status::No,
+            Ability::NetfilterRule => Status::Partly,
             _ => Status::Yes,
         };
         assert_eq!(row.status, wanted, "{row:?}");

@@ -1,6 +1,6 @@
 //! What the kernel programs must be told about the running kernel.
 
-use droptrace_types::{ABSENT, Config, ConntrackLayout, Layout, NO_REASON};
+use droptrace_types::{ABSENT, Config, ConntrackLayout, Layout, NO_REASON, RuleLayout};
 
 use super::{
     btf::{Argument, Btf},
@@ -41,14 +41,36 @@ pub fn conntrack(btf: &Btf) -> Option<ConntrackLayout> {
     })
 }
 
+/// Whether this BTF speaks of nftables.
+#[must_use]
+pub fn has_nftables(btf: &Btf) -> bool {
+    btf.offset("nft_chain", "table").is_some()
+}
+
+/// What nftables' rules, chains and tables look like; `None` where this BTF does
+/// not say, or the end of a chain does not tell whose it is (before Linux 6.4).
+#[must_use]
+pub fn rules(btf: &Btf) -> Option<RuleLayout> {
+    Some(RuleLayout {
+        is_known: 1,
+        last_chain: btf.offset("nft_rule_dp_last", "chain")?,
+        blob_size: btf.offset("nft_rule_blob", "size")?,
+        blob_data: btf.offset("nft_rule_blob", "data")?,
+        chain_blob_0: btf.offset("nft_chain", "blob_gen_0")?,
+        chain_blob_1: btf.offset("nft_chain", "blob_gen_1")?,
+        chain_table: btf.offset("nft_chain", "table")?,
+        chain_handle: btf.offset("nft_chain", "handle")?,
+        table_handle: btf.offset("nft_table", "handle")?,
+        table_family: btf.bit_offset("nft_table", "family")?,
+    })
+}
+
 /// What the kernel's tracepoints and packets offer. The rest of the result is
 /// as in [`Config::DEFAULT`].
 #[must_use]
 pub fn config(btf: &Btf, symbols: &Symbols, reasons: &Reasons) -> Config {
-    let not_specified = reasons
-        .named(NOT_SPECIFIED)
-        .first()
-        .map_or(NO_REASON, |known| known.code);
+    let number = |name| reasons.named(name).first().map(|known| known.code);
+    let not_specified = number(NOT_SPECIFIED).unwrap_or(NO_REASON);
     let bit = |member| btf.bit_offset("sk_buff", member).unwrap_or(ABSENT);
     let argument =
         |tracepoint: &str, n: usize| btf.tracepoint_arguments(tracepoint)?.get(n).copied();
@@ -58,6 +80,7 @@ pub fn config(btf: &Btf, symbols: &Symbols, reasons: &Reasons) -> Config {
         reset_has_reason: u32::from(argument("tcp_send_reset", 2) == Some(Argument::Enum)),
         retransmit_has_error: u32::from(argument("tcp_retransmit_skb", 2) == Some(Argument::Other)),
         not_specified,
+        netfilter_drop: number("NETFILTER_DROP").unwrap_or(ABSENT),
         vlan_present: bit("vlan_present"),
         pkt_type: bit("pkt_type"),
         csum_valid: bit("csum_valid"),

@@ -1,6 +1,7 @@
 //! What the running kernel is like.
 
 pub mod btf;
+pub mod clock;
 pub mod interface;
 pub mod layout;
 pub mod modules;

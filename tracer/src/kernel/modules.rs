@@ -8,6 +8,9 @@ use super::btf::{Btf, FOLDER};
 /// Its conntrack entries are decoded.
 pub const CONNTRACK: &str = "nf_conntrack";
 
+/// Its rules are decoded.
+pub const NFTABLES: &str = "nf_tables";
+
 /// They have drop reasons of their own.
 const WITH_REASONS: [&str; 2] = ["mac80211", "openvswitch"];
 
@@ -24,6 +27,9 @@ impl Modules {
         let mut awaited = WITH_REASONS.to_vec();
         if super::layout::conntrack(kernel).is_none() {
             awaited.push(CONNTRACK);
+        }
+        if !super::layout::has_nftables(kernel) {
+            awaited.push(NFTABLES);
         }
         Self { awaited }
     }

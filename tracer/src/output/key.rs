@@ -24,14 +24,37 @@ pub(super) struct Key {
     pub class: Class,
     /// Its cause, as [`cause::name`] tells it.
     pub cause: String,
-    /// The rule that decided, as [`rule::place`] tells it.
-    pub rule: Option<String>,
+    /// The rule that decided.
+    pub rule: Option<RuleKey>,
     /// The flow; the port of the side that is `wild` is blank.
     pub flow: Option<Flow>,
     /// The side whose port is left open.
     pub wild: Wild,
     /// Why there is no flow.
     pub flowless: Option<String>,
+}
+
+/// What tells a rule from all others.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct RuleKey {
+    /// As [`rule::place`] tells it.
+    pub place: String,
+    /// Names may come back with another table, the kernel's number of a table
+    /// does not.
+    table: u64,
+    /// Each network namespace has rules of its own.
+    netns: Option<u32>,
+}
+
+impl RuleKey {
+    fn of(event: &Event) -> Option<Self> {
+        let rule = event.rule.as_ref()?;
+        Some(Self {
+            place: rule::place(rule),
+            table: rule.table_handle,
+            netns: event.r#where.as_ref().and_then(|place| place.netns),
+        })
+    }
 }
 
 /// Ports below this are services, not clients.
@@ -44,7 +67,7 @@ impl Key {
             kind: event.kind,
             class: cause::class(event),
             cause: cause::name(event),
-            rule: event.rule.as_ref().and_then(rule::place),
+            rule: RuleKey::of(event),
             flow: event.flow.clone(),
             wild: Wild::Nothing,
             flowless: event.flow.is_none().then(|| flow::none(event)),

@@ -165,19 +165,18 @@ fn explanation(event: &Event, explain: bool, look: &Look) -> String {
         line.words(&look.safe(text), style);
         line.finish()
     };
-    let mut text = String::new();
     let rule = event.rule.as_ref();
+    let place = rule.map(rule::place);
     if !explain {
-        let rule = rule
-            .and_then(rule::place)
-            .map(|rule| format!("rule: {rule}"));
-        return rule.map_or(text, |rule| paragraph(&rule, DIM));
+        return place.map_or_else(String::new, |place| paragraph(&place, DIM));
     }
-    if let Some(reason) = &event.reason {
-        text.push_str(&paragraph(&reason.summary, PLAIN));
-    }
-    if let Some(rule) = rule.and_then(rule::whole) {
-        text.push_str(&paragraph(&format!("rule: {rule}"), PLAIN));
+    let mut text = match (&place, &event.reason) {
+        (Some(place), _) => paragraph(place, PLAIN),
+        (None, Some(reason)) => paragraph(&reason.summary, PLAIN),
+        (None, None) => String::new(),
+    };
+    if let Some(rule) = rule.and_then(|rule| rule.text.as_deref()) {
+        text.push_str(&paragraph(rule, BOLD));
     }
     if let Some(advice) = &event.advice {
         let arrow = look.glyph("→", "->");

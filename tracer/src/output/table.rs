@@ -68,11 +68,11 @@ pub(super) fn text(aggregate: &mut Aggregate, look: &Look) -> String {
 }
 
 fn cells(key: &Key, row: &Row, format: &str, look: &Look) -> Cells {
-    let by = key.rule.as_ref().map(|rule| format!(" by {rule}"));
+    let cause = key.rule.as_ref().map_or(&key.cause, |rule| &rule.place);
     Cells {
         packets: number(row.packets),
         what: cause::what(key.kind),
-        cause: look.safe(&format!("{}{}", key.cause, by.unwrap_or_default())),
+        cause: look.safe(cause),
         flow: flow_words(key, &row.ports, look),
         span: times(row, format, look),
         style: cause::style(key.kind, key.class),

@@ -1,9 +1,20 @@
-//! From the words of `--netns` to the namespace's inode number.
+//! Network namespaces: from the words of `--netns` to the inode number, and from
+//! that into the namespace.
 
-use std::{fs, io, os::unix::fs::MetadataExt};
+use std::{
+    fs::{self, File},
+    io,
+    os::{fd::AsRawFd as _, unix::fs::MetadataExt},
+    path::{Path, PathBuf},
+    thread,
+};
+
+use super::sockets;
 
 /// Where `ip netns` keeps named namespaces.
 const NAMED: &str = "/run/netns";
+/// The tracer's own namespace.
+pub const OWN: &str = "/proc/self/ns/net";
 
 /// A network namespace that is not there.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +37,7 @@ pub fn inode_of(word: &str) -> Result<u32, UnknownNetns> {
         return Ok(inode);
     }
     let path = match word {
-        "self" => "/proc/self/ns/net".to_owned(),
+        "self" => OWN.to_owned(),
         path if path.contains('/') => path.to_owned(),
         name => format!("{NAMED}/{name}"),
     };
@@ -47,4 +58,89 @@ pub fn inode_of(word: &str) -> Result<u32, UnknownNetns> {
 #[must_use]
 pub fn own() -> u32 {
     inode_of("self").unwrap_or(0)
+}
+
+/// Opens the namespace with this inode number: the tracer's own, a named one, that
+/// of a process, or one that a process holds open. Also tells where it was found.
+#[must_use]
+pub fn open(inode: u32) -> Option<(PathBuf, File)> {
+    let entries = |folder: &str| fs::read_dir(folder).into_iter().flatten().flatten();
+    let named = entries(NAMED).map(|entry| entry.path());
+    let processes = entries("/proc").filter_map(|entry| {
+        let name = entry.file_name();
+        let is_process = name.to_str()?.bytes().all(|byte| byte.is_ascii_digit());
+        is_process.then(|| entry.path().join("ns/net"))
+    });
+    let mut places = [PathBuf::from(OWN)]
+        .into_iter()
+        .chain(named)
+        .chain(processes);
+    places.find_map(|place| open_at(&place, inode)).or_else(|| {
+        let link = format!("net:[{inode}]");
+        let held = sockets::processes().find_map(|pid| {
+            let (fd, _) = sockets::links_of(pid).find(|(_, of)| *of == link)?;
+            Some(PathBuf::from(format!("/proc/{pid}/fd/{fd}")))
+        })?;
+        open_at(&held, inode)
+    })
+}
+
+/// Opens the namespace with this inode number if it is there.
+#[must_use]
+pub fn open_at(place: &Path, inode: u32) -> Option<(PathBuf, File)> {
+    // Inode numbers of other file systems mean something else.
+    let namespaces = fs::metadata(OWN).ok()?.dev();
+    let is_it = |there: &fs::Metadata| there.ino() == u64::from(inode) && there.dev() == namespaces;
+    fs::metadata(place).ok().filter(is_it)?;
+    let file = File::open(place).ok()?;
+    file.metadata().ok().filter(is_it)?;
+    Some((place.to_owned(), file))
+}
+
+/// Does `work` in a network namespace, on a thread of its own: all others stay
+/// where they are. Processes that `work` starts are in the namespace too.
+///
+/// # Errors
+///
+/// If the namespace cannot be entered, which takes `CAP_SYS_ADMIN`.
+pub fn enter<T: Send>(namespace: &File, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    let is_own = namespace.metadata()?.ino() == u64::from(own());
+    let there = || {
+        // SAFETY: no pointers; the descriptor is open.
+        if !is_own && unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(work())
+    };
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().spawn_scoped(scope, there)?;
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the thread failed")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_own_namespace_is_found_and_entered() {
+        let (place, file) = open(own()).unwrap();
+        assert_eq!(place, Path::new(OWN));
+        let inside = enter(&file, || {
+            fs::metadata("/proc/thread-self/ns/net").unwrap().ino()
+        });
+        assert_eq!(inside.unwrap(), u64::from(own()));
+    }
+
+    #[test]
+    fn what_is_no_namespace_is_not_opened() {
+        assert!(open(1).is_none());
+        assert!(open_at(Path::new("/nonexistent"), own()).is_none());
+        // A file of another file system that happens to have the number.
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        let inode = u32::try_from(fs::metadata(&manifest).unwrap().ino());
+        assert!(inode.is_err() || open_at(&manifest, inode.unwrap()).is_none());
+    }
 }

@@ -106,13 +106,14 @@ pub fn held_by(pids: &[u32]) -> Vec<u64> {
     inodes
 }
 
-fn processes() -> impl Iterator<Item = u32> {
+/// All processes.
+pub(super) fn processes() -> impl Iterator<Item = u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// A process's open files: number and what it is.
-fn links_of(pid: u32) -> impl Iterator<Item = (String, String)> {
+pub(super) fn links_of(pid: u32) -> impl Iterator<Item = (String, String)> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd"))
         .into_iter()
         .flatten()

@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 
+use crate::kernel::clock::read;
+
 /// The distance between the two clocks at one moment. Taken anew for every
 /// interval, since the time of day is adjusted while the other runs on.
 pub struct Clock {
@@ -34,16 +36,6 @@ impl Clock {
 fn format(nanoseconds: i128) -> String {
     let time = Timestamp::from_nanosecond(nanoseconds).unwrap_or(Timestamp::UNIX_EPOCH);
     format!("{time:.9}")
-}
-
-fn read(clock: libc::clockid_t) -> i128 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: a valid place to write to; both clocks exist on every kernel.
-    unsafe { libc::clock_gettime(clock, &raw mut time) };
-    i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
 }
 
 #[cfg(test)]

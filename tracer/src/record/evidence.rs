@@ -222,6 +222,7 @@ mod tests {
         };
         let cause = Cause {
             location: 0,
+            rule: 0,
             reason: NO_REASON,
             netns: 0,
             ifindex: 0,
@@ -258,6 +259,7 @@ mod tests {
             tcp_state: 0,
             ttl: 0,
             socket_signs: 0,
+            rule: droptrace_types::RuleAt::default(),
             ifname: IfName::default(),
             comm: [0; 16],
             header,

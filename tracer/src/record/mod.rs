@@ -6,6 +6,7 @@ mod evidence;
 mod flow;
 mod headers;
 mod packet;
+mod rule;
 
 use std::collections::HashMap;
 
@@ -16,9 +17,11 @@ use self::{
     clock::Clock,
 };
 use crate::{
-    event::{Event, EventKind, Loss, LossCause, LossOf, SCHEMA, Where},
+    event::{Event, EventKind, Loss, LossCause, LossOf, Rule, SCHEMA, Where},
     kernel::{btf::Btf, interface, reasons::Reasons, symbols::Symbols},
     owner::{netns, sockets::Sockets},
+    reason::plain_name,
+    rules::{RuleAt, RuleSets, place},
     tracer::{Drained, Losses},
 };
 
@@ -29,9 +32,11 @@ const MAX_NAMES: usize = 4096;
 pub struct Recorder {
     causes: Causes,
     sockets: Sockets,
+    rules: RuleSets,
     /// Names of interfaces by namespace and index, from earlier details.
     names: HashMap<(u32, u32), String>,
     own_netns: u32,
+    missed_a_rule: bool,
 }
 
 impl Recorder {
@@ -41,8 +46,10 @@ impl Recorder {
         Self {
             causes: Causes::new(reasons, symbols),
             sockets: Sockets::default(),
+            rules: RuleSets::default(),
             names: HashMap::new(),
             own_netns: netns::own(),
+            missed_a_rule: false,
         }
     }
 
@@ -58,6 +65,7 @@ impl Recorder {
         drained: Drained,
         stack_of: impl Fn(i32) -> Vec<u64> + 'a,
     ) -> impl Iterator<Item = Event> + 'a {
+        self.rules.look_again();
         let clock = Clock::now();
         let losses = losses(&drained.losses, &clock);
         let Drained {
@@ -110,6 +118,11 @@ impl Recorder {
             ifindex: (key.cause.ifindex != 0).then_some(key.cause.ifindex),
             stack: stack.above,
         };
+        let (rule, look_up) = self.rule(key, detail).unzip();
+        let by_rule = location
+            .as_ref()
+            .is_some_and(|location| plain_name(&location.function) == place::FUNCTION);
+        self.missed_a_rule |= by_rule && detail.is_some() && rule.is_none();
         let process = detail.and_then(|detail| self.sockets.owner(detail));
         Event {
             schema: SCHEMA.to_owned(),
@@ -120,17 +133,39 @@ impl Recorder {
             packets: counts.packets,
             bytes: counts.bytes,
             reason: Some(reason),
-            rule: None,
+            rule,
             r#where: Some(r#where),
             process,
             conntrack: detail.and_then(packet::conntrack),
             tcp: detail.and_then(packet::tcp),
-            advice,
+            advice: look_up.flatten().or(advice),
             packet: detail.and_then(packet::seen),
             undecoded: flow::undecoded(key),
             flows_unlisted: None,
             loss: None,
         }
+    }
+
+    /// Whether a rule dropped a packet and was not found since the last call.
+    pub fn missed_a_rule(&mut self) -> bool {
+        std::mem::take(&mut self.missed_a_rule)
+    }
+
+    /// The rule that decided, and how to look at it.
+    fn rule(&mut self, key: &Key, detail: Option<&Detail>) -> Option<(Rule, Option<String>)> {
+        let detail = detail.filter(|detail| detail.rule.is_known != 0)?;
+        let at = RuleAt {
+            family: u8::try_from(detail.rule.family).ok()?,
+            table: detail.rule.table,
+            chain: detail.rule.chain,
+            rule: detail.rule.rule,
+            cookie: (detail.rule.cookie != 0).then_some(detail.rule.cookie),
+            ns: detail.time_ns,
+        };
+        let found = self.rules.find(key.cause.netns, &at);
+        let rule = rule::of(&at, found.as_ref());
+        let advice = rule::advice(&rule, found.as_ref());
+        Some((rule, advice))
     }
 
     /// The packet may have lost its device by the time it was dropped; then

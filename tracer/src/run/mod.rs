@@ -3,6 +3,7 @@
 mod doctor;
 mod follow;
 mod reasons;
+mod rules;
 mod select;
 mod trace;
 

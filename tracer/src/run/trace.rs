@@ -18,6 +18,7 @@ use tokio::{
 use super::{
     Failure,
     follow::Follow,
+    rules::Rules,
     select::{self, Selected},
 };
 use crate::{
@@ -89,12 +90,19 @@ pub fn trace(args: &Trace) -> Result<(), Failure> {
         ..layout::config(&btf, &symbols, &reasons)
     };
     let conntrack = layout::conntrack(&btf);
+    let rule_layout = layout::rules(&btf);
     let modules = Modules::new(&btf);
     drop(btf);
     let mut tracer = start(args, &layout, &config, &selected)?;
     if let Some(conntrack) = conntrack {
         tracer
             .set_conntrack(&conntrack)
+            .context("cannot set up the kernel programs")?;
+    }
+    let mut rules = Rules::new(args.rules);
+    if let Some(layout) = rule_layout {
+        rules
+            .learn(&layout, &mut tracer)
             .context("cannot set up the kernel programs")?;
     }
     return_memory();
@@ -106,18 +114,15 @@ pub fn trace(args: &Trace) -> Result<(), Failure> {
     };
     let run = Run {
         args,
+        started,
         tracer,
         recorder: Recorder::new(reasons, symbols),
+        rules,
         modules,
         output: Output::new(sink, options),
         follow,
         shown: 0,
     };
-    eprintln!(
-        "droptrace: tracing {} (attached after {} ms); Ctrl-C ends",
-        args.select.text().as_deref().unwrap_or("all packets"),
-        started.elapsed().as_millis(),
-    );
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -164,8 +169,11 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 /// A run under way.
 struct Run<'a> {
     args: &'a Trace,
+    /// When the process began to set up.
+    started: Instant,
     tracer: Tracer,
     recorder: Recorder,
+    rules: Rules,
     modules: Modules,
     output: Output<FileSink>,
     follow: Follow<'a>,
@@ -176,8 +184,14 @@ struct Run<'a> {
 impl Run<'_> {
     async fn go(mut self) -> anyhow::Result<()> {
         let started = Instant::now();
+        let mut end = pin!(end(self.args.duration)?);
         self.follow.update(&mut self.tracer)?;
         self.add_modules()?;
+        eprintln!(
+            "droptrace: tracing {} (attached after {} ms); Ctrl-C ends",
+            self.args.select.text().as_deref().unwrap_or("all packets"),
+            self.started.elapsed().as_millis(),
+        );
         let mut logger = if self.args.debug_programs {
             Some(self.tracer.logger()?)
         } else {
@@ -186,7 +200,6 @@ impl Run<'_> {
         let mut steps = ticks(self.args.interval);
         let mut looks = self.follow.every().map(ticks);
         let mut looks_for_modules = ticks(FOR_MODULES);
-        let mut end = pin!(end(self.args.duration)?);
         loop {
             tokio::select! {
                 () = &mut end => break,
@@ -234,6 +247,11 @@ impl Run<'_> {
             {
                 self.tracer.set_conntrack(&layout)?;
             }
+            if module == modules::NFTABLES
+                && let Some(layout) = layout::rules(&btf)
+            {
+                self.rules.learn(&layout, &mut self.tracer)?;
+            }
         }
         Ok(())
     }
@@ -253,6 +271,10 @@ impl Run<'_> {
             self.output.events(&some)?;
             let shown = some.iter().filter(|record| is_shown(record, self.args.all));
             self.shown += shown.map(|record| record.packets).sum::<u64>();
+        }
+        drop(records);
+        if self.recorder.missed_a_rule() {
+            self.rules.missed(&mut self.tracer);
         }
         self.output.interval_ends()?;
         Ok(())

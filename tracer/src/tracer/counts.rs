@@ -127,6 +127,7 @@ const EMPTY_KEY: Key = {
     use droptrace_types::{Cause, Tuple};
     let cause = Cause {
         location: 0,
+        rule: 0,
         reason: 0,
         netns: 0,
         ifindex: 0,

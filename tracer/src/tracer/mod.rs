@@ -5,6 +5,7 @@ mod details;
 mod losses;
 mod probe;
 mod programs;
+mod rules;
 mod syscall;
 
 use std::collections::HashMap;
@@ -18,6 +19,8 @@ use droptrace_types::{Config, ConntrackLayout, Counts, Detail, Filter, Key, Layo
 pub use losses::Losses;
 pub use probe::{Means, Probed, probe};
 pub use programs::{LoadError, SEND_RESET, TRACEPOINTS, functions};
+
+pub use rules::RuleMaps;
 
 use self::{counts::CountMaps, details::Details, losses::LossCounters};
 
@@ -61,6 +64,7 @@ struct Maps {
     details: Details,
     stacks: StackTraceMap<MapData>,
     conntrack: Array<MapData, ConntrackLayout>,
+    rules: RuleMaps,
     sockets: aya::maps::HashMap<MapData, u64, u32>,
     cgroups: aya::maps::HashMap<MapData, u64, u32>,
     lost: aya::maps::Map,
@@ -82,6 +86,7 @@ impl Maps {
             details: Details::new(take(ebpf, "DETAILS")?)?,
             stacks: StackTraceMap::try_from(take(ebpf, "STACKS")?)?,
             conntrack: Array::try_from(take(ebpf, "CONNTRACK")?)?,
+            rules: RuleMaps::take(ebpf)?,
             sockets: aya::maps::HashMap::try_from(take(ebpf, "SOCKETS")?)?,
             cgroups: aya::maps::HashMap::try_from(take(ebpf, "CGROUPS")?)?,
             lost: take(ebpf, "LOSSES")?,
@@ -98,6 +103,7 @@ pub struct Tracer {
     details: Details,
     stacks: StackTraceMap<MapData>,
     conntrack: Array<MapData, ConntrackLayout>,
+    rules: RuleMaps,
     sockets: aya::maps::HashMap<MapData, u64, u32>,
     cgroups: aya::maps::HashMap<MapData, u64, u32>,
     watched: Vec<&'static str>,
@@ -124,6 +130,7 @@ impl Tracer {
             details: maps.details,
             stacks: maps.stacks,
             conntrack: maps.conntrack,
+            rules: maps.rules,
             sockets: maps.sockets,
             cgroups: maps.cgroups,
             watched,
@@ -180,6 +187,11 @@ impl Tracer {
             .get(&id, 0)
             .map(|stack| stack.frames().iter().map(|frame| frame.ip).collect())
             .unwrap_or_default()
+    }
+
+    /// Where rules are told.
+    pub fn rules(&mut self) -> &mut RuleMaps {
+        &mut self.rules
     }
 
     /// Says what a conntrack entry looks like.

@@ -11,7 +11,11 @@ fn evil() -> Event {
     event(&json!({
         "flow": {"proto": EVIL},
         "reason": {"name": EVIL, "summary": EVIL},
-        "rule": {"engine": "nft", "table": EVIL, "text": EVIL},
+        "rule": {
+            "engine": "nft", "family": EVIL, "table": EVIL, "chain": EVIL, "table_handle": 1,
+            "chain_handle": 1, "handle": 2, "text": EVIL, "comment": EVIL, "verdict": EVIL,
+            "via": "frame", "exact": true
+        },
         "where": {"ifname": EVIL, "function": EVIL, "hook": EVIL, "stack": [EVIL]},
         "process": {
             "pid": 1, "comm": EVIL, "uid": 0, "cgroup": format!("/a/{EVIL}.service"),

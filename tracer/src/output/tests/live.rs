@@ -10,7 +10,8 @@ fn going_on() -> Vec<Vec<Event>> {
             "packets": 100, "time": format!("2026-11-22T01:30:{second:02}.5Z"),
             "rule": {
                 "engine": "nft", "family": "inet", "table": "filter", "chain": "input",
-                "handle": 5, "exact": true
+                "table_handle": 1, "chain_handle": 1, "handle": 5, "text": null, "comment": null,
+                "verdict": null, "via": "frame", "exact": true
             }
         }))]);
     }

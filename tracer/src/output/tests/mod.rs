@@ -63,16 +63,32 @@ fn by_rule() -> Event {
     event(&json!({
         "packets": 3,
         "rule": {
-            "engine": "nft", "family": "inet", "table": "filter", "chain": "input", "handle": 5,
-            "text": "tcp dport 443 counter packets 3 bytes 180 drop", "exact": true
+            "engine": "nft", "family": "inet", "table": "filter", "chain": "input",
+            "table_handle": 1, "chain_handle": 1, "handle": 5, "position": 2,
+            "text": "tcp dport 443 counter packets 3 bytes 180 drop", "comment": null,
+            "verdict": "drop", "as_of": "drop", "via": "frame", "exact": true
         },
         "process": {
             "pid": 812, "comm": "nginx", "uid": 33,
             "cgroup": "/system.slice/nginx.service", "container": null
         },
         "tcp": {"flags": "S", "seq": 1, "ack": 0, "state": null},
-        "advice": "it drops TCP to port 443; see: nft -a list chain inet filter input",
+        "advice": "list it with: nft -a list chain inet filter input",
         "packet": {"len": 60, "mark": 0, "ttl": 64}
+    }))
+}
+
+/// What the policy of a chain dropped, of which only the kernel told.
+fn by_policy() -> Event {
+    event(&json!({
+        "time": "2026-11-22T01:30:00.15Z",
+        "flow": {"proto": "udp", "dport": 53},
+        "rule": {
+            "engine": "nft", "family": "ip6", "table": null, "chain": null,
+            "table_handle": 7, "chain_handle": 2, "text": null, "comment": null,
+            "verdict": "drop", "policy": true, "via": "frame", "exact": true
+        },
+        "advice": "find the rule: nft -a list ruleset"
     }))
 }
 
@@ -151,7 +167,15 @@ fn benign() -> Event {
 
 /// One of each.
 fn samples() -> Vec<Event> {
-    vec![by_rule(), no_listener(), reset(), icmp(), lost(), benign()]
+    vec![
+        by_rule(),
+        by_policy(),
+        no_listener(),
+        reset(),
+        icmp(),
+        lost(),
+        benign(),
+    ]
 }
 
 /// Options that depend neither on the machine nor on its environment.

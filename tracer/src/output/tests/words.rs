@@ -10,11 +10,6 @@ fn line(changes: &serde_json::Value) -> String {
     line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// All that is printed for one record.
-fn all(changes: &serde_json::Value) -> String {
-    show(options(None), &[vec![event(changes)]])
-}
-
 #[test]
 fn a_drop_without_a_reason_is_told_by_its_function() {
     let line = line(&json!({"reason": {"name": null, "code": null, "class": "unknown"}}));
@@ -58,32 +53,79 @@ fn packets_without_a_flow_say_why() {
     );
 }
 
+/// A record of [`by_rule`] with `changes` made to its rule.
+fn by(changes: &serde_json::Value) -> Event {
+    let mut record = serde_json::to_value(by_rule()).expect("JSON");
+    merge(&mut record["rule"], changes);
+    serde_json::from_value(record).expect("a record")
+}
+
+/// The lines after the one of the flow.
+fn told(record: Event) -> Vec<String> {
+    let text = show(options(None), &[vec![record]]);
+    text.lines()
+        .skip(2)
+        .map(|line| line.trim().to_owned())
+        .collect()
+}
+
 #[test]
-fn rules_of_all_engines_are_told() {
-    let rule = |rule: serde_json::Value| {
-        let text = all(&json!({"rule": rule}));
-        let rule = text
-            .lines()
-            .find_map(|line| line.trim().strip_prefix("rule: "));
-        rule.map(ToOwned::to_owned)
-    };
-    let iptables = json!({
-        "engine": "iptables", "table": "filter", "chain": "INPUT", "number": 3,
-        "text": "-A INPUT -j DROP", "exact": false
-    });
+fn a_rule_is_told_as_the_cause_then_its_text_then_what_to_do() {
+    let list = "→ list it with: nft -a list chain inet filter input";
     assert_eq!(
-        rule(iptables).as_deref(),
-        Some("probably iptables filter INPUT rule 3: -A INPUT -j DROP")
+        told(by_rule()),
+        [
+            "nft rule: inet filter input handle 5",
+            "tcp dport 443 counter packets 3 bytes 180 drop",
+            list,
+        ]
+    );
+    let inferred = told(by(&json!({"exact": false, "text": null})));
+    assert_eq!(
+        inferred,
+        ["probably nft rule: inet filter input handle 5", list]
+    );
+    let nameless = told(by(&json!({"table": null, "chain": null, "text": null})));
+    assert_eq!(
+        nameless[0],
+        "nft rule: inet table handle 1 chain handle 1 handle 5"
     );
     let policy = json!({
-        "engine": "nft", "family": "ip", "table": "f", "chain": "c", "handle": null,
-        "policy": true, "exact": true
+        "policy": true, "handle": null, "position": null,
+        "text": "type filter hook input priority filter; policy drop;"
     });
-    assert_eq!(rule(policy).as_deref(), Some("nft ip f c policy"));
-    let program = json!({"engine": "bpf", "prog_id": 12, "name": "guard", "attach": "xdp"});
-    assert_eq!(rule(program).as_deref(), Some("bpf guard xdp program 12"));
-    assert_eq!(rule(json!(null)), None);
-    assert_eq!(rule(json!(["not", "a", "rule"])), None);
+    assert_eq!(
+        told(by(&policy))[..2],
+        [
+            "nft policy: inet filter input",
+            "type filter hook input priority filter; policy drop;",
+        ]
+    );
+}
+
+#[test]
+fn different_rules_are_different_things() {
+    let mut elsewhere = by_rule();
+    elsewhere.r#where.as_mut().expect("a place").netns = Some(1);
+    let others = [
+        by(&json!({"handle": 6})),
+        by(&json!({"table_handle": 2})),
+        by(&json!({"family": "ip"})),
+        by(&json!({"table": null, "chain": null})),
+        by(&json!({"table": null, "chain": null, "chain_handle": 2})),
+        elsewhere,
+    ];
+    let mut all = vec![by_rule()];
+    all.extend(others);
+    let text = show(options(None), std::slice::from_ref(&all));
+    assert_eq!(text.matches("  DROP  ").count(), 7, "{text}");
+    let text = sum_up(options(None), &all, &totals());
+    assert_eq!(text.matches("  DROP ").count(), 7, "{text}");
+    // Counters and positions do not make another rule.
+    let same =
+        by(&json!({"text": "tcp dport 443 counter packets 9 bytes 540 drop", "position": 3}));
+    let text = sum_up(options(None), &[by_rule(), same], &totals());
+    assert_eq!(text.matches("  DROP ").count(), 1, "{text}");
 }
 
 #[test]
@@ -92,7 +134,7 @@ fn another_flow_of_the_same_rule_names_it_again_without_its_text() {
     other.flow.as_mut().expect("a flow").dport = Some(444);
     let text = show(options(None), &[vec![by_rule()], vec![other]]);
     assert!(
-        text.ends_with("\n              rule: nft inet filter input handle 5\n"),
+        text.ends_with("\n              nft rule: inet filter input handle 5\n"),
         "{text}"
     );
 }

@@ -1,0 +1,155 @@
+//! The rule that decided, and how to look at it.
+
+use std::path::Path;
+
+use crate::{
+    event::{AsOf, Engine, Rule, Via},
+    rules::{self, Found, RuleAt},
+};
+
+/// A rule that was seen on the kernel's stack, with what its rule set says of it.
+pub fn of(at: &RuleAt, found: Option<&Found>) -> Rule {
+    let policy = at.rule == 0;
+    let text = |of: fn(&Found) -> &Option<String>| found.and_then(|found| of(found).clone());
+    Rule {
+        engine: Engine::Nft,
+        family: rules::family_name(at.family).map(ToOwned::to_owned),
+        table: found.map(|found| found.table.clone()),
+        chain: found.map(|found| found.chain.clone()),
+        table_handle: at.table,
+        chain_handle: at.chain,
+        handle: (!policy).then_some(at.rule),
+        position: found.and_then(|found| found.position),
+        text: text(|found| &found.text),
+        comment: text(|found| &found.comment),
+        verdict: if policy {
+            Some("drop".to_owned())
+        } else {
+            text(|found| &found.verdict)
+        },
+        as_of: found.filter(|found| found.text.is_some()).map(|found| {
+            if found.then {
+                AsOf::Drop
+            } else {
+                AsOf::Reading
+            }
+        }),
+        policy,
+        via: Via::Frame,
+        exact: true,
+    }
+}
+
+/// The command that lists it; `None` where its chain is not known by name.
+pub fn advice(rule: &Rule, found: Option<&Found>) -> Option<String> {
+    let found = found?;
+    let enter = match found.namespace.as_deref().map(Path::to_str) {
+        None => String::new(),
+        Some(path) => format!("nsenter --net={} ", path.filter(|path| is_plain(path))?),
+    };
+    let (table, chain) = (&found.table, &found.chain);
+    // Names of any other kind are no names to nft, or worse, to a shell.
+    let listing = match rule.family.as_deref() {
+        Some(family) if is_name(table) && is_name(chain) => {
+            format!("chain {family} {table} {chain}")
+        }
+        _ => "ruleset".to_owned(),
+    };
+    Some(format!("list it with: {enter}nft -a list {listing}"))
+}
+
+fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic()) && is_plain(name)
+}
+
+fn is_plain(text: &str) -> bool {
+    text.chars()
+        .all(|c| c.is_ascii_alphanumeric() || "_-./".contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: RuleAt = RuleAt {
+        family: 1,
+        table: 3,
+        chain: 1,
+        rule: 5,
+        cookie: None,
+        ns: 0,
+    };
+
+    fn found(table: &str, chain: &str) -> Found {
+        Found {
+            table: table.into(),
+            chain: chain.into(),
+            position: Some(2),
+            text: Some("drop".into()),
+            comment: None,
+            verdict: Some("drop".into()),
+            then: true,
+            namespace: None,
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_told_stays_where_the_rule_set_tells_nothing() {
+        let rule = of(&AT, None);
+        assert_eq!(rule.family.as_deref(), Some("inet"));
+        assert_eq!(
+            (&rule.table, &rule.chain, &rule.text),
+            (&None, &None, &None)
+        );
+        assert_eq!((rule.table_handle, rule.chain_handle), (3, 1));
+        assert_eq!((rule.handle, rule.policy), (Some(5), false));
+        assert_eq!(rule.verdict, None);
+        assert_eq!(advice(&rule, None), None);
+    }
+
+    #[test]
+    fn a_text_says_of_when_it_is() {
+        let mut found = found("filter", "input");
+        assert_eq!(of(&AT, Some(&found)).as_of, Some(AsOf::Drop));
+        found.then = false;
+        assert_eq!(of(&AT, Some(&found)).as_of, Some(AsOf::Reading));
+        found.text = None;
+        assert_eq!(of(&AT, Some(&found)).as_of, None);
+    }
+
+    #[test]
+    fn a_policy_has_no_handle() {
+        let rule = of(&RuleAt { rule: 0, ..AT }, None);
+        assert_eq!((rule.handle, rule.policy), (None, true));
+        assert_eq!(rule.verdict.as_deref(), Some("drop"));
+    }
+
+    #[test]
+    fn the_advice_names_the_chain_and_the_way_into_its_namespace() {
+        let mut found = found("filter", "in-put_1");
+        let rule = of(&AT, Some(&found));
+        assert_eq!(
+            advice(&rule, Some(&found)).unwrap(),
+            "list it with: nft -a list chain inet filter in-put_1"
+        );
+        found.namespace = Some("/run/netns/blue".into());
+        assert_eq!(
+            advice(&rule, Some(&found)).unwrap(),
+            "list it with: nsenter --net=/run/netns/blue nft -a list chain inet filter in-put_1"
+        );
+        found.namespace = Some("/run/netns/$(reboot)".into());
+        assert_eq!(advice(&rule, Some(&found)), None);
+    }
+
+    #[test]
+    fn the_advice_has_no_names_that_a_shell_would_run() {
+        for name in ["$(reboot)", "a;b", "a b", "", "-f", "a\nb", "*", "ünïcode"] {
+            let found = found("filter", name);
+            let rule = of(&AT, Some(&found));
+            assert_eq!(
+                advice(&rule, Some(&found)).unwrap(),
+                "list it with: nft -a list ruleset"
+            );
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! From the text of `nft -a list ruleset` to the rules in it, by handle.
+//!
+//! The listing is made for people: names, comments and strings stand in it as
+//! others chose them, line breaks and quotes included. Only its lines and their
+//! indentation are trusted, and a table in which these do not add up (a handle
+//! that stands there twice, a line where none belongs) is left out: no text is
+//! better than one that somebody else made up.
+
+use std::collections::{HashMap, hash_map::Entry};
+
+/// What stands before a handle.
+const HANDLE: &str = " # handle ";
+
+/// A rule set.
+#[derive(Debug, Default)]
+pub struct Listing {
+    tables: HashMap<(String, u64), Table>,
+    /// The texts of the rules, one after the other.
+    texts: String,
+}
+
+#[derive(Debug)]
+struct Table {
+    name: String,
+    chains: HashMap<u64, Chain>,
+    /// By handle, which is the rule's own in its table.
+    rules: HashMap<u64, Place>,
+    /// Something in it does not add up.
+    doubtful: bool,
+}
+
+#[derive(Debug)]
+struct Chain {
+    name: String,
+    /// `type filter hook input priority filter; policy drop;` of a base chain.
+    base: Option<String>,
+    rules: usize,
+}
+
+#[derive(Debug)]
+struct Place {
+    chain: u64,
+    position: usize,
+    start: usize,
+    end: usize,
+}
+
+/// A chain of a rule set, and where one of its rules stands.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Listed<'a> {
+    /// Name of the table.
+    pub table: &'a str,
+    /// Name of the chain.
+    pub chain: &'a str,
+    /// What makes it a base chain.
+    pub base: Option<&'a str>,
+    /// The rule's position, from 1 on, and its text; `None` where the chain has
+    /// no such rule.
+    pub rule: Option<(usize, &'a str)>,
+}
+
+/// What a line belongs to.
+enum Inside {
+    Nothing,
+    Table,
+    /// A set, a map, an object: anything but a chain.
+    Block,
+    Chain {
+        handle: u64,
+        /// The lines so far of what is not complete yet.
+        begun: String,
+    },
+}
+
+impl Listing {
+    /// Reads what `nft -a list ruleset` prints.
+    pub fn parse(text: &str) -> Self {
+        let mut listing = Self::default();
+        let mut inside = Inside::Nothing;
+        let mut current = None;
+        for line in text.split('\n') {
+            inside = match (inside, &mut current) {
+                (Inside::Nothing, _) => {
+                    current = header(line, "table ").and_then(|(words, handle)| {
+                        let (family, name) = words.split_once(' ')?;
+                        Some(((family.to_owned(), handle), Table::named(name)))
+                    });
+                    current.as_ref().map_or(Inside::Nothing, |_| Inside::Table)
+                }
+                (Inside::Table, _) if line == "}" => {
+                    listing.keep(current.take());
+                    Inside::Nothing
+                }
+                (Inside::Table, Some((_, table))) => table.line(line),
+                (Inside::Block | Inside::Chain { .. }, _) if line == "\t}" => Inside::Table,
+                (Inside::Chain { handle, begun }, Some((_, table))) => {
+                    let begun = table.line_of_chain(handle, begun, line, &mut listing.texts);
+                    Inside::Chain { handle, begun }
+                }
+                (other, _) => other,
+            };
+        }
+        listing
+    }
+
+    /// Keeps a table that has ended.
+    fn keep(&mut self, table: Option<((String, u64), Table)>) {
+        let Some((key, table)) = table else { return };
+        match self.tables.entry(key) {
+            Entry::Vacant(place) => {
+                place.insert(table);
+            }
+            Entry::Occupied(mut first) => first.get_mut().doubtful = true,
+        }
+    }
+
+    /// The chain and the rule of these handles.
+    pub fn find(&self, family: &str, table: u64, chain: u64, rule: u64) -> Option<Listed<'_>> {
+        let table = self.tables.get(&(family.to_owned(), table))?;
+        if table.doubtful {
+            return None;
+        }
+        let at = table.rules.get(&rule).filter(|at| at.chain == chain);
+        let chain = table.chains.get(&chain)?;
+        Some(Listed {
+            table: &table.name,
+            chain: &chain.name,
+            base: chain.base.as_deref(),
+            rule: at.and_then(|at| Some((at.position, self.texts.get(at.start..at.end)?))),
+        })
+    }
+
+    /// About how much memory it takes.
+    pub fn size(&self) -> usize {
+        let tables = self.tables.values();
+        let parts = tables.map(|table| {
+            table.rules.len() * size_of::<(u64, Place)>()
+                + table.chains.len() * size_of::<(u64, Chain)>()
+        });
+        self.texts.len() + 2 * parts.sum::<usize>()
+    }
+}
+
+impl Table {
+    fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            chains: HashMap::new(),
+            rules: HashMap::new(),
+            doubtful: false,
+        }
+    }
+
+    /// A line of the table itself.
+    fn line(&mut self, line: &str) -> Inside {
+        if let Some((name, handle)) = header(line, "\tchain ") {
+            let chain = Chain {
+                name: name.to_owned(),
+                base: None,
+                rules: 0,
+            };
+            self.doubtful |= self.chains.insert(handle, chain).is_some();
+            return Inside::Chain {
+                handle,
+                begun: String::new(),
+            };
+        }
+        self.doubtful |= !line.is_empty() && !line.starts_with('\t');
+        if line.ends_with(" {") || header(line, "\t").is_some() {
+            Inside::Block
+        } else {
+            Inside::Table
+        }
+    }
+
+    /// A line of a chain, after what was `begun` by lines before it; gives back
+    /// what is not complete yet.
+    fn line_of_chain(
+        &mut self,
+        chain: u64,
+        mut begun: String,
+        line: &str,
+        texts: &mut String,
+    ) -> String {
+        if begun.is_empty() {
+            self.doubtful |= !line.starts_with("\t\t");
+        } else {
+            begun.push(' ');
+        }
+        begun.push_str(line.trim_start_matches('\t').trim_start_matches(' '));
+        let Some(properties) = self.chains.get_mut(&chain) else {
+            return String::new();
+        };
+        if let Some((text, handle)) = handle_at_end(&begun) {
+            properties.rules += 1;
+            let place = Place {
+                chain,
+                position: properties.rules,
+                start: texts.len(),
+                end: texts.len() + text.len(),
+            };
+            texts.push_str(text);
+            self.doubtful |= self.rules.insert(handle, place).is_some();
+            return String::new();
+        }
+        if properties.rules > 0 {
+            return begun;
+        }
+        if begun.starts_with("type ") && begun.ends_with(';') {
+            properties.base = Some(begun);
+            return String::new();
+        }
+        if begun.starts_with("comment \"") && begun.ends_with('"') {
+            return String::new();
+        }
+        begun
+    }
+}
+
+/// What stands between `prefix` and ` { # handle N`.
+fn header<'a>(line: &'a str, prefix: &str) -> Option<(&'a str, u64)> {
+    let (words, handle) = handle_at_end(line)?;
+    Some((words.strip_prefix(prefix)?.strip_suffix(" {")?, handle))
+}
+
+fn handle_at_end(line: &str) -> Option<(&str, u64)> {
+    let (text, handle) = line.rsplit_once(HANDLE)?;
+    Some((text, handle.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NATIVE: &str = include_str!("../../../tests/fixtures/nft_ruleset.txt");
+    const OF_IPTABLES: &str = include_str!("../../../tests/fixtures/nft_ruleset_of_iptables.txt");
+    const FORGED: &str = include_str!("../../../tests/fixtures/nft_ruleset_forged.txt");
+
+    /// Names, position and text of a rule.
+    fn at(text: &str, family: &str, handles: [u64; 3]) -> Option<String> {
+        let listing = Listing::parse(text);
+        let [table, chain, rule] = handles;
+        let found = listing.find(family, table, chain, rule)?;
+        let (position, text) = found.rule?;
+        Some(format!(
+            "{} {} {position}: {text}",
+            found.table, found.chain
+        ))
+    }
+
+    #[test]
+    fn rules_of_every_family_are_found() {
+        for (family, handles, expected) in [
+            (
+                "ip",
+                [1, 1, 12],
+                "filter4 deep 2: tcp dport 8080 reject with tcp reset",
+            ),
+            ("ip", [1, 3, 26], "filter4 input 8: limit name \"lim\" drop"),
+            (
+                "ip6",
+                [2, 1, 2],
+                "filter6 forward 1: ip6 saddr fd00::/8 drop",
+            ),
+            ("inet", [3, 1, 5], "both input 3: meta nfproto ipv6 drop"),
+            ("bridge", [4, 1, 2], "br bfwd 1: ether type arp drop"),
+            ("netdev", [5, 2, 4], "nd eg 1: tcp dport 81 drop"),
+            ("arp", [6, 1, 2], "a in 1: arp operation request drop"),
+        ] {
+            assert_eq!(at(NATIVE, family, handles).as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn two_identical_rules_have_their_own_positions() {
+        let text = "tcp dport 77 drop comment \"same twice\"";
+        for (handle, position) in [(33, 14), (34, 15)] {
+            let expected = format!("filter4 input {position}: {text}");
+            assert_eq!(at(NATIVE, "ip", [1, 3, handle]), Some(expected));
+        }
+    }
+
+    #[test]
+    fn sets_and_objects_are_no_rules() {
+        // The set `many`, the limit, the handle in the set's comment.
+        for handle in [8, 6, 77] {
+            assert_eq!(at(NATIVE, "ip", [1, 3, handle]), None);
+        }
+    }
+
+    #[test]
+    fn strings_may_look_like_something_else() {
+        assert_eq!(
+            at(NATIVE, "ip", [1, 1, 11]).unwrap(),
+            "filter4 deep 1: ip saddr @blocked counter packets 0 bytes 0 drop \
+             comment \"blocked { by # handle 99 } list\""
+        );
+        assert_eq!(
+            at(NATIVE, "ip", [1, 3, 31]).unwrap(),
+            "filter4 input 12: log prefix \"dropped # handle 5 {\" drop"
+        );
+        assert_eq!(at(NATIVE, "ip", [1, 1, 99]), None);
+    }
+
+    #[test]
+    fn rules_that_iptables_made_are_found() {
+        assert_eq!(
+            at(OF_IPTABLES, "ip", [7, 2, 4]).unwrap(),
+            "filter INPUT 2: meta l4proto tcp xt match string counter packets 0 bytes 0 \
+             reject with tcp reset"
+        );
+        assert_eq!(
+            at(OF_IPTABLES, "ip", [7, 5, 8]).unwrap(),
+            "filter DEEP 2: counter packets 0 bytes 0 log prefix \"x\"y\""
+        );
+    }
+
+    #[test]
+    fn a_base_chain_tells_its_policy() {
+        let listing = Listing::parse(OF_IPTABLES);
+        let chain = listing.find("ip", 7, 1, 0).unwrap();
+        assert_eq!(
+            chain.base,
+            Some("type filter hook forward priority filter; policy drop;")
+        );
+        assert_eq!(chain.rule, None);
+        let listing = Listing::parse(NATIVE);
+        let base = |chain| listing.find("inet", 3, chain, 0).unwrap().base;
+        assert!(base(1).unwrap().starts_with("type filter hook input"));
+        assert_eq!(base(2), None);
+    }
+
+    #[test]
+    fn a_handle_counts_only_in_its_own_chain_table_and_family() {
+        assert_eq!(at(NATIVE, "ip", [1, 3, 12]), None);
+        assert_eq!(at(NATIVE, "ip", [2, 1, 2]), None);
+        assert_eq!(at(NATIVE, "ip6", [1, 1, 12]), None);
+        // The chain is known, the rule is gone.
+        let listing = Listing::parse(NATIVE);
+        let found = listing.find("ip", 1, 3, 1000).unwrap();
+        assert_eq!((found.chain, found.rule), ("input", None));
+    }
+
+    #[test]
+    fn a_rule_over_several_lines_is_one_text() {
+        let text = "table ip t { # handle 1\n\tflowtable f { # handle 4\n\t\tdevices = { a }\n\t}\n\n\
+            \tchain c { # handle 2\n\t\ttcp dport { 1, 2,\n\t\t\t     3 } drop # handle 3\n\t}\n}\n";
+        assert_eq!(
+            at(text, "ip", [1, 2, 3]).unwrap(),
+            "t c 1: tcp dport { 1, 2, 3 } drop"
+        );
+    }
+
+    #[test]
+    fn nothing_is_believed_of_a_table_that_does_not_add_up() {
+        // A comment with line breaks plays two more rules and the chain's end.
+        for handle in [2, 3] {
+            assert_eq!(at(FORGED, "inet", [9, 1, handle]), None);
+        }
+        let twice = NATIVE.to_owned() + NATIVE;
+        assert_eq!(at(&twice, "ip", [1, 1, 12]), None);
+    }
+
+    #[test]
+    fn fifty_thousand_rules_take_little_memory() {
+        let rules: Vec<_> = (0..50_000)
+            .map(|n| format!("\t\ttcp dport {n} drop # handle {}\n", n + 2))
+            .collect();
+        let rules = rules.concat();
+        let text = format!("table ip t {{ # handle 1\n\tchain c {{ # handle 1\n{rules}\t}}\n}}\n");
+        let listing = Listing::parse(&text);
+        let found = listing.find("ip", 1, 1, 50_001).unwrap();
+        let last = "tcp dport 49999 drop";
+        assert_eq!(found.rule, Some((50_000, last)));
+        assert!(listing.size() < 8 << 20, "{}", listing.size());
+    }
+
+    #[test]
+    fn any_text_is_taken() {
+        for text in [NATIVE, OF_IPTABLES, FORGED] {
+            // Cut anywhere, with any one line left out, doubled, or cut.
+            for end in (0..text.len())
+                .step_by(5)
+                .filter(|end| text.is_char_boundary(*end))
+            {
+                Listing::parse(&text[..end]);
+            }
+            let lines: Vec<_> = text.split('\n').collect();
+            for skipped in 0..lines.len() {
+                let mut rest = lines.clone();
+                rest.remove(skipped);
+                Listing::parse(&rest.join("\n"));
+                rest.insert(skipped, &lines[skipped][..lines[skipped].len() / 4]);
+                Listing::parse(&rest.join("\n"));
+            }
+        }
+        for text in [
+            "",
+            "\n",
+            "}",
+            "\t}",
+            "table",
+            "table { # handle 1",
+            " # handle ",
+        ] {
+            let listing = Listing::parse(text);
+            assert_eq!(listing.find("", 1, 1, 1), None);
+        }
+    }
+}
