@@ -50,11 +50,11 @@ impl Rules {
     fn try_out(&mut self, tracer: &mut Tracer) {
         match place::find(tracer.rules()) {
             Ok(true) => {}
-            Ok(false) => log::warn!(
+            Ok(false) => log::info!(
                 "records name no nftables rules: this kernel keeps the rule that drops a packet \
                  nowhere that a trial could find"
             ),
-            Err(error) => log::warn!(
+            Err(error) => log::info!(
                 "records name no nftables rules: the trial that shows where the kernel keeps \
                  them failed: {error}"
             ),
