@@ -6,12 +6,13 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_current_comm, bpf_probe_read_kernel},
     programs::{RawTracePointContext, tracing::StackIdContext as _},
 };
-use droptrace_types::{ABSENT, COMM_LEN, CT_NONE, Detail, HEADER_LEN, Loss, RuleAt};
+use droptrace_types::{ABSENT, COMM_LEN, CT_NONE, Detail, HEADER_LEN, HookAt, Loss, RuleAt};
 
 use crate::{
     count::lose,
     device,
     event::Event,
+    hook,
     kernel::{Pointer, constant},
     maps::{CONNTRACK, DETAIL_RATE, DETAILS, STACKS},
     rule,
@@ -88,8 +89,20 @@ unsafe fn fill<const DROP: bool>(
         family: 0,
         is_known: 0,
     };
+    detail.hook = HookAt {
+        function: 0,
+        private: 0,
+        prog_id: 0,
+        hook: 0,
+        family: 0,
+        is_known: 0,
+        pad: 0,
+    };
     if DROP && event.key.cause.rule != 0 {
-        rule::find(event, &mut detail.rule);
+        hook::find(ctx.as_ptr(), event, &mut detail.hook);
+        if !hook::freed(event.key.cause.location) {
+            rule::find(ctx.as_ptr(), event, &mut detail.rule);
+        }
     }
     let (inode, uid) = event.socket.owner();
     detail.socket_inode = inode;

@@ -9,9 +9,9 @@ mod filter;
 mod layout;
 
 pub use layout::{
-    ABSENT, Config, ConntrackLayout, FILTER_BY_CGROUP, FILTER_BY_FLOW, FILTER_BY_INTERFACE,
-    FILTER_BY_NETNS, FILTER_BY_REASON, FILTER_BY_SOCKET, Layout, RULE_STACK_BELOW,
-    RULE_STACK_WORDS, RuleAt, RuleHead, RuleLayout, RulePlace, RuleStack,
+    ABSENT, ChainPlaces, Config, ConntrackLayout, FILTER_BY_CGROUP, FILTER_BY_FLOW,
+    FILTER_BY_INTERFACE, FILTER_BY_NETNS, FILTER_BY_REASON, FILTER_BY_SOCKET, HookAt, HookPlaces,
+    Layout, Places, RuleAt, RuleHead, RuleLayout, STACK_WORDS, STACK_WORDS_BELOW, StackWords,
 };
 
 /// What happened to the packet. The kernel side of a record's `kind`.
@@ -166,8 +166,9 @@ impl Tuple {
 pub struct Cause {
     /// Kernel address of the instruction that freed the packet, 0 for other kinds.
     pub location: u64,
-    /// Address of the nftables rule that dropped the packet, not yet proven; 0
-    /// where none is known.
+    /// Address of what decided that the packet is dropped: an nftables rule, not yet
+    /// proven, or what a netfilter hook function was registered with, or that
+    /// function; 0 where none is known.
     pub rule: u64,
     /// The kernel's reason number; [`NO_REASON`] where the kernel gives none.
     pub reason: u32,
@@ -348,6 +349,8 @@ pub struct Detail {
     pub socket_held: u8,
     /// The nftables rule that dropped the packet.
     pub rule: RuleAt,
+    /// The netfilter hook at which it was dropped.
+    pub hook: HookAt,
     /// Name of the interface, zero-terminated; empty where there is none.
     pub ifname: IfName,
     /// Name of the running thread; as much a hint as `task_pid`.
@@ -441,17 +444,17 @@ const _: () = {
     assert!(size_of::<Cause>() == 40);
     assert!(size_of::<Key>() == 128);
     assert!(size_of::<Counts>() == 32);
-    assert!(size_of::<Detail>() == 128 + 40 + 16 + 40 + 8 + 32 + HEADER_LEN);
+    assert!(size_of::<Detail>() == 128 + 40 + 16 + 40 + 24 + 8 + 32 + HEADER_LEN);
     assert!(size_of::<EndpointRule>() == 40);
-    assert!(size_of::<Config>() == 104);
+    assert!(size_of::<Config>() == 128);
     assert!(size_of::<Filter>() == FILTER_RULES * (40 + 16 + 4 + 4) + 40);
 };
 
 #[cfg(feature = "user")]
 mod user {
     use super::{
-        Config, ConntrackLayout, Counts, Detail, Filter, Key, Layout, RuleLayout, RulePlace,
-        RuleStack,
+        Config, ConntrackLayout, Counts, Detail, Filter, Key, Layout, Places, RuleLayout,
+        StackWords,
     };
 
     // SAFETY: all are `repr(C)`, `Copy`, free of padding (sizes are asserted
@@ -472,7 +475,7 @@ mod user {
     // SAFETY: as above.
     unsafe impl aya::Pod for RuleLayout {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for RulePlace {}
+    unsafe impl aya::Pod for Places {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for RuleStack {}
+    unsafe impl aya::Pod for StackWords {}
 }

@@ -260,6 +260,7 @@ mod tests {
             ttl: 0,
             socket_held: 0,
             rule: droptrace_types::RuleAt::default(),
+            hook: droptrace_types::HookAt::default(),
             ifname: IfName::default(),
             comm: [0; 16],
             header,

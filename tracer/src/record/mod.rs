@@ -5,23 +5,24 @@ mod clock;
 mod evidence;
 mod flow;
 mod headers;
+mod hook;
 mod packet;
 mod rule;
 
 use std::collections::HashMap;
 
-use droptrace_types::{Counts, Detail, Key, Kind};
+use droptrace_types::{Counts, Detail, Direction, Key, Kind};
 
 use self::{
     cause::{Causes, Stack},
     clock::Clock,
 };
 use crate::{
-    event::{Event, EventKind, Loss, LossCause, LossOf, Rule, SCHEMA, Where},
+    event::{Class, Event, EventKind, Loss, LossCause, LossOf, Rule, SCHEMA, Where},
     kernel::{btf::Btf, interface, reasons::Reasons, symbols::Symbols},
     owner::{netns, sockets::Sockets},
     reason::plain_name,
-    rules::{RuleAt, RuleSets, place},
+    rules::{RuleAt, RuleSets, trial},
     tracer::{Drained, Losses},
 };
 
@@ -106,23 +107,34 @@ impl Recorder {
                 .stack(&stack_of(detail.stack_id), key.cause.location)
         });
         let evidence = evidence::of(key, detail, &stack);
-        let (reason, advice) =
+        let (mut reason, mut advice) =
             self.causes
                 .reason(kind, key.cause.reason, location.as_ref(), &evidence);
+        if kind == EventKind::Drop && detail.is_some_and(is_of_a_trial) {
+            reason.class = Class::Benign;
+            "another droptrace has tried out where this kernel keeps rules"
+                .clone_into(&mut reason.summary);
+            advice = None;
+        }
         let r#where = Where {
             function: location.as_ref().map(|location| location.function.clone()),
             offset: location.as_ref().map(|location| location.offset),
-            hook: None,
+            hook: detail
+                .and_then(|detail| hook::name(&detail.hook))
+                .map(ToOwned::to_owned),
             netns: (key.cause.netns != 0).then_some(key.cause.netns),
             ifname: self.ifname(key, detail),
             ifindex: (key.cause.ifindex != 0).then_some(key.cause.ifindex),
             stack: stack.above,
         };
-        let (rule, look_up) = self.rule(key, detail).unzip();
-        let by_rule = location
+        let decided = self
+            .rule(key, detail)
+            .or_else(|| hook::queue(&location.as_ref()?.function));
+        let (rule, look_up) = decided.unzip();
+        let by_netfilter = location
             .as_ref()
-            .is_some_and(|location| plain_name(&location.function) == place::FUNCTION);
-        self.missed_a_rule |= by_rule && detail.is_some() && rule.is_none();
+            .is_some_and(|location| trial::FUNCTIONS.contains(&plain_name(&location.function)));
+        self.missed_a_rule |= by_netfilter && detail.is_some() && rule.is_none();
         let process = detail.and_then(|detail| self.sockets.owner(detail));
         Event {
             schema: SCHEMA.to_owned(),
@@ -151,9 +163,12 @@ impl Recorder {
         std::mem::take(&mut self.missed_a_rule)
     }
 
-    /// The rule that decided, and how to look at it.
+    /// What decided, and how to look at it.
     fn rule(&mut self, key: &Key, detail: Option<&Detail>) -> Option<(Rule, Option<String>)> {
-        let detail = detail.filter(|detail| detail.rule.is_known != 0)?;
+        let detail = detail?;
+        if detail.rule.is_known == 0 {
+            return hook::of(&detail.hook, self.causes.symbols());
+        }
         let at = RuleAt {
             family: u8::try_from(detail.rule.family).ok()?,
             table: detail.rule.table,
@@ -185,6 +200,11 @@ impl Recorder {
         let known = self.names.get(&place).cloned();
         known.or_else(|| (place.0 == self.own_netns).then(|| interface::name_of(place.1))?)
     }
+}
+
+/// Whether the packet is one that another droptrace sent to itself.
+fn is_of_a_trial(detail: &Detail) -> bool {
+    detail.mark == trial::MARK && detail.key.cause.direction == Direction::Local as u8
 }
 
 /// A record for each kind of loss that occurred.

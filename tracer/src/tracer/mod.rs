@@ -3,6 +3,7 @@
 mod counts;
 mod details;
 mod losses;
+pub mod netfilter;
 mod probe;
 mod programs;
 mod rules;
@@ -214,6 +215,17 @@ impl Tracer {
     pub fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
         aya_log::EbpfLogger::init(&mut self.ebpf)
     }
+}
+
+/// Name of the BPF program with this identifier; `None` where there is none.
+#[must_use]
+pub fn program_name(id: u32) -> Option<String> {
+    let mut programs = aya::programs::loaded_programs();
+    if id == 0 {
+        return None;
+    }
+    let program = programs.find_map(|program| program.ok().filter(|info| info.id() == id))?;
+    program.name_as_str().map(ToOwned::to_owned)
 }
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, LoadError> {
