@@ -15,8 +15,8 @@ pub use self::expect::{Abilities, Absent, Allow, Count, Expect, Reading, Truth};
 pub use self::raw::{Extension, Raw, RawProto};
 pub use self::topology::{End, Topology, link_address};
 pub use self::traffic::{
-    Accepted, Connect, ConnectEnd, ConnectOutcome, FillConntrack, SendOutcome, TcpListen, Traffic,
-    UdpBind, UdpSend, Verb,
+    Accepted, Connect, ConnectEnd, ConnectOutcome, DropByBpf, FillConntrack, SendOutcome,
+    TcpListen, Traffic, UdpBind, UdpSend, Verb,
 };
 
 /// One scenario file.

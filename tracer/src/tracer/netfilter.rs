@@ -29,7 +29,11 @@ impl Program {
     ///
     /// If the kernel refuses, which it does where it has no such programs.
     pub fn load(verdict: Verdict) -> io::Result<Self> {
-        syscall::load_netfilter(verdict as i32).map(Self)
+        let name = match verdict {
+            Verdict::Drop => c"drop_all",
+            Verdict::Accept => c"accept_all",
+        };
+        syscall::load_netfilter(verdict as i32, name).map(Self)
     }
 
     /// Puts it on a hook for IPv4 in the calling thread's network namespace.

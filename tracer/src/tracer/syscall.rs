@@ -1,6 +1,7 @@
 //! The `bpf` calls that aya does not offer.
 
 use std::{
+    ffi::CStr,
     io, mem,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
 };
@@ -134,7 +135,7 @@ fn only_element(command: bpf_cmd, map: BorrowedFd<'_>, value: u64) -> io::Result
 }
 
 /// Loads a program for netfilter hooks that only returns `verdict`.
-pub fn load_netfilter(verdict: i32) -> io::Result<OwnedFd> {
+pub fn load_netfilter(verdict: i32, name: &CStr) -> io::Result<OwnedFd> {
     let instruction = |code: u32, imm| {
         // SAFETY: plain data, of which zeros are a valid value.
         let mut instruction: bpf_insn = unsafe { mem::zeroed() };
@@ -154,6 +155,9 @@ pub fn load_netfilter(verdict: i32) -> io::Result<OwnedFd> {
     load.insns = program.as_ptr() as u64;
     load.insn_cnt = 2;
     load.license = c"Dual MIT/GPL".as_ptr() as u64;
+    for (place, byte) in load.prog_name.iter_mut().zip(name.to_bytes()) {
+        *place = byte.cast_signed();
+    }
     let fd = bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)?;
     // SAFETY: just made, and nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
