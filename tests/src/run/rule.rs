@@ -1,6 +1,7 @@
 //! Reads rules as their own tools list them.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
@@ -52,15 +53,29 @@ impl Listed {
 
 /// Lists the rules that are to be listed now: before the traffic, or after it.
 pub fn read(scenario: &Scenario, sandbox: &Sandbox, after: bool) -> anyhow::Result<Rules> {
+    // Each chain is listed once, however many of its rules are asked for.
+    let mut listings = BTreeMap::new();
+    let mut shell = |host: &str, line: String| match listings.entry((host.to_owned(), line)) {
+        Entry::Occupied(listing) => anyhow::Ok(String::clone(listing.get())),
+        Entry::Vacant(place) => {
+            let (host, line) = place.key();
+            let text = sandbox.shell(host, line, "")?;
+            Ok(place.insert(text).clone())
+        }
+    };
     let now = scenario.rule.iter().filter(|(_, rule)| rule.after == after);
     now.map(|(name, rule)| {
-        let listed = read_one(name, rule, sandbox).with_context(|| format!("rule.{name}"))?;
+        let listed = read_one(name, rule, &mut shell).with_context(|| format!("rule.{name}"))?;
         Ok((name.clone(), listed))
     })
     .collect()
 }
 
-fn read_one(name: &str, rule: &Rule, sandbox: &Sandbox) -> anyhow::Result<Listed> {
+fn read_one(
+    name: &str,
+    rule: &Rule,
+    mut shell: impl FnMut(&str, String) -> anyhow::Result<String>,
+) -> anyhow::Result<Listed> {
     let (lines, names) = match rule.list()? {
         List::Nft {
             family,
@@ -69,9 +84,9 @@ fn read_one(name: &str, rule: &Rule, sandbox: &Sandbox) -> anyhow::Result<Listed
         } => {
             let line = format!("nft -a list chain {family} {table} {chain}");
             let names = [family, table, chain].map(ToOwned::to_owned);
-            (nft(&sandbox.shell(&rule.r#in, &line, "")?), Some(names))
+            (nft(&shell(&rule.r#in, line)?), Some(names))
         }
-        List::Iptables(line) => (iptables(&sandbox.shell(&rule.r#in, line, "")?), None),
+        List::Iptables(line) => (iptables(&shell(&rule.r#in, line.to_owned())?), None),
     };
     let counted = format!("counter name \"{name}\"");
     let with = rule.with.as_ref().unwrap_or(&counted);

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
-pub use self::expect::{Abilities, Absent, Allow, Count, Expect, Reading, Truth};
+pub use self::expect::{Abilities, Absent, Allow, Count, Expect, NftCounter, Reading, Truth};
 pub use self::raw::{Extension, Raw, RawProto};
 pub use self::rule::{List, Rule};
 pub use self::topology::{End, Topology, link_address};
