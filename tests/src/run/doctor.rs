@@ -60,7 +60,7 @@ impl Doctor {
         Ok(())
     }
 
-    fn new(report: Report) -> Self {
+    pub(super) fn new(report: Report) -> Self {
         Self {
             report,
             shown: BTreeSet::new(),

@@ -109,6 +109,17 @@ fn pick(lines: Vec<Listed>, with: &str, nth: Option<usize>) -> anyhow::Result<Li
     }
 }
 
+#[cfg(test)]
+impl Listed {
+    /// A rule of `inet filter input`, as nft lists that chain.
+    pub fn in_input(listing: &str, with: &str) -> Self {
+        Self {
+            names: Some(["inet", "filter", "input"].map(ToOwned::to_owned)),
+            ..pick(nft(listing), with, None).unwrap()
+        }
+    }
+}
+
 /// The lines of what `nft -a list chain` prints: two tabs before each; a rule
 /// ends with its handle, and may take several lines.
 fn nft(text: &str) -> Vec<Listed> {
@@ -202,10 +213,7 @@ table inet filter {
 
     #[test]
     fn a_policy_has_neither_handle_nor_place() {
-        let policy = Listed {
-            names: Some(["inet", "filter", "input"].map(ToOwned::to_owned)),
-            ..pick(nft(NFT), "policy drop", None).unwrap()
-        };
+        let policy = Listed::in_input(NFT, "policy drop");
         let pattern = policy.pattern().unwrap();
         assert_eq!(pattern["policy"], true);
         assert_eq!(pattern["handle"], "(null)");
