@@ -47,6 +47,14 @@ pub fn problems(scenario: &Scenario, seen: &Seen, doctor: &Doctor) -> Vec<String
             _ => {}
         }
     }
+    // Of the whole machine: a program runs for every packet that is dropped on it.
+    let told: u64 = records.iter().map(|record| record.event.packets).sum();
+    // None at all means that the statistics were not kept.
+    if let Some(runs) = seen.runs.filter(|runs| *runs > told || *runs == 0) {
+        problems.push(format!(
+            "droptrace's programs ran {runs} times, for {told} packets that its records tell of"
+        ));
+    }
     let (records, elsewhere): (Vec<_>, Vec<_>) = records
         .into_iter()
         .partition(|record| concerns(record, seen));
@@ -341,6 +349,7 @@ rule = "first"
                 code: Some(0),
             },
             truths: BTreeMap::new(),
+            runs: None,
             rules: BTreeMap::from([(
                 "first".to_owned(),
                 Listed::in_input(LISTING, "counter name"),

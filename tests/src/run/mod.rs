@@ -7,6 +7,7 @@ mod needs;
 mod report;
 mod rule;
 mod stage;
+mod statistics;
 mod tracer;
 mod truth;
 

@@ -78,6 +78,9 @@ pub struct Tracer {
     /// Arguments; `--format json` is always added.
     #[serde(default)]
     pub args: Vec<String>,
+    /// Its programs may run only for what the records tell.
+    #[serde(default)]
+    pub runs_only_for_records: bool,
 }
 
 /// A file and what it says, or why it says nothing.
