@@ -13,6 +13,7 @@ use crate::{
     packet::{ETH_P_IP, ETH_P_IPV6},
     rule, signs,
     socket::Socket,
+    xtables,
 };
 
 /// `AF_PACKET`
@@ -39,6 +40,15 @@ pub fn record(ctx: &impl EbpfContext) {
             return;
         }
         event.key.cause.rule = rule::address(ctx.as_ptr(), event.key.cause.location);
+    }
+    let inside = event
+        .key
+        .cause
+        .location
+        .wrapping_sub(constant!(CONFIG.hook_slow));
+    if inside <= u64::from(constant!(CONFIG.hook_slow_len)) && constant!(CONFIG.hook_slow_len) != 0
+    {
+        event.key.cause.rule = xtables::find(event, skb);
     }
     event.packet.open(skb);
     event.find_network();

@@ -276,8 +276,8 @@ pub struct Config {
     pub not_specified: u32,
     /// The reason number of what netfilter drops; [`ABSENT`] where it gives none.
     pub netfilter_drop: u32,
-    /// Zero.
-    pub pad: u32,
+    /// Bytes of `nf_hook_slow`; 0 where xtables rules are not told.
+    pub hook_slow_len: u32,
     /// Offset in bits of `sk_buff.vlan_present`; [`ABSENT`] where a tag is
     /// present if its protocol is set.
     pub vlan_present: u32,
@@ -307,6 +307,8 @@ pub struct Config {
     pub vmemmap_base: u64,
     /// Address of the kernel variable `page_offset_base`.
     pub page_offset_base: u64,
+    /// Address of the function `nf_hook_slow`.
+    pub hook_slow: u64,
 }
 
 impl Config {
@@ -320,7 +322,7 @@ impl Config {
         details_per_second: 0,
         not_specified: crate::NO_REASON,
         netfilter_drop: ABSENT,
-        pad: 0,
+        hook_slow_len: 0,
         vlan_present: ABSENT,
         pkt_type: ABSENT,
         csum_valid: ABSENT,
@@ -335,6 +337,7 @@ impl Config {
         frag_len: 0,
         vmemmap_base: 0,
         page_offset_base: 0,
+        hook_slow: 0,
     };
 }
 

@@ -7,11 +7,16 @@
 
 mod filter;
 mod layout;
+mod xtables;
 
 pub use layout::{
     ABSENT, Config, ConntrackLayout, FILTER_BY_CGROUP, FILTER_BY_FLOW, FILTER_BY_INTERFACE,
     FILTER_BY_NETNS, FILTER_BY_REASON, FILTER_BY_SOCKET, Layout, RULE_STACK_BELOW,
     RULE_STACK_WORDS, RuleAt, RuleHead, RuleLayout, RulePlace, RuleStack,
+};
+pub use xtables::{
+    XT_BLOCKS, XT_COUNTERS, XT_NETNS, XT_NETNS_BLOCKS, XT_PIECE, XT_WINDOW, XtBlock, XtCounter,
+    XtGroup, XtRule,
 };
 
 /// What happened to the packet. The kernel side of a record's `kind`.
@@ -166,8 +171,8 @@ impl Tuple {
 pub struct Cause {
     /// Kernel address of the instruction that freed the packet, 0 for other kinds.
     pub location: u64,
-    /// Address of the nftables rule that dropped the packet, not yet proven; 0
-    /// where none is known.
+    /// The rule that dropped the packet: the address of an nftables rule, not yet
+    /// proven, or an [`XtRule`]; 0 where none is known.
     pub rule: u64,
     /// The kernel's reason number; [`NO_REASON`] where the kernel gives none.
     pub reason: u32,
@@ -450,7 +455,7 @@ const _: () = {
     assert!(size_of::<Counts>() == 32);
     assert!(size_of::<Detail>() == 128 + 40 + 16 + 40 + 8 + 32 + HEADER_LEN);
     assert!(size_of::<EndpointRule>() == 40);
-    assert!(size_of::<Config>() == 104);
+    assert!(size_of::<Config>() == 112);
     assert!(size_of::<Filter>() == FILTER_RULES * (40 + 16 + 4 + 4) + 40);
 };
 
@@ -458,7 +463,7 @@ const _: () = {
 mod user {
     use super::{
         Config, ConntrackLayout, Counts, Detail, Filter, Key, Layout, RuleLayout, RulePlace,
-        RuleStack,
+        RuleStack, XtBlock, XtGroup,
     };
 
     // SAFETY: all are `repr(C)`, `Copy`, free of padding (sizes are asserted
@@ -482,4 +487,8 @@ mod user {
     unsafe impl aya::Pod for RulePlace {}
     // SAFETY: as above.
     unsafe impl aya::Pod for RuleStack {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for XtGroup {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for XtBlock {}
 }
