@@ -105,7 +105,7 @@ unsafe fn fill<const DROP: bool>(
     detail.tcp_flags = event.tcp_flags as u8;
     detail.tcp_seq = event.tcp_seq;
     detail.tcp_ack = event.tcp_ack;
-    detail.socket_signs = event.socket.signs();
+    detail.socket_held = u8::from(event.socket.is_held_by_current());
     detail.ifname = device::name(event.device);
     // SAFETY: `comm` is as long as said.
     unsafe { bpf_get_current_comm(detail.comm.as_mut_ptr().cast(), COMM_LEN as u32) };

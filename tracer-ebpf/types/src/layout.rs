@@ -106,9 +106,6 @@ layout! {
     sk_protocol: "sock"."sk_protocol" required,
     inet_sport: "inet_sock"."inet_sport" required,
     sk_socket: "sock"."sk_socket" required,
-    sk_rmem_alloc: "sock"."sk_backlog.rmem_alloc" required,
-    sk_rcvbuf: "sock"."sk_rcvbuf" required,
-    sk_filter: "sock"."sk_filter" required,
     sk_uid: "sock"."sk_uid" required,
     /// A pointer, or before its own type existed a tagged word.
     sk_cgroup: "sock"."sk_cgrp_data" optional,

@@ -320,7 +320,7 @@ pub struct Detail {
     pub time_ns: u64,
     /// Inode number of the owning socket, 0 where there is none.
     pub socket_inode: u64,
-    /// Thread group (process) that was running. Without [`SOCKET_HELD`] only
+    /// Thread group (process) that was running. Without `socket_held` only
     /// a hint, since a packet may be freed in the time of any process.
     pub task_pid: u32,
     /// User who owns the socket; meaningful with `socket_inode`.
@@ -349,8 +349,8 @@ pub struct Detail {
     pub tcp_state: u8,
     /// IPv4 time to live or IPv6 hop limit.
     pub ttl: u8,
-    /// `SOCKET_*`: what the socket shows.
-    pub socket_signs: u8,
+    /// 1 if the running process holds the socket open.
+    pub socket_held: u8,
     /// The nftables rule that dropped the packet.
     pub rule: RuleAt,
     /// Name of the interface, zero-terminated; empty where there is none.
@@ -360,13 +360,6 @@ pub struct Detail {
     /// The packet from its IP header on.
     pub header: [u8; HEADER_LEN],
 }
-
-/// [`Detail::socket_signs`]: the running process holds it open.
-pub const SOCKET_HELD: u8 = 1;
-/// [`Detail::socket_signs`]: more waits to be read than its receive buffer may hold.
-pub const SOCKET_FULL: u8 = 2;
-/// [`Detail::socket_signs`]: a filter is attached to it.
-pub const SOCKET_FILTERED: u8 = 4;
 
 /// Index into the per-CPU array of what the kernel side itself could not do.
 #[repr(u32)]

@@ -258,7 +258,7 @@ mod tests {
             tcp_flags: 0,
             tcp_state: 0,
             ttl: 0,
-            socket_signs: 0,
+            socket_held: 0,
             rule: droptrace_types::RuleAt::default(),
             ifname: IfName::default(),
             comm: [0; 16],

@@ -15,6 +15,7 @@ use std::{
 use droptrace_types::{RULE_STACK_BELOW, RULE_STACK_WORDS, RuleHead, RulePlace, RuleStack};
 
 use super::nft;
+use crate::tracer::RuleMaps;
 
 /// Rules that drop, next to each other and behind others that were looked at and
 /// did not, in a chain with a hook and in one that is jumped to. Each port has
@@ -59,47 +60,25 @@ const LOCATION: usize = RULE_STACK_BELOW + 1;
 /// Behind the tracepoint's arguments.
 const CALLERS: usize = RULE_STACK_BELOW + 4;
 
-/// What the trial needs of the kernel side.
-pub trait Kernel {
-    /// Says where the rule stands, or in which namespace it is looked for.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses.
-    fn set_place(&mut self, place: &RulePlace) -> io::Result<()>;
-    /// Makes [`Kernel::stack`] empty.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses.
-    fn forget_stack(&mut self) -> io::Result<()>;
-    /// The stack at the last event in that namespace, zeros if there was none.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses.
-    fn stack(&mut self) -> io::Result<Box<RuleStack>>;
-}
-
 /// Finds the place and tells the kernel side; false where there is none that
 /// holds for all rules. The packets of the trial are counted nowhere.
 ///
 /// # Errors
 ///
 /// If the trial could not be made.
-pub fn find(kernel: &mut (impl Kernel + Send)) -> io::Result<bool> {
+pub fn find(maps: &mut RuleMaps) -> io::Result<bool> {
     // The namespace is the thread's, and goes with it.
     let place = thread::scope(|scope| {
-        let trial = scope.spawn(|| try_rules(kernel));
+        let trial = scope.spawn(|| try_rules(maps));
         let failed = |_| Err(io::Error::other("the trial ended early"));
         trial.join().unwrap_or_else(failed)
     });
     let found = place.as_ref().ok().copied().flatten();
-    kernel.set_place(&found.unwrap_or_default())?;
+    maps.set_place(&found.unwrap_or_default())?;
     place.map(|place| place.is_some())
 }
 
-fn try_rules(kernel: &mut impl Kernel) -> io::Result<Option<RulePlace>> {
+fn try_rules(maps: &mut RuleMaps) -> io::Result<Option<RulePlace>> {
     // SAFETY: gives this thread, which ends with the trial, a namespace of its own.
     if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
         return Err(io::Error::last_os_error());
@@ -112,14 +91,14 @@ fn try_rules(kernel: &mut impl Kernel) -> io::Result<Option<RulePlace>> {
         trial_netns: u32::try_from(netns).map_err(io::Error::other)?,
         ..RulePlace::default()
     };
-    kernel.set_place(&search)?;
+    maps.set_place(&search)?;
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     let mut places = Places::all();
     for port in PORTS.into_iter().chain([POLICY]) {
-        kernel.forget_stack()?;
+        maps.forget_stack()?;
         // It is refused, which is the point.
         let _ = socket.send_to(&[0], ("127.0.0.1", port));
-        places.keep(&*kernel.stack()?, handle_of(&listing, port));
+        places.keep(&*maps.stack()?, handle_of(&listing, port));
     }
     Ok(places.outermost())
 }

@@ -9,7 +9,6 @@ use aya::{
 use droptrace_types::{RULE_STACK_WORDS, RuleLayout, RulePlace, RuleStack};
 
 use super::{LoadError, take};
-use crate::rules::place::Kernel;
 
 /// The maps of rule attribution.
 pub struct RuleMaps {
@@ -40,14 +39,22 @@ impl RuleMaps {
     pub fn set_layout(&mut self, layout: &RuleLayout) -> Result<(), MapError> {
         self.layout.set(0, layout, 0)
     }
-}
 
-impl Kernel for RuleMaps {
-    fn set_place(&mut self, place: &RulePlace) -> io::Result<()> {
+    /// Says where the rule stands, or in which namespace it is looked for.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn set_place(&mut self, place: &RulePlace) -> io::Result<()> {
         self.place.set(0, place, 0).map_err(io::Error::other)
     }
 
-    fn forget_stack(&mut self) -> io::Result<()> {
+    /// Makes [`RuleMaps::stack`] empty.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn forget_stack(&mut self) -> io::Result<()> {
         let nothing = RuleStack {
             words: [0; RULE_STACK_WORDS],
             heads: [0; RULE_STACK_WORDS],
@@ -55,7 +62,12 @@ impl Kernel for RuleMaps {
         self.stack.set(0, nothing, 0).map_err(io::Error::other)
     }
 
-    fn stack(&mut self) -> io::Result<Box<RuleStack>> {
+    /// The stack at the last event in that namespace, zeros if there was none.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn stack(&mut self) -> io::Result<Box<RuleStack>> {
         let stack = self.stack.get(&0, 0).map_err(io::Error::other)?;
         Ok(Box::new(stack))
     }
