@@ -217,14 +217,23 @@ fn copy(block: &XtBlock, to: *mut XtCopy) -> bool {
     let Some(counters) = counters(block) else {
         return false;
     };
-    let len = block.len & (XT_WINDOW as u32 * 2 - 1);
-    if len > XT_WINDOW as u32 {
-        return false;
+    // SAFETY: the copy is larger.
+    unsafe { read_bytes::<XT_WINDOW>(to.cast(), block.len, counters.address()) == 0 }
+}
+
+/// Reads `len` bytes of kernel memory, `MAX` at most. 0 if that succeeded.
+///
+/// # Safety
+///
+/// At `to` must be room for `MAX`, a power of two.
+#[inline(always)]
+unsafe fn read_bytes<const MAX: usize>(to: *mut c_void, len: u32, from: u64) -> i64 {
+    let len = len & (MAX as u32 * 2 - 1);
+    if len > MAX as u32 {
+        return -1;
     }
-    // SAFETY: no more than there is room for.
-    let failed =
-        unsafe { bpf_probe_read_kernel(to.cast(), len, counters.address() as *const c_void) };
-    failed == 0
+    // SAFETY: by contract.
+    unsafe { bpf_probe_read_kernel(to, len, from as *const c_void) }
 }
 
 /// The counter at `at` in a copy.
@@ -364,6 +373,7 @@ pub extern "C" fn xtables_accept(which: u32, wanted: u64) -> u64 {
         let bytes = now.bytes.wrapping_sub(before.bytes);
         if fits(packets, bytes, *hooks, wanted) == 0
             || Pointer::new(block.table).read::<u64>(0) != block.info
+            || Pointer::new(block.info).read::<u64>(0) != block.head
         {
             return 0;
         }
@@ -392,11 +402,8 @@ pub fn read(ctx: &impl EbpfContext) -> i32 {
         }
         return 0;
     }
-    if len > XT_PIECE as u32 {
-        return -1;
-    }
-    // SAFETY: no more than there is room for.
-    unsafe { bpf_probe_read_kernel(memory.cast(), len, from as *const c_void) as i32 }
+    // SAFETY: the element is as large.
+    unsafe { read_bytes::<XT_PIECE>(memory.cast(), len, from) as i32 }
 }
 
 /// Takes the counters of a namespace as they are on this CPU.

@@ -210,13 +210,19 @@ pub struct Rule {
     pub table: Option<String>,
     /// Chain; `null` as `table`.
     pub chain: Option<String>,
-    /// The kernel's number of the table in its network namespace.
-    pub table_handle: u64,
-    /// The kernel's number of the chain in its table.
-    pub chain_handle: u64,
+    /// The kernel's number of the table in its network namespace (nftables).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table_handle: Option<u64>,
+    /// The kernel's number of the chain in its table (nftables).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain_handle: Option<u64>,
     /// The kernel's number of the rule in its table; absent for a policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handle: Option<u64>,
+    /// The rule's number in its chain, as `iptables -L --line-numbers` has it;
+    /// absent for a policy and for nftables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<usize>,
     /// Position of the rule in its chain, from 1 on; absent for a policy and
     /// where the rule could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -247,6 +253,8 @@ pub struct Rule {
 pub enum Engine {
     /// nftables, also for rules that iptables-nft made.
     Nft,
+    /// The kernel's own tables of iptables' legacy backend.
+    Iptables,
 }
 
 /// Of when the text of a rule is.
@@ -266,6 +274,8 @@ pub enum AsOf {
 pub enum Via {
     /// It stood on the kernel's stack when the packet was dropped.
     Frame,
+    /// Its counter had risen when the packet was dropped.
+    Counter,
 }
 
 /// Where in the kernel.

@@ -37,6 +37,8 @@ pub struct XtBlock {
     pub table: u64,
     /// What stands there as long as the rules are those that were registered.
     pub info: u64,
+    /// How what that points to begins: its size, and how many rules it has.
+    pub head: u64,
     /// As [`XtGroup::serial`].
     pub serial: u32,
     /// How many.
@@ -57,6 +59,7 @@ impl XtBlock {
         address: 0,
         table: 0,
         info: 0,
+        head: 0,
         serial: 0,
         count: 0,
         len: 0,
@@ -116,6 +119,6 @@ impl XtRule {
 
 const _: () = {
     assert!(size_of::<XtGroup>() == 16);
-    assert!(size_of::<XtBlock>() == 40 + 3 * XT_COUNTERS);
+    assert!(size_of::<XtBlock>() == 48 + 3 * XT_COUNTERS);
     assert!(size_of::<XtCounter>() == 16);
 };

@@ -8,6 +8,9 @@ use super::{
     symbols::Symbols,
 };
 
+/// It frees a packet that a hook drops.
+const HOOK_SLOW: &str = "nf_hook_slow";
+
 /// A member that no kernel this program can run on lacks.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -94,6 +97,10 @@ pub fn config(btf: &Btf, symbols: &Symbols, reasons: &Reasons) -> Config {
         ..Config::DEFAULT
     };
     reach_pages(&mut config, btf, symbols);
+    if let Some((start, len)) = symbols.function(HOOK_SLOW) {
+        config.hook_slow = start;
+        config.hook_slow_len = u32::try_from(len).unwrap_or(0);
+    }
     config
 }
 

@@ -100,6 +100,20 @@ impl Symbols {
         self.variables[VARIABLES.iter().position(|known| *known == name)?]
     }
 
+    /// Where the function of that name begins, and how long it is at most.
+    #[must_use]
+    pub fn function(&self, name: &str) -> Option<(u64, u64)> {
+        let is_it = |at: &u32| {
+            let rest = self.names.get(*at as usize..).unwrap_or_default();
+            rest.strip_prefix(name.as_bytes())
+                .is_some_and(|rest| rest.first() == Some(&0))
+        };
+        let index = self.functions.iter().position(|(_, at)| is_it(at))?;
+        let (start, _) = self.functions[index];
+        let (next, _) = self.functions.get(index + 1)?;
+        Some((start, next - start))
+    }
+
     /// The function in which a call returns to `address`.
     #[must_use]
     pub fn find(&self, address: u64) -> Option<Location> {

@@ -2,6 +2,7 @@
 //! that into the namespace.
 
 use std::{
+    collections::HashSet,
     fs::{self, File},
     io,
     os::{fd::AsRawFd as _, unix::fs::MetadataExt},
@@ -64,18 +65,7 @@ pub fn own() -> u32 {
 /// of a process, or one that a process holds open. Also tells where it was found.
 #[must_use]
 pub fn open(inode: u32) -> Option<(PathBuf, File)> {
-    let entries = |folder: &str| fs::read_dir(folder).into_iter().flatten().flatten();
-    let named = entries(NAMED).map(|entry| entry.path());
-    let processes = entries("/proc").filter_map(|entry| {
-        let name = entry.file_name();
-        let is_process = name.to_str()?.bytes().all(|byte| byte.is_ascii_digit());
-        is_process.then(|| entry.path().join("ns/net"))
-    });
-    let mut places = [PathBuf::from(OWN)]
-        .into_iter()
-        .chain(named)
-        .chain(processes);
-    places.find_map(|place| open_at(&place, inode)).or_else(|| {
+    places().find_map(|place| open_at(&place, inode)).or_else(|| {
         let link = format!("net:[{inode}]");
         let held = sockets::processes().find_map(|pid| {
             let (fd, _) = sockets::links_of(pid).find(|(_, of)| *of == link)?;
@@ -83,6 +73,36 @@ pub fn open(inode: u32) -> Option<(PathBuf, File)> {
         })?;
         open_at(&held, inode)
     })
+}
+
+/// The tracer's own namespace, those with a name, and those of processes, opened,
+/// with their inode numbers and where they were found; `limit` of them at most.
+#[must_use]
+pub fn all(limit: usize) -> Vec<(u32, PathBuf, File)> {
+    let mut seen = HashSet::new();
+    places()
+        .filter_map(|place| {
+            let inode = u32::try_from(fs::metadata(&place).ok()?.ino()).ok()?;
+            let (place, file) = seen.insert(inode).then(|| open_at(&place, inode))??;
+            Some((inode, place, file))
+        })
+        .take(limit)
+        .collect()
+}
+
+/// Where namespaces are to be found.
+fn places() -> impl Iterator<Item = PathBuf> {
+    let entries = |folder: &str| fs::read_dir(folder).into_iter().flatten().flatten();
+    let named = entries(NAMED).map(|entry| entry.path());
+    let processes = entries("/proc").filter_map(|entry| {
+        let name = entry.file_name();
+        let is_process = name.to_str()?.bytes().all(|byte| byte.is_ascii_digit());
+        is_process.then(|| entry.path().join("ns/net"))
+    });
+    [PathBuf::from(OWN)]
+        .into_iter()
+        .chain(named)
+        .chain(processes)
 }
 
 /// Opens the namespace with this inode number if it is there.

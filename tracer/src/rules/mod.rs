@@ -15,6 +15,7 @@ mod generation;
 mod listing;
 pub mod nft;
 pub mod place;
+pub mod program;
 mod statement;
 #[cfg(test)]
 mod tests;

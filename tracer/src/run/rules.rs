@@ -1,11 +1,19 @@
 //! Sees to it that the kernel side finds the rules that drop packets.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use aya::maps::MapError;
-use droptrace_types::RuleLayout;
+use droptrace_types::{Config, RuleLayout, XtRule};
 
-use crate::{cli::RulesMode, rules::place, tracer::Tracer};
+use crate::{
+    cli::RulesMode,
+    rules::place,
+    tracer::{Drained, Tracer},
+    xtables::{self, Dropped, Tables},
+};
 
 /// A trial that has become invalid is repeated at most so often.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -16,14 +24,19 @@ pub struct Rules {
     /// What rules look like, once that is known.
     layout: Option<RuleLayout>,
     last_trial: Instant,
+    tables: Tables,
+    /// Where the function that drops packets for xtables' rules begins, and its length.
+    hook_slow: (u64, u64),
 }
 
 impl Rules {
-    pub fn new(mode: RulesMode) -> Self {
+    pub fn new(mode: RulesMode, config: &Config) -> Self {
         Self {
             mode,
             layout: None,
             last_trial: Instant::now(),
+            tables: Tables::default(),
+            hook_slow: (config.hook_slow, config.hook_slow_len.into()),
         }
     }
 
@@ -45,6 +58,33 @@ impl Rules {
         if self.layout.is_some() && self.last_trial.elapsed() >= AGAIN {
             self.try_out(tracer);
         }
+    }
+
+    /// Learns what xtables' tables look like. From now on records name their rules.
+    pub fn learn_xtables(&mut self, layout: xtables::Layout, tracer: &mut Tracer) {
+        if self.mode != RulesMode::Off {
+            self.tables.learn(layout, tracer.xtables());
+        }
+    }
+
+    /// The xtables rules that dropped packets of an interval, by
+    /// [`droptrace_types::Cause::rule`].
+    pub fn xtables(
+        &mut self,
+        drained: &Drained,
+        tracer: &mut Tracer,
+    ) -> HashMap<u64, xtables::Found> {
+        let (start, len) = self.hook_slow;
+        let dropped = drained.counts.iter().filter_map(|(key, ..)| {
+            let cause = &key.cause;
+            (cause.location.wrapping_sub(start) <= len).then(|| Dropped {
+                netns: cause.netns,
+                rule: XtRule::unpack(cause.rule),
+            })
+        });
+        let dropped: Vec<Dropped> = dropped.collect();
+        let skipped = drained.losses.skipped_drops != 0;
+        self.tables.find(&dropped, skipped, tracer.xtables())
     }
 
     fn try_out(&mut self, tracer: &mut Tracer) {

@@ -5,7 +5,7 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd},
 };
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_prog_info};
+use aya_obj::generated::{BPF_F_TEST_RUN_ON_CPU, bpf_attr, bpf_cmd, bpf_prog_info};
 
 fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<()> {
     // SAFETY: the attribute is as large as said; callers fill it with pointers
@@ -125,6 +125,25 @@ fn only_element(command: bpf_cmd, map: BorrowedFd<'_>, value: u64) -> io::Result
     element.key = (&raw const key) as u64;
     element.__bindgen_anon_1.value = value;
     bpf(command, &mut attr)
+}
+
+/// Runs a raw tracepoint's program once with these arguments, on the given CPU or
+/// else on this one, and gives its result. Since Linux 5.10.
+/// <https://github.com/torvalds/linux/blob/v6.12/net/bpf/test_run.c>
+pub fn run(program: BorrowedFd<'_>, arguments: &[u64], cpu: Option<u32>) -> io::Result<i32> {
+    let mut attr = empty();
+    // SAFETY: all fields of the union are plain data.
+    let test = unsafe { &mut attr.test };
+    test.prog_fd = program.as_raw_fd().cast_unsigned();
+    test.ctx_in = arguments.as_ptr() as u64;
+    test.ctx_size_in = u32::try_from(size_of_val(arguments)).unwrap_or(u32::MAX);
+    if let Some(cpu) = cpu {
+        test.flags = BPF_F_TEST_RUN_ON_CPU;
+        test.cpu = cpu;
+    }
+    bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr)?;
+    // SAFETY: as above; the kernel wrote the result.
+    Ok(unsafe { attr.test.retval }.cast_signed())
 }
 
 /// How often the kernel skipped the program because it was running already on

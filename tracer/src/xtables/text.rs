@@ -1,22 +1,9 @@
 //! The rules of a table as `iptables-legacy -S` prints them.
 
-use std::{
-    collections::HashMap,
-    process::Command,
-    time::Duration,
-};
+use std::collections::HashMap;
 
-use super::{
-    bounded::{self, Failure},
-    walk::{Family, Walked},
-};
-
-const MAX_TIME: Duration = Duration::from_secs(5);
-const MAX_BYTES: usize = 64 << 20;
-/// Where programs are that `PATH` of an ordinary user leaves out.
-const FOLDERS: [&str; 3] = ["", "/usr/sbin/", "/sbin/"];
-/// Only changes have to exclude each other; for a look, this file will do.
-const LOCK: (&str, &str) = ("XTABLES_LOCKFILE", "/dev/null");
+use super::walk::{Family, Walked};
+use crate::rules::program::{self, ProgramError};
 
 /// A table's text.
 #[derive(Debug, Default)]
@@ -27,7 +14,7 @@ pub struct Text {
     policies: HashMap<String, String>,
 }
 
-/// The program for a family.
+/// The program that changes a family's tables.
 #[must_use]
 pub const fn program(family: Family) -> &'static str {
     match family {
@@ -37,22 +24,18 @@ pub const fn program(family: Family) -> &'static str {
 }
 
 /// Lists a table of the calling thread's network namespace. It must be there: for
-/// one that is not, the program would load a kernel module.
+/// one that is not, the program would load a kernel module. This program waits for
+/// no lock.
 ///
 /// # Errors
 ///
 /// If there is no such program, or it fails, or takes or prints too much.
-pub fn list(family: Family, table: &str) -> Result<String, Failure> {
-    let mut missing = Failure::Missing(program(family));
-    for folder in FOLDERS {
-        let mut command = Command::new(format!("{folder}{}", program(family)));
-        command.env(LOCK.0, LOCK.1).args(["-t", table, "-S"]);
-        match bounded::run(program(family), &mut command, MAX_TIME, MAX_BYTES) {
-            Err(error @ Failure::Missing(_)) => missing = error,
-            result => return result,
-        }
-    }
-    Err(missing)
+pub fn list(family: Family, table: &str) -> Result<String, ProgramError> {
+    let name = match family {
+        Family::Ip => "iptables-legacy-save",
+        Family::Ip6 => "ip6tables-legacy-save",
+    };
+    program::output(name, "iptables", &["-t", table])
 }
 
 impl Text {
@@ -61,15 +44,19 @@ impl Text {
     pub fn parse(listing: &str) -> Option<Self> {
         let mut text = Self::default();
         for line in listing.lines() {
-            let mut words = line.splitn(3, ' ');
-            let (kind, chain) = (words.next()?, words.next()?.to_owned());
-            match kind {
-                "-P" => {
-                    text.policies.insert(chain, line.to_owned());
+            match line.as_bytes().first()? {
+                b'#' | b'*' | b'C' => {}
+                b':' => {
+                    let mut words = line[1..].split(' ');
+                    let (chain, policy) = (words.next()?, words.next()?);
+                    let shown = format!("-P {chain} {policy}");
+                    text.policies.insert(chain.to_owned(), shown);
                 }
-                "-N" => {}
-                "-A" => text.rules.entry(chain).or_default().push(line.to_owned()),
-                _ => return None,
+                _ => {
+                    let rule = line.strip_prefix("-A ")?;
+                    let chain = rule.split(' ').next()?.to_owned();
+                    text.rules.entry(chain).or_default().push(line.to_owned());
+                }
             }
         }
         Some(text)

@@ -119,7 +119,10 @@ pub struct Rule {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Walked {
     pub chains: Vec<Chain>,
+    /// Those that can drop a packet.
     pub rules: Vec<Rule>,
+    /// Where the counters of all stand in the table's memory.
+    pub counters_at: Vec<usize>,
 }
 
 /// What a rule does.
@@ -151,6 +154,7 @@ pub fn walk(
         number += 1;
         let entry = Entry::at(head.family, table, at)?;
         let target = entry.target(&mut target_name)?;
+        walked.counters_at.push(entry.counters_at);
         if let Target::Head(name) = target {
             walked.end_chain(inside && base.is_none(), last)?;
             if inside && base.is_some() {
