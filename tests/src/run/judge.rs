@@ -95,11 +95,20 @@ fn compare(
     let mut problems = Vec::new();
     let mut patterns = Vec::new();
     for expect in &scenario.expect {
-        let pattern = pattern(&expect.record, expect.host.as_deref(), seen, doctor)?;
+        let mut pattern = pattern(&expect.record, expect.host.as_deref(), seen, doctor)?;
         if let Some(denial) = doctor.denial(&expect.ability) {
-            let shown = records.iter().filter(|record| matches(&pattern, record));
-            problems.extend(shown.map(|record| format!("{denial}, but: {}", record.value)));
+            problems.extend(against(&denial, &pattern, records));
             continue;
+        }
+        let promise = doctor.promise(&expect.ability) + &doctor.promise(&expect.ability_of_rule());
+        if let Some(name) = &expect.rule {
+            let named = naming(&pattern, name, seen)?;
+            if let Some(denial) = doctor.denial(&expect.ability_of_rule()) {
+                problems.extend(against(&denial, &named, records));
+                pattern.as_object_mut().map(|fields| fields.remove("rule"));
+            } else {
+                pattern = named;
+            }
         }
         let counted = records.iter().filter(|record| {
             matches(&pattern, record) || (expect.with_loss && is_lost_packets(&record.event))
@@ -116,8 +125,7 @@ fn compare(
             if let Some(objection) = count.and_then(|count| count.objection(number, truth)) {
                 let near = nearest(&pattern, records);
                 problems.push(format!(
-                    "expected {pattern}: {number} {unit}, {objection}{}{near}",
-                    doctor.promise(&expect.ability)
+                    "expected {pattern}: {number} {unit}, {objection}{promise}{near}"
                 ));
             }
         }
@@ -154,6 +162,29 @@ fn compare(
         }
     }
     Ok(problems)
+}
+
+/// The records that match although doctor says that none can.
+fn against(denial: &str, pattern: &Value, records: &[Record]) -> Vec<String> {
+    let shown = records.iter().filter(|record| matches(pattern, record));
+    shown
+        .map(|record| format!("{denial}, but: {}", record.value))
+        .collect()
+}
+
+/// A pattern whose record must name this rule. What the scenario itself says of
+/// the rule goes first.
+fn naming(pattern: &Value, name: &str, seen: &Seen) -> anyhow::Result<Value> {
+    let mut rule = seen.rules[name]
+        .pattern()
+        .with_context(|| format!("rule.{name}"))?;
+    let own = pattern.get("rule").and_then(Value::as_object);
+    for (field, wanted) in own.into_iter().flatten() {
+        rule[field] = wanted.clone();
+    }
+    let mut named = pattern.clone();
+    named["rule"] = rule;
+    Ok(named)
 }
 
 fn matches(pattern: &Value, record: &Record) -> bool {
@@ -198,19 +229,21 @@ fn pattern(
     Ok(pattern)
 }
 
-/// Puts the identifier of a process in the place of `"(pid of NAME)"`.
+/// Puts what is meant in the place of `"(pid of NAME)"` (of a process) and
+/// `"(handle of NAME)"`, `"(number of NAME)"`, `"(text of NAME)"` (of a rule).
 fn fill_in(pattern: &mut Value, seen: &Seen) -> anyhow::Result<()> {
     match pattern {
         Value::String(text) => {
-            let name = text
-                .strip_prefix("(pid of ")
-                .and_then(|rest| rest.strip_suffix(')'));
-            if let Some(name) = name {
-                let pid = seen
-                    .pids
-                    .get(name)
-                    .with_context(|| format!("no traffic is named {name}"))?;
-                *pattern = (*pid).into();
+            let words = text
+                .strip_prefix('(')
+                .and_then(|rest| rest.strip_suffix(')'))
+                .and_then(|inner| inner.split_once(" of "));
+            if let Some((what, name)) = words {
+                *pattern = match what {
+                    "pid" => seen.pids.get(name).map(|pid| (*pid).into()),
+                    _ => seen.rules.get(name).and_then(|rule| rule.field(what)),
+                }
+                .with_context(|| format!("there is no {what} of {name}"))?;
             }
         }
         Value::Array(items) => {

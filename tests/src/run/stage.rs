@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 
+use super::rule::{self, Rules};
 use super::tracer::{Printed, Tracer};
 use super::truth::{self, Truths};
 use crate::sandbox::{Process, Sandbox};
@@ -27,6 +28,8 @@ pub struct Seen {
     pub printed: Printed,
     /// By how much each truth rose during the traffic.
     pub truths: Truths,
+    /// Rules, by the name that the scenario gave.
+    pub rules: Rules,
     /// Inode numbers of the network namespaces, by host.
     pub netns: BTreeMap<String, u64>,
     /// Process identifiers, by the name that the scenario gave.
@@ -38,6 +41,7 @@ pub fn play(droptrace: &Path, scenario: &Scenario) -> anyhow::Result<Seen> {
     let sandbox = Sandbox::new(&scenario.topology)?;
     prepare(&sandbox, &scenario.setup)?;
     let before = truth::read(scenario, &sandbox)?;
+    let mut rules = rule::read(scenario, &sandbox, false)?;
     let tracer = Tracer::start(droptrace, &arguments(scenario, &sandbox)?)?;
     // Whatever goes wrong from here on, the tracer is ended first.
     let mut cast = Cast::default();
@@ -51,6 +55,7 @@ pub fn play(droptrace: &Path, scenario: &Scenario) -> anyhow::Result<Seen> {
         let risen = number.saturating_sub(before[&name]);
         (name, risen)
     });
+    rules.extend(rule::read(scenario, &sandbox, true)?);
     let netns = scenario
         .topology
         .hosts
@@ -59,6 +64,7 @@ pub fn play(droptrace: &Path, scenario: &Scenario) -> anyhow::Result<Seen> {
     Ok(Seen {
         printed,
         truths: truths.collect(),
+        rules,
         netns: netns.collect::<anyhow::Result<_>>()?,
         pids: cast.pids,
     })

@@ -24,6 +24,19 @@ pub struct Expect {
     /// What it takes; where `droptrace doctor` denies it, no record may match.
     #[serde(default)]
     pub ability: Abilities,
+    /// The `[rule.NAME]` that the record must name. Where `droptrace doctor`
+    /// denies that, the rest holds, and no record may name it.
+    pub rule: Option<String>,
+}
+
+impl Expect {
+    /// What it takes to name its rule.
+    pub fn ability_of_rule(&self) -> Abilities {
+        match self.rule {
+            Some(_) => Abilities::One(Ability::NetfilterRule),
+            None => Abilities::default(),
+        }
+    }
 }
 
 /// Records that must not be there.
