@@ -16,6 +16,7 @@ use crate::{
     owner::cgroup,
     rules::nft,
     tracer::{self, DETAILS_PER_SECOND, Means, Probed, Setup, TRACEPOINTS},
+    xtables,
 };
 
 /// Inode number of the machine's own PID namespace (`PROC_PID_INIT_INO`).
@@ -50,6 +51,8 @@ pub struct Facts {
     pub has_cgroups: bool,
     /// The program `nft` is installed.
     pub has_nft: bool,
+    /// So is the one that lists the rules of iptables' legacy backend.
+    pub has_iptables: bool,
 }
 
 /// Which processes' open files can be seen.
@@ -74,6 +77,17 @@ pub enum Rules {
     Named,
 }
 
+/// What is known of xtables' tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tables {
+    /// Their module is not loaded.
+    NotLoaded,
+    /// It is, without its types.
+    Unknown,
+    /// What they look like.
+    Known,
+}
+
 /// What the kernel's types tell.
 #[expect(
     clippy::struct_excessive_bools,
@@ -95,6 +109,8 @@ pub struct Types {
     pub modules_have_btf: bool,
     /// What is known of nftables' rules.
     pub rules: Rules,
+    /// What is known of xtables' tables.
+    pub tables: Tables,
     /// A socket's control group can be reached.
     pub has_socket_cgroup: bool,
     /// The kernel counts for each program how often it skipped it.
@@ -148,6 +164,7 @@ impl Facts {
             tracks_connections: Path::new("/sys/module").join(modules::CONNTRACK).exists(),
             has_cgroups: cgroup::is_mounted(),
             has_nft: nft::is_installed(),
+            has_iptables: xtables::can_list(),
         }
     }
 }
@@ -162,6 +179,19 @@ impl Rules {
             return of(btf);
         }
         Btf::with_module(modules::NFTABLES).map_or(Self::NotLoaded, |btf| of(&btf))
+    }
+}
+
+impl Tables {
+    fn find(btf: &Btf) -> Self {
+        let is_known = |btf: &Btf| xtables::Layout::of(btf).is_some();
+        let is_loaded = Path::new("/sys/module").join(modules::XTABLES).exists();
+        match Btf::with_module(modules::XTABLES) {
+            _ if is_known(btf) => Self::Known,
+            Ok(module) if is_known(&module) => Self::Known,
+            Err(_) if !is_loaded && btf.offset("module", "btf_data").is_some() => Self::NotLoaded,
+            _ => Self::Unknown,
+        }
     }
 }
 
@@ -195,6 +225,7 @@ impl Types {
             has_conntrack: layout.skb_nfct != ABSENT,
             conntrack: layout::conntrack(btf).or_else(in_module),
             rules: Rules::find(btf),
+            tables: Tables::find(btf),
             // A member that is there where modules have types.
             modules_have_btf: btf.offset("module", "btf_data").is_some(),
             has_socket_cgroup: [layout.sk_cgroup, layout.cgroup_kn, layout.kn_id]

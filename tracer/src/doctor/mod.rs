@@ -105,6 +105,8 @@ pub enum Ability {
     FilterByCgroup,
     /// The netfilter rule that dropped the packet is named.
     NetfilterRule,
+    /// So is that of iptables' legacy backend.
+    XtablesRule,
 }
 
 /// Asks the kernel and judges.

@@ -4,9 +4,9 @@ use droptrace_types::ABSENT;
 
 use super::{
     Ability, Row, Status,
-    facts::{Facts, Processes, Rules, Types},
+    facts::{Facts, Processes, Rules, Tables, Types},
 };
-use crate::tracer::{Means, SEND_RESET};
+use crate::tracer::{Means, SEND_RESET, XT_PROGRAMS};
 
 /// One row for each ability, in the order in which they are shown.
 pub fn rows(facts: &Facts) -> Vec<Row> {
@@ -37,7 +37,7 @@ pub fn rows(facts: &Facts) -> Vec<Row> {
 
 type Judge = fn(&Facts, &Types) -> Answer;
 
-const ABILITIES: [(Ability, &str, Judge); 19] = [
+const ABILITIES: [(Ability, &str, Judge); 20] = [
     (Ability::Drops, "dropped packets", |facts, _| {
         by_program(facts, "kfree_skb")
     }),
@@ -121,6 +121,11 @@ const ABILITIES: [(Ability, &str, Judge); 19] = [
         filter_by_cgroup,
     ),
     (Ability::NetfilterRule, "netfilter rule", netfilter_rule),
+    (
+        Ability::XtablesRule,
+        "rule of the legacy iptables",
+        xtables_rule,
+    ),
 ];
 
 /// What a row says beside its ability.
@@ -350,13 +355,43 @@ fn netfilter_rule(facts: &Facts, types: &Types) -> Answer {
     match types.rules {
         Rules::Named => partly(
             MEANS,
-            "nftables and iptables-nft only; of the legacy tools the function is named",
+            "nftables and iptables-nft only; the next row is about the legacy tools",
         ),
         Rules::Nameless => no("this kernel's rules do not lead to their chain; newer ones' do"),
         Rules::NotLoaded => Answer {
             status: Status::Later,
             means: Some(MEANS.to_owned()),
             remedy: Some("nf_tables is not loaded; nothing to restart when it is".to_owned()),
+        },
+    }
+}
+
+fn xtables_rule(facts: &Facts, types: &Types) -> Answer {
+    const MEANS: &str = "the rules' own counters, and iptables-legacy-save";
+    if types.config.hook_slow_len == 0 {
+        return no(hidden_symbols(facts));
+    }
+    let refused = XT_PROGRAMS.iter().find_map(|name| program(facts, name).err());
+    if let Some(why) = refused {
+        return no(format!(
+            "the kernel refuses the programs that read its memory: {why}"
+        ));
+    }
+    match types.tables {
+        Tables::Known if facts.has_iptables => yes(MEANS),
+        Tables::Known => partly(
+            "the rules' own counters",
+            "by chain and number only: the program iptables-legacy-save is missing, which lists \
+             their text",
+        ),
+        Tables::Unknown => no(
+            "what a table looks like is unknown: this kernel's modules are built without BTF \
+             (CONFIG_DEBUG_INFO_BTF_MODULES)",
+        ),
+        Tables::NotLoaded => Answer {
+            status: Status::Later,
+            means: Some(MEANS.to_owned()),
+            remedy: Some("x_tables is not loaded; nothing to restart when it is".to_owned()),
         },
     }
 }

@@ -75,12 +75,18 @@ pub fn open(inode: u32) -> Option<(PathBuf, File)> {
     })
 }
 
-/// The tracer's own namespace, those with a name, and those of processes, opened,
-/// with their inode numbers and where they were found; `limit` of them at most.
+/// The tracer's own namespace, those with a name, those of processes, and those that
+/// processes hold open: opened, with their inode numbers and where they were found;
+/// `limit` of them at most.
 #[must_use]
 pub fn all(limit: usize) -> Vec<(u32, PathBuf, File)> {
+    let held = sockets::processes().flat_map(|pid| {
+        let links = sockets::links_of(pid).filter(|(_, link)| link.starts_with("net:["));
+        links.map(move |(fd, _)| PathBuf::from(format!("/proc/{pid}/fd/{fd}")))
+    });
     let mut seen = HashSet::new();
     places()
+        .chain(held)
         .filter_map(|place| {
             let inode = u32::try_from(fs::metadata(&place).ok()?.ino()).ok()?;
             let (place, file) = seen.insert(inode).then(|| open_at(&place, inode))??;

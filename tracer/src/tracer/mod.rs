@@ -22,7 +22,7 @@ pub use probe::{Probed, probe};
 pub use programs::{LoadError, Means, SEND_RESET, TRACEPOINTS, functions};
 
 pub use rules::RuleMaps;
-pub use xtables::XtMaps;
+pub use xtables::{XT_PROGRAMS, XtMaps};
 
 use self::{counts::CountMaps, details::Details, losses::LossCounters};
 

@@ -18,8 +18,7 @@ use super::{LoadError, syscall, take};
 use crate::xtables::{Kernel, Whereabouts};
 
 /// The programs that user space runs itself. They are attached to nothing.
-const READ: &str = "xt_read";
-const SETTLE: &str = "xt_settle";
+pub const XT_PROGRAMS: [&str; 2] = ["xt_read", "xt_settle"];
 
 /// The maps and programs.
 pub struct XtMaps {
@@ -50,8 +49,9 @@ impl XtMaps {
 
     /// Loads the programs.
     pub(super) fn load(&mut self, ebpf: &mut Ebpf) -> Result<(), ProgramError> {
-        self.read = Some(load(ebpf, READ)?);
-        self.settle = Some(load(ebpf, SETTLE)?);
+        let [read, settle] = XT_PROGRAMS;
+        self.read = Some(load(ebpf, read)?);
+        self.settle = Some(load(ebpf, settle)?);
         Ok(())
     }
 
@@ -118,12 +118,18 @@ impl Kernel for XtMaps {
         };
         match result {
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(MapError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+            {
+                Ok(())
+            }
             Err(error) => Err(io::Error::other(error)),
         }
     }
 }
 
-fn load(ebpf: &mut Ebpf, name: &str) -> Result<OwnedFd, ProgramError> {
+/// Loads one of [`XT_PROGRAMS`].
+pub(super) fn load(ebpf: &mut Ebpf, name: &str) -> Result<OwnedFd, ProgramError> {
     let Some(Program::RawTracePoint(program)) = ebpf.program_mut(name) else {
         return Err(ProgramError::NotLoaded);
     };

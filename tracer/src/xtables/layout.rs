@@ -5,21 +5,37 @@ use crate::kernel::btf::Btf;
 /// Byte offsets of struct members.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
+    /// `task_struct.nsproxy`
     pub task_nsproxy: u32,
+    /// `nsproxy.net_ns`
     pub nsproxy_net: u32,
+    /// `net.ns.inum`
     pub net_inum: u32,
+    /// `bpf_array.pptrs`
     pub array_elements: u32,
+    /// How tables are found.
     pub reach: Reach,
+    /// Bytes of `xt_table`
     pub table_size: u32,
+    /// `xt_table.list`
     pub table_list: u32,
+    /// `xt_table.valid_hooks`
     pub table_hooks: u32,
+    /// `xt_table.private`
     pub table_info: u32,
+    /// `xt_table.af`
     pub table_family: u32,
+    /// `xt_table.name`
     pub table_name: u32,
+    /// `xt_table_info.size`
     pub info_size: u32,
+    /// `xt_table_info.number`
     pub info_number: u32,
+    /// `xt_table_info.hook_entry`
     pub info_entry: u32,
+    /// `xt_table_info.underflow`
     pub info_underflow: u32,
+    /// `xt_table_info.entries`
     pub info_entries: u32,
 }
 

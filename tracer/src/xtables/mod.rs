@@ -26,7 +26,11 @@ use std::{
 
 use droptrace_types::{XT_NETNS, XtBlock, XtCounter, XtGroup, XtRule};
 
-pub use self::{layout::Layout, text::program, walk::Family};
+pub use self::{
+    layout::Layout,
+    text::{can_list, program},
+    walk::Family,
+};
 use self::{
     blocks::{Slots, Watched, blocks},
     locate::{Place, Reader, Rules, Signs},
@@ -103,14 +107,19 @@ pub struct Dropped {
 /// A rule, by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
+    /// Which tool's.
     pub family: Family,
+    /// Name of the table.
     pub table: String,
+    /// Name of the chain.
     pub chain: String,
     /// In the chain, from 1 on; `None` for its policy.
     pub number: Option<usize>,
     /// As `iptables-legacy -S` prints it.
     pub text: Option<String>,
+    /// Its comment.
     pub comment: Option<String>,
+    /// What it does with a packet.
     pub verdict: String,
     /// Nothing speaks for another one.
     pub exact: bool,

@@ -5,6 +5,9 @@ use std::collections::HashMap;
 use super::walk::{Family, Walked};
 use crate::rules::program::{self, ProgramError};
 
+/// What the programs come with.
+const PACKAGE: &str = "iptables";
+
 /// A table's text.
 #[derive(Debug, Default)]
 pub struct Text {
@@ -23,6 +26,19 @@ pub const fn program(family: Family) -> &'static str {
     }
 }
 
+const fn lister(family: Family) -> &'static str {
+    match family {
+        Family::Ip => "iptables-legacy-save",
+        Family::Ip6 => "ip6tables-legacy-save",
+    }
+}
+
+/// Whether there is the program that lists tables, and it runs.
+#[must_use]
+pub fn can_list() -> bool {
+    program::output(lister(Family::Ip), PACKAGE, &["--version"]).is_ok()
+}
+
 /// Lists a table of the calling thread's network namespace. It must be there: for
 /// one that is not, the program would load a kernel module. This program waits for
 /// no lock.
@@ -31,11 +47,7 @@ pub const fn program(family: Family) -> &'static str {
 ///
 /// If there is no such program, or it fails, or takes or prints too much.
 pub fn list(family: Family, table: &str) -> Result<String, ProgramError> {
-    let name = match family {
-        Family::Ip => "iptables-legacy-save",
-        Family::Ip6 => "ip6tables-legacy-save",
-    };
-    program::output(name, "iptables", &["-t", table])
+    program::output(lister(family), PACKAGE, &["-t", table])
 }
 
 impl Text {
