@@ -17,7 +17,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_current_task, bpf_ktime_get_ns, bpf_probe_read_kernel},
 };
 use droptrace_types::{
-    XT_COUNTERS, XT_NETNS_BLOCKS, XT_PIECE, XT_WINDOW, XtBlock, XtCounter, XtGroup, XtRule,
+    XT_COUNTERS, XT_NETNS_BLOCKS, XT_PIECE, XT_WINDOW, XtBlock, XtCounter, XtGroup,
 };
 
 use crate::{
@@ -26,10 +26,11 @@ use crate::{
     maps::{XT_BLOCKS, XT_COPY, XT_CPU, XT_GROUPS, XT_MEMORY, XT_SEEN},
 };
 
-/// `NF_INET_FORWARD`, `NF_INET_LOCAL_OUT` and `NF_INET_POST_ROUTING`, a bit each.
-const HOOKS_OF_OWN: u64 = 0b11100;
-/// All of `enum nf_inet_hooks`.
-const HOOKS: u64 = 0b11111;
+/// The hooks (`enum nf_inet_hooks`), a bit each, of packets that came in by an
+/// interface: all but `NF_INET_LOCAL_OUT`.
+const HOOKS_OF_OTHERS: u64 = 0b10111;
+/// Those of packets made here: `NF_INET_LOCAL_OUT` and `NF_INET_POST_ROUTING`.
+const HOOKS_OF_OWN: u64 = 0b11000;
 
 /// In a sum of what [`xtables_scan`] gives: how many counters have moved.
 const MOVED: u64 = 0xffff;
@@ -41,8 +42,9 @@ const WHICH_SHIFT: u32 = 32;
 /// What stands for a block that cannot be compared.
 const UNSETTLED: u64 = 2 << 16 | 1;
 
-/// Blocks that a CPU compares a second at most: about a hundredth of its time.
-const BLOCKS_PER_SECOND: u64 = 20_000;
+/// What comparing may cost a CPU in a second, in the unit of [`XtGroup::cost`]:
+/// some hundredths of its time.
+const COST_PER_SECOND: u64 = 3_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
 /// A counter that has moved for a packet which is freed later stays so for this
 /// long at most.
@@ -69,17 +71,17 @@ pub struct XtCpu {
     offset: u64,
     /// An event that interrupts another one leaves it alone.
     busy: u64,
-    /// The rule that was found last, as an [`XtRule`].
+    /// The rule that was found last, as a [`droptrace_types::XtRule`].
     last: u64,
     /// Since when a counter has moved whose packet has not come yet, or 0.
     nested_ns: u64,
     /// When the current second began.
     since_ns: u64,
-    /// Blocks compared since.
-    compared: u64,
+    /// What comparing has cost since.
+    cost: u64,
 }
 
-/// The rule that dropped the packet, as an [`XtRule`]; 0 where it is not known.
+/// The rule that dropped the packet, as a [`droptrace_types::XtRule`]; 0 where it is not known.
 #[inline(never)]
 pub fn find(event: &Event, skb: Pointer) -> u64 {
     let netns = event.key.cause.netns;
@@ -120,14 +122,14 @@ unsafe fn look(group: &XtGroup, cpu: &mut XtCpu, seen: *mut XtSeen, skb: Pointer
     let now = unsafe { bpf_ktime_get_ns() };
     if now.wrapping_sub(cpu.since_ns) > SECOND_NS {
         cpu.since_ns = now;
-        cpu.compared = 0;
+        cpu.cost = 0;
     }
-    if cpu.compared > BLOCKS_PER_SECOND {
+    if cpu.cost > COST_PER_SECOND {
         // SAFETY: as above.
         unsafe { (&raw mut (*seen).missed).write_volatile(1) };
         return 0;
     }
-    cpu.compared += u64::from(group.count);
+    cpu.cost += u64::from(group.cost);
     if missed != 0 {
         // SAFETY: as above.
         unsafe { (&raw mut (*seen).missed).write_volatile(0) };
@@ -170,7 +172,11 @@ unsafe fn look(group: &XtGroup, cpu: &mut XtCpu, seen: *mut XtSeen, skb: Pointer
 fn wanted(skb: Pointer) -> u64 {
     let len: u32 = skb.read(constant!(LAYOUT.skb_len));
     let iif: u32 = skb.read(constant!(LAYOUT.skb_iif));
-    let hooks = if iif == 0 { HOOKS_OF_OWN } else { HOOKS };
+    let hooks = if iif == 0 {
+        HOOKS_OF_OWN
+    } else {
+        HOOKS_OF_OTHERS
+    };
     hooks << 32 | u64::from(len)
 }
 
@@ -322,7 +328,9 @@ pub extern "C" fn xtables_take(slot: u32) -> u64 {
 }
 
 /// Whether the rule that was found last, of a namespace registered as `serial`, is
-/// the one again; then it is accepted.
+/// the one again; then it is accepted. Not a rule that packets made here can reach:
+/// where those are dropped, another drop can come in between, and only comparing
+/// all counters shows it.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn xtables_last(serial: u32, wanted: u64) -> u64 {
@@ -331,7 +339,7 @@ pub extern "C" fn xtables_last(serial: u32, wanted: u64) -> u64 {
     };
     // SAFETY: this CPU's element.
     let last = unsafe { (&raw const (*cpu).last).read_volatile() };
-    if (last >> 32) as u32 != serial {
+    if (last >> 32) as u32 != serial || rule(last as u32).1 & HOOKS_OF_OWN as u8 != 0 {
         return 0;
     }
     xtables_accept(last as u32, wanted)
@@ -343,35 +351,24 @@ pub extern "C" fn xtables_last(serial: u32, wanted: u64) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn xtables_accept(which: u32, wanted: u64) -> u64 {
-    let XtRule { block, index, .. } = XtRule {
-        serial: 0,
-        block: which >> 8,
-        index: which & 0xff,
-    };
-    let (Some(seen), Some(block)) = (XT_SEEN.get_ptr_mut(block), XT_BLOCKS.get(block)) else {
-        return 0;
-    };
-    let (Some(at), Some(hooks)) = (
-        block.at.get(index as usize),
-        block.hooks.get(index as usize),
-    ) else {
+    let (at, hooks) = rule(which);
+    let slot = which >> 8;
+    let (Some(seen), Some(block)) = (XT_SEEN.get_ptr_mut(slot), XT_BLOCKS.get(slot)) else {
         return 0;
     };
     let Some(counters) = counters(block) else {
         return 0;
     };
-    let now: XtCounter = counters.read(u32::from(*at));
+    let now: XtCounter = counters.read(u32::from(at));
     // SAFETY: this CPU's element, left alone by an event that interrupts.
     unsafe {
         if (*seen).serial != block.serial {
             return 0;
         }
-        let Some(before) = (*seen).counters.get_mut(index as usize) else {
-            return 0;
-        };
+        let before = &mut (*seen).counters[index(which)];
         let packets = now.packets.wrapping_sub(before.packets);
         let bytes = now.bytes.wrapping_sub(before.bytes);
-        if fits(packets, bytes, *hooks, wanted) == 0
+        if fits(packets, bytes, hooks, wanted) == 0
             || Pointer::new(block.table).read::<u64>(0) != block.info
             || Pointer::new(block.info).read::<u64>(0) != block.head
         {
@@ -380,6 +377,22 @@ pub extern "C" fn xtables_accept(which: u32, wanted: u64) -> u64 {
         *before = now;
     }
     1
+}
+
+/// Where a rule's counter stands in its block, and from which hooks the rule can be
+/// reached; from none if it is no such rule.
+#[inline(always)]
+fn rule(which: u32) -> (u16, u8) {
+    match XT_BLOCKS.get(which >> 8) {
+        Some(block) => (block.at[index(which)], block.hooks[index(which)]),
+        None => (0, 0),
+    }
+}
+
+/// Its index in its block.
+#[inline(always)]
+const fn index(which: u32) -> usize {
+    which as usize % XT_COUNTERS
 }
 
 /// Copies kernel memory into [`XT_MEMORY`]. Without an address: the running task's,

@@ -23,8 +23,8 @@ pub struct XtGroup {
     pub count: u32,
     /// Of this registration; never 0, and never used again.
     pub serial: u32,
-    /// Zero.
-    pub pad: u32,
+    /// What comparing them costs, in some 10 ns.
+    pub cost: u32,
 }
 
 /// Counters of rules of one table that lie close to each other.

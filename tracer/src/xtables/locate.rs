@@ -63,13 +63,13 @@ impl<K: Kernel> Reader<'_, K> {
     /// The `struct net` that the calling thread is in.
     pub fn own_net(&mut self) -> io::Result<u64> {
         let task = self.kernel.whereabouts()?.task;
-        let proxy = self.long(task + u64::from(self.layout.task_nsproxy))?;
-        self.long(proxy + u64::from(self.layout.nsproxy_net))
+        let proxy = self.long(task.wrapping_add(self.layout.task_nsproxy.into()))?;
+        self.long(proxy.wrapping_add(self.layout.nsproxy_net.into()))
     }
 
     /// Inode number of a `struct net`.
     pub fn inode(&mut self, net: u64) -> io::Result<u32> {
-        let bytes = self.bytes(net + u64::from(self.layout.net_inum), 4)?;
+        let bytes = self.bytes(net.wrapping_add(self.layout.net_inum.into()), 4)?;
         word(&bytes, 0).ok_or(io::ErrorKind::UnexpectedEof.into())
     }
 
@@ -78,7 +78,7 @@ impl<K: Kernel> Reader<'_, K> {
         let mut signs = Vec::new();
         for family in Family::ALL {
             let (at, len) = self.anchors(family);
-            signs.extend(self.bytes(net + at, len)?);
+            signs.extend(self.bytes(net.wrapping_add(at), len)?);
         }
         Ok(signs)
     }
@@ -120,12 +120,12 @@ impl<K: Kernel> Reader<'_, K> {
     /// Addresses at which there may be a table.
     fn candidates(&mut self, net: u64, family: Family) -> io::Result<Vec<u64>> {
         let (at, len) = self.anchors(family);
-        let anchors = self.bytes(net + at, len)?;
+        let anchors = self.bytes(net.wrapping_add(at), len)?;
         let mut found = Vec::new();
         match self.layout.reach {
             Reach::Lists { .. } => {
                 let mut node = long(&anchors, 0).unwrap_or(0);
-                while node != net + at && node != 0 && found.len() < MAX_TABLES {
+                while node != net.wrapping_add(at) && node != 0 && found.len() < MAX_TABLES {
                     found.push(node.wrapping_sub(self.layout.table_list.into()));
                     node = self.long(node)?;
                 }
@@ -142,11 +142,11 @@ impl<K: Kernel> Reader<'_, K> {
                     if entries == 0 {
                         continue;
                     }
-                    let bytes = self.bytes(entries + u64::from(count), 2)?;
+                    let bytes = self.bytes(entries.wrapping_add(count.into()), 2)?;
                     let len = bytes.first_chunk().map_or(0, |len| u16::from_ne_bytes(*len));
                     for i in 0..len.min(MAX_HOOKS) {
                         let hook = u64::from(hooks) + u64::from(i) * u64::from(size);
-                        found.push(self.long(entries + hook + u64::from(data))?);
+                        found.push(self.long(entries.wrapping_add(hook + u64::from(data)))?);
                     }
                 }
                 found.retain(|address| *address != 0);
@@ -167,7 +167,7 @@ impl<K: Kernel> Reader<'_, K> {
             is_of_family.then_some(Place {
                 family,
                 name: name.to_owned(),
-                pointer: address + u64::from(layout.table_info),
+                pointer: address.wrapping_add(layout.table_info.into()),
                 hooks: word(&table, layout.table_hooks as usize)?,
             })
         };
@@ -199,7 +199,7 @@ impl<K: Kernel> Reader<'_, K> {
         let (Some(head), Some(size)) = (head(), size.filter(|size| *size <= MAX_BYTES)) else {
             return Ok(None);
         };
-        let address = info + u64::from(layout.info_entries);
+        let address = info.wrapping_add(layout.info_entries.into());
         let memory = self.bytes(address, size as usize)?;
         let is_same = self.long(place.pointer)? == info;
         Ok(is_same.then_some(Rules {

@@ -12,6 +12,8 @@ mod blocks;
 mod layout;
 mod locate;
 mod text;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 use std::{
@@ -24,7 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use droptrace_types::{XT_NETNS, XtBlock, XtCounter, XtGroup, XtRule};
+use droptrace_types::{XT_NETNS, XT_NETNS_BLOCKS, XtBlock, XtCounter, XtGroup, XtRule};
 
 pub use self::{
     layout::Layout,
@@ -44,8 +46,14 @@ use crate::owner::netns;
 const TARGET_NAME: u64 = 16;
 /// `XT_EXTENSION_MAXNAMELEN`
 const NAME: usize = 29;
-/// A namespace whose drops are not explained is looked at again at most so often.
+/// A namespace without tables is looked at again at most so often.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Such namespaces that are remembered.
+const MAX_WITHOUT: usize = 1024;
+/// Registering a namespace again may take one part in so many of the time.
+const SHARE: u32 = 10;
+/// What reading a block costs the kernel side, beside what each counter does.
+const COST: u32 = 8;
 
 /// What the kernel side does for this.
 pub trait Kernel: Send {
@@ -138,6 +146,9 @@ pub struct Tables {
     slots: Slots,
     last_serial: u32,
     known: HashMap<u32, Known>,
+    /// Namespaces that had no tables, or none that could be read, and when that may
+    /// be asked again.
+    without: HashMap<u32, Instant>,
     /// Slots that the kernel side may have been using until now.
     leaving: Vec<Range<usize>>,
     complained: HashSet<&'static str>,
@@ -154,8 +165,8 @@ struct Known {
     /// By block, and then by place in it: table, and rule of that table.
     watched: Vec<Vec<(usize, usize)>>,
     slots: Range<usize>,
-    serial: u32,
-    /// No looking again before then.
+    group: XtGroup,
+    /// No registering again before then.
     not_before: Instant,
 }
 
@@ -222,7 +233,7 @@ impl Tables {
                 kernel,
                 layout: &layout,
             };
-            reader.long(whereabouts.map + u64::from(layout.array_elements))
+            reader.long(whereabouts.map.wrapping_add(layout.array_elements.into()))
         });
         match base {
             Ok(base) => {
@@ -266,7 +277,7 @@ impl Tables {
         for drop in dropped {
             let Some(at) = drop.rule else { continue };
             let known = self.known.get(&drop.netns);
-            let Some(known) = known.filter(|known| known.serial == at.serial) else {
+            let Some(known) = known.filter(|known| known.group.serial == at.serial) else {
                 continue;
             };
             let Some(&(table, rule)) = known.watched(at) else {
@@ -289,10 +300,11 @@ impl Tables {
             found.insert(at.pack(), table.found(rule, exact, namespace));
         }
         self.keep_up(&layout, changed, skipped, kernel);
-        let start = Instant::now();
         for inode in unexplained {
-            let known = self.known.get(&inode);
-            if known.is_none_or(|known| known.not_before <= start && known.tables.is_empty()) {
+            let is_too_soon = |then: &Instant| *then > Instant::now();
+            if !self.known.contains_key(&inode)
+                && !self.without.get(&inode).is_some_and(is_too_soon)
+            {
                 self.register_found(inode, kernel);
             }
         }
@@ -307,13 +319,17 @@ impl Tables {
         skipped: bool,
         kernel: &mut impl Kernel,
     ) {
+        let now = Instant::now();
         for (inode, known) in &self.known {
+            if skipped && let Err(error) = kernel.settle(&known.group, self.base) {
+                log::debug!("counters of rules stay unsettled: {error}");
+            }
             let mut reader = Reader { kernel, layout };
-            let mut is_at_rest = || known.is_at_rest(*inode, &mut reader).unwrap_or(false);
-            if !known.tables.is_empty() && (skipped || !is_at_rest()) {
+            if !known.is_at_rest(*inode, &mut reader).unwrap_or(false) {
                 changed.insert(*inode);
             }
         }
+        changed.retain(|inode| self.known.get(inode).is_none_or(|known| known.not_before <= now));
         for inode in changed {
             self.register_found(inode, kernel);
         }
@@ -334,25 +350,38 @@ impl Tables {
     /// Registers the tables that a namespace has now.
     fn register(&mut self, inode: u32, path: PathBuf, file: &File, kernel: &mut impl Kernel) {
         let Some(layout) = self.layout else { return };
+        let start = Instant::now();
         let per_cpu = self.per_cpu;
         let read = netns::enter(file, || read(&layout, per_cpu, kernel))
             .unwrap_or_else(|error| Err(Trouble::Enter(error)));
-        let result = read.and_then(|(net, signs, tables)| {
+        let result = read.and_then(|found| {
+            if let Some(trouble) = &found.trouble {
+                self.complain(trouble);
+            }
+            if found.tables.is_empty() {
+                return Ok(false);
+            }
             let known = Known {
                 path,
-                net,
-                signs,
-                tables,
+                net: found.net,
+                signs: found.signs,
+                tables: found.tables,
                 watched: Vec::new(),
                 slots: 0..0,
-                serial: 0,
-                not_before: Instant::now() + AGAIN,
+                group: XtGroup::default(),
+                not_before: Instant::now() + start.elapsed() * SHARE,
             };
-            self.watch(inode, known, kernel)
+            self.watch(inode, known, kernel).map(|()| true)
         });
-        if let Err(trouble) = result {
-            self.complain(&trouble);
+        if let Err(trouble) = &result {
+            self.complain(trouble);
+        }
+        if !result.unwrap_or(false) {
             self.forget(inode, kernel);
+            if self.without.len() >= MAX_WITHOUT {
+                self.without.clear();
+            }
+            self.without.insert(inode, Instant::now() + AGAIN);
         }
     }
 
@@ -363,46 +392,45 @@ impl Tables {
         mut known: Known,
         kernel: &mut impl Kernel,
     ) -> Result<(), Trouble> {
-        if self.last_serial >= XtRule::MAX_SERIAL {
+        if self.last_serial >= XtRule::MAX_SERIAL
+            || (!self.known.contains_key(&inode) && self.known.len() >= XT_NETNS)
+        {
             return Err(Trouble::Many);
         }
         self.last_serial += 1;
-        known.serial = self.last_serial;
         let mut all = Vec::new();
         for (index, table) in known.tables.iter().enumerate() {
-            let some = table.blocks(known.serial, self.per_cpu);
-            let some = some.ok_or(Trouble::Many)?;
-            for (block, rules) in some {
+            let some = table.blocks(self.last_serial, self.per_cpu);
+            for (block, rules) in some.ok_or(Trouble::Many)? {
                 all.push(block);
                 let rules = rules.into_iter().map(|rule| (index, rule));
                 known.watched.push(rules.collect());
             }
         }
-        if !self.known.contains_key(&inode) && self.known.len() >= XT_NETNS {
+        if all.len() > XT_NETNS_BLOCKS as usize {
             return Err(Trouble::Many);
         }
         known.slots = self.slots.take(all.len()).ok_or(Trouble::Many)?;
-        let group = XtGroup {
-            first: u32::try_from(known.slots.start).map_err(|_| Trouble::Many)?,
-            count: u32::try_from(all.len()).map_err(|_| Trouble::Many)?,
-            serial: known.serial,
-            pad: 0,
+        let as_u32 = |number| u32::try_from(number).map_err(|_| Trouble::Many);
+        known.group = XtGroup {
+            first: as_u32(known.slots.start)?,
+            count: as_u32(all.len())?,
+            serial: self.last_serial,
+            cost: all.iter().map(|block| COST + block.count).sum(),
         };
+        let group = known.group;
         let mut set = || {
             for (slot, block) in (group.first..).zip(&all) {
                 kernel.set_block(slot, block)?;
             }
-            if all.is_empty() {
-                return kernel.set_group(inode, None);
-            }
             kernel.settle(&group, self.base)?;
-            kernel.set_group(inode, Some(&group))
+            kernel.set_group(inode, (group.count > 0).then_some(&group))
         };
-        let result = set().map_err(Trouble::Refused);
-        if let Err(trouble) = result {
+        if let Err(error) = set() {
             self.leaving.push(known.slots);
-            return Err(trouble);
+            return Err(Trouble::Refused(error));
         }
+        self.without.remove(&inode);
         if let Some(old) = self.known.insert(inode, known) {
             self.leaving.push(old.slots);
         }
@@ -433,7 +461,10 @@ impl Known {
         inode: u32,
         reader: &mut Reader<'_, impl Kernel>,
     ) -> io::Result<bool> {
-        if reader.inode(self.net)? != inode || reader.signs(self.net)? != self.signs {
+        if netns::open_at(&self.path, inode).is_none()
+            || reader.inode(self.net)? != inode
+            || reader.signs(self.net)? != self.signs
+        {
             return Ok(false);
         }
         for table in &self.tables {
@@ -451,16 +482,25 @@ impl Known {
     }
 }
 
-/// The tables of the calling thread's namespace, and what tells that they change.
-fn read(
-    layout: &Layout,
-    per_cpu: bool,
-    kernel: &mut impl Kernel,
-) -> Result<(u64, Signs, Vec<Table>), Trouble> {
+/// What was found in a namespace.
+struct Inside {
+    net: u64,
+    signs: Signs,
+    tables: Vec<Table>,
+    /// Why there are not all tables.
+    trouble: Option<Trouble>,
+}
+
+/// The tables of the calling thread's namespace.
+fn read(layout: &Layout, per_cpu: bool, kernel: &mut impl Kernel) -> Result<Inside, Trouble> {
     let mut reader = Reader { kernel, layout };
     let net = reader.own_net().map_err(Trouble::Memory)?;
-    let signs = reader.signs(net).map_err(Trouble::Memory)?;
-    let mut tables = Vec::new();
+    let mut inside = Inside {
+        net,
+        signs: reader.signs(net).map_err(Trouble::Memory)?,
+        tables: Vec::new(),
+        trouble: None,
+    };
     for family in Family::ALL {
         let names = names(family);
         if names.is_empty() {
@@ -468,10 +508,13 @@ fn read(
         }
         let places = reader.tables(net, family, &names);
         for place in places.map_err(Trouble::Memory)? {
-            tables.push(Table::read(place, per_cpu, &mut reader)?);
+            match Table::read(place, per_cpu, &mut reader) {
+                Ok(table) => inside.tables.push(table),
+                Err(trouble) => inside.trouble = Some(trouble),
+            }
         }
     }
-    Ok((net, signs, tables))
+    Ok(inside)
 }
 
 /// Names of the tables that the calling thread's namespace has.
@@ -552,7 +595,7 @@ impl Table {
             address: if per_cpu {
                 rule.counters
             } else {
-                self.address + rule.counters_at as u64
+                self.address.wrapping_add(rule.counters_at as u64)
             },
             hooks: rule.hooks,
         });
