@@ -15,6 +15,7 @@ use crate::{
     places::{self, Stack},
     rule, signs,
     socket::Socket,
+    xtables,
 };
 
 /// `AF_PACKET`
@@ -72,10 +73,13 @@ fn find_rule(ctx: *mut c_void, event: &mut Event) -> bool {
     if places::is_trial(ctx, event) {
         return true;
     }
-    event.key.cause.rule = if by_hook {
-        hook::address(ctx, location)
-    } else {
+    event.key.cause.rule = if !by_hook {
         rule::address(Stack::of(ctx), location)
+    } else {
+        match xtables::find(event, event.packet.skb) {
+            0 => hook::address(ctx, location),
+            found => found,
+        }
     };
     false
 }

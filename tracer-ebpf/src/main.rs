@@ -28,6 +28,7 @@ mod rule;
 mod signs;
 mod socket;
 mod stack;
+mod xtables;
 
 use aya_ebpf::{
     macros::{btf_tracepoint, fentry, raw_tracepoint},
@@ -129,6 +130,21 @@ fn tcp_retransmit_synack(ctx: BtfTracePointContext) -> i32 {
 fn tcp_retransmit_synack_raw(ctx: RawTracePointContext) -> i32 {
     retransmit::record_synack(&ctx);
     0
+}
+
+/// Never attached: user space runs it to read kernel memory. Its first argument
+/// is the address, its second how many bytes.
+#[raw_tracepoint(tracepoint = "kfree_skb")]
+fn xt_read(ctx: RawTracePointContext) -> i32 {
+    xtables::read(&ctx)
+}
+
+/// Never attached: user space runs it on each CPU to take the counters of rules as
+/// they are. Its arguments are the first block, how many, and the address of this
+/// program's own per-CPU memory.
+#[raw_tracepoint(tracepoint = "kfree_skb")]
+fn xt_settle(ctx: RawTracePointContext) -> i32 {
+    xtables::settle(&ctx)
 }
 
 #[panic_handler]

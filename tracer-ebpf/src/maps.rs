@@ -7,10 +7,13 @@ use aya_ebpf::{
 };
 use droptrace_types::{
     ConntrackLayout, Counts, Detail, Filter, Key, Loss, Places, RuleLayout, StackWords,
-    UNLISTED_SLOTS,
+    UNLISTED_SLOTS, XT_BLOCKS as MAX_XT_BLOCKS, XT_NETNS, XT_PIECE, XtBlock, XtGroup,
 };
 
-use crate::stack::StackCopy;
+use crate::{
+    stack::StackCopy,
+    xtables::{XtCopy, XtCpu, XtSeen},
+};
 
 /// What is counted, by key. User space makes these itself, two for each slot
 /// of [`COUNTS`], sizes them and swaps them.
@@ -106,6 +109,30 @@ pub static ANSWERED: PerCpuArray<u64, 1> = PerCpuArray::new();
 /// Where [`crate::stack`] searches.
 #[btf_map]
 pub static STACK_COPY: PerCpuArray<StackCopy, 1> = PerCpuArray::new();
+
+/// Namespaces whose xtables rules' counters are watched, by inode number.
+#[btf_map]
+pub static XT_GROUPS: HashMap<u32, XtGroup, XT_NETNS> = HashMap::new();
+
+/// Their counters.
+#[btf_map]
+pub static XT_BLOCKS: Array<XtBlock, MAX_XT_BLOCKS> = Array::new();
+
+/// How those counters were on this CPU when they were last looked at.
+#[btf_map]
+pub static XT_SEEN: PerCpuArray<XtSeen, MAX_XT_BLOCKS> = PerCpuArray::new();
+
+/// What else this CPU remembers for that.
+#[btf_map]
+pub static XT_CPU: PerCpuArray<XtCpu, 1> = PerCpuArray::new();
+
+/// Counters as they are now.
+#[btf_map]
+pub static XT_COPY: PerCpuArray<XtCopy, 1> = PerCpuArray::new();
+
+/// Kernel memory for user space.
+#[btf_map]
+pub static XT_MEMORY: Array<[u8; XT_PIECE], 1> = Array::new();
 
 /// A count of the current second.
 #[repr(C)]

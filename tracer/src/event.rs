@@ -219,6 +219,10 @@ pub struct Rule {
     /// The kernel's number of the rule in its table; absent for a policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handle: Option<u64>,
+    /// The rule's number in its chain, as `iptables -L --line-numbers` has it;
+    /// absent for a policy and for nftables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<usize>,
     /// Position of the rule in its chain, from 1 on; absent for a policy and
     /// where the rule could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -295,6 +299,8 @@ pub enum AsOf {
 pub enum Via {
     /// It stood on the kernel's stack when the packet was dropped.
     Frame,
+    /// Its counter had risen when the packet was dropped.
+    Counter,
 }
 
 /// Where in the kernel.

@@ -4,7 +4,7 @@
 //! Data flows one way through the modules: [`tracer`] takes counts and details
 //! from the kernel programs, [`record`] joins them into [`event`]s with the
 //! help of [`kernel`] (what the running kernel is like), [`reason`] (what a
-//! cause means), [`owner`] (whose socket) and [`rules`] (which rule), and [`output`]
+//! cause means), [`owner`] (whose socket) and [`rules`] and [`xtables`] (which rule), and [`output`]
 //! shows them.
 //! `docs/architecture.md` has the map.
 
@@ -20,3 +20,4 @@ pub mod record;
 pub mod rules;
 pub mod run;
 pub mod tracer;
+pub mod xtables;

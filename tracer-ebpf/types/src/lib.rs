@@ -7,11 +7,16 @@
 
 mod filter;
 mod layout;
+mod xtables;
 
 pub use layout::{
     ABSENT, ChainPlaces, Config, ConntrackLayout, FILTER_BY_CGROUP, FILTER_BY_FLOW,
     FILTER_BY_INTERFACE, FILTER_BY_NETNS, FILTER_BY_REASON, FILTER_BY_SOCKET, HookAt, HookPlaces,
     Layout, Places, RuleAt, RuleHead, RuleLayout, STACK_WORDS, STACK_WORDS_BELOW, StackWords,
+};
+pub use xtables::{
+    XT_BLOCKS, XT_COUNTERS, XT_NETNS, XT_NETNS_BLOCKS, XT_PIECE, XT_WINDOW, XtBlock, XtCounter,
+    XtGroup, XtRule,
 };
 
 /// What happened to the packet. The kernel side of a record's `kind`.
@@ -167,8 +172,8 @@ pub struct Cause {
     /// Kernel address of the instruction that freed the packet, 0 for other kinds.
     pub location: u64,
     /// Address of what decided that the packet is dropped: an nftables rule, not yet
-    /// proven, or what a netfilter hook function was registered with, or that
-    /// function; 0 where none is known.
+    /// proven, an [`XtRule`], what a netfilter hook function was registered with, or
+    /// that function; 0 where none is known.
     pub rule: u64,
     /// The kernel's reason number; [`NO_REASON`] where the kernel gives none.
     pub reason: u32,
@@ -454,7 +459,7 @@ const _: () = {
 mod user {
     use super::{
         Config, ConntrackLayout, Counts, Detail, Filter, Key, Layout, Places, RuleLayout,
-        StackWords,
+        StackWords, XtBlock, XtGroup,
     };
 
     // SAFETY: all are `repr(C)`, `Copy`, free of padding (sizes are asserted
@@ -478,4 +483,8 @@ mod user {
     unsafe impl aya::Pod for Places {}
     // SAFETY: as above.
     unsafe impl aya::Pod for StackWords {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for XtGroup {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for XtBlock {}
 }

@@ -19,6 +19,7 @@ use crate::{
         trial::{self, Known},
     },
     tracer::{self, DETAILS_PER_SECOND, Means, Probed, Setup, TRACEPOINTS, Tracer},
+    xtables,
 };
 
 /// Inode number of the machine's own PID namespace (`PROC_PID_INIT_INO`).
@@ -55,6 +56,8 @@ pub struct Facts {
     pub has_nft: bool,
     /// What a trial found out; `None` where it could not be made, with the reason.
     pub netfilter: Result<Netfilter, String>,
+    /// So is the one that lists the rules of iptables' legacy backend.
+    pub has_iptables: bool,
 }
 
 /// Which processes' open files can be seen.
@@ -79,6 +82,17 @@ pub struct Netfilter {
     pub finds_function: bool,
 }
 
+/// What is known of xtables' tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tables {
+    /// Their module is not loaded.
+    NotLoaded,
+    /// It is, without its types.
+    Unknown,
+    /// What they look like.
+    Known,
+}
+
 /// What the kernel's types tell.
 #[expect(
     clippy::struct_excessive_bools,
@@ -98,6 +112,8 @@ pub struct Types {
     pub conntrack: Option<ConntrackLayout>,
     /// Modules have BTF too, which can be read when they are loaded.
     pub modules_have_btf: bool,
+    /// What is known of xtables' tables.
+    pub tables: Tables,
     /// A socket's control group can be reached.
     pub has_socket_cgroup: bool,
     /// The kernel counts for each program how often it skipped it.
@@ -157,6 +173,20 @@ impl Facts {
             has_cgroups: cgroup::is_mounted(),
             has_nft: nft::is_installed(),
             netfilter,
+            has_iptables: xtables::can_list(),
+        }
+    }
+}
+
+impl Tables {
+    fn find(btf: &Btf) -> Self {
+        let is_known = |btf: &Btf| xtables::Layout::of(btf).is_some();
+        let is_loaded = Path::new("/sys/module").join(modules::XTABLES).exists();
+        match Btf::with_module(modules::XTABLES) {
+            _ if is_known(btf) => Self::Known,
+            Ok(module) if is_known(&module) => Self::Known,
+            Err(_) if !is_loaded && btf.offset("module", "btf_data").is_some() => Self::NotLoaded,
+            _ => Self::Unknown,
         }
     }
 }
@@ -190,6 +220,7 @@ impl Types {
             tcp_drop_is_traced,
             has_conntrack: layout.skb_nfct != ABSENT,
             conntrack: layout::conntrack(btf).or_else(in_module),
+            tables: Tables::find(btf),
             // A member that is there where modules have types.
             modules_have_btf: btf.offset("module", "btf_data").is_some(),
             has_socket_cgroup: [layout.sk_cgroup, layout.cgroup_kn, layout.kn_id]

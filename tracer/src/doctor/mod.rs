@@ -107,6 +107,8 @@ pub enum Ability {
     NetfilterRule,
     /// The netfilter hook is named, and the hook function that dropped the packet.
     NetfilterHook,
+    /// So is that of iptables' legacy backend.
+    XtablesRule,
 }
 
 /// Asks the kernel and judges.

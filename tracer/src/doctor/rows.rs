@@ -4,9 +4,9 @@ use droptrace_types::ABSENT;
 
 use super::{
     Ability, Row, Status,
-    facts::{Facts, Processes, Types},
+    facts::{Facts, Processes, Tables, Types},
 };
-use crate::tracer::{Means, SEND_RESET};
+use crate::tracer::{Means, SEND_RESET, XT_PROGRAMS};
 
 /// One row for each ability, in the order in which they are shown.
 pub fn rows(facts: &Facts) -> Vec<Row> {
@@ -37,7 +37,7 @@ pub fn rows(facts: &Facts) -> Vec<Row> {
 
 type Judge = fn(&Facts, &Types) -> Answer;
 
-const ABILITIES: [(Ability, &str, Judge); 20] = [
+const ABILITIES: [(Ability, &str, Judge); 21] = [
     (Ability::Drops, "dropped packets", |facts, _| {
         by_program(facts, "kfree_skb")
     }),
@@ -126,6 +126,11 @@ const ABILITIES: [(Ability, &str, Judge); 20] = [
         netfilter_hook,
     ),
     (Ability::NetfilterRule, "nftables rule", netfilter_rule),
+    (
+        Ability::XtablesRule,
+        "rule of the legacy iptables",
+        xtables_rule,
+    ),
 ];
 
 /// What a row says beside its ability.
@@ -376,6 +381,38 @@ fn netfilter_rule(facts: &Facts, types: &Types) -> Answer {
         }
         Ok(_) => no("this kernel's nftables has left the rule when the packet is freed"),
         Err(error) => no(error),
+    }
+}
+
+fn xtables_rule(facts: &Facts, types: &Types) -> Answer {
+    const MEANS: &str = "the rules' own counters, and iptables-legacy-save";
+    if types.config.nf_hook_slow == 0 {
+        return no(hidden_symbols(facts));
+    }
+    let refused = XT_PROGRAMS
+        .iter()
+        .find_map(|name| program(facts, name).err());
+    if let Some(why) = refused {
+        return no(format!(
+            "the kernel refuses the programs that read its memory: {why}"
+        ));
+    }
+    match types.tables {
+        Tables::Known if facts.has_iptables => yes(MEANS),
+        Tables::Known => partly(
+            "the rules' own counters",
+            "by chain and number only: the program iptables-legacy-save is missing, which lists \
+             their text",
+        ),
+        Tables::Unknown => no(
+            "what a table looks like is unknown: this kernel's modules are built without BTF \
+             (CONFIG_DEBUG_INFO_BTF_MODULES)",
+        ),
+        Tables::NotLoaded => Answer {
+            status: Status::Later,
+            means: Some(MEANS.to_owned()),
+            remedy: Some("x_tables is not loaded; nothing to restart when it is".to_owned()),
+        },
     }
 }
 

@@ -4,13 +4,14 @@ use droptrace_types::{ABSENT, Config, ConntrackLayout};
 
 use super::{
     Ability, Report, Row, Status,
-    facts::{Facts, Netfilter, Processes, Types},
+    facts::{Facts, Netfilter, Processes, Tables, Types},
 };
-use crate::tracer::{Means, SEND_RESET, TRACEPOINTS};
+use crate::tracer::{Means, SEND_RESET, TRACEPOINTS, XT_PROGRAMS};
 
 /// A kernel that offers everything, and root.
 fn best() -> Facts {
     let programs = TRACEPOINTS.map(|name| (name, Ok(Means::BtfTracepoint)));
+    let run = XT_PROGRAMS.map(|name| (name, Ok(Means::RawTracepoint)));
     Facts {
         kernel: "6.18.1".to_owned(),
         obstacles: Vec::new(),
@@ -21,6 +22,7 @@ fn best() -> Facts {
                 reset_has_reason: 1,
                 page_size: 64,
                 netfilter_drop: 12,
+                nf_hook_slow: 1,
                 ..Config::DEFAULT
             },
             reasons: 127,
@@ -32,10 +34,11 @@ fn best() -> Facts {
                 zone: 12,
             }),
             modules_have_btf: true,
+            tables: Tables::Known,
             has_socket_cgroup: true,
             counts_skips: true,
         }),
-        programs: programs.to_vec(),
+        programs: [&programs[..], &run[..]].concat(),
         sees_symbols: true,
         kptr_restrict: "1".to_owned(),
         processes: Processes::All,
@@ -47,6 +50,7 @@ fn best() -> Facts {
             finds_rule: true,
             finds_function: true,
         }),
+        has_iptables: true,
     }
 }
 
@@ -258,6 +262,32 @@ fn hidden_symbols_are_explained() {
     }
     let chain = Ability::CallChain;
     expect(&hidden("1"), chain, Status::Partly, "without names");
+}
+
+#[test]
+fn legacy_rules_take_the_types_of_tables_and_have_text_by_a_program() {
+    let ability = Ability::XtablesRule;
+    let tables = |tables| with_types(|types| types.tables = tables);
+    expect(&tables(Tables::Unknown), ability, Status::No, "without BTF");
+    expect(
+        &tables(Tables::NotLoaded),
+        ability,
+        Status::Later,
+        "x_tables",
+    );
+    let no_program = Facts {
+        has_iptables: false,
+        ..best()
+    };
+    expect(&no_program, ability, Status::Partly, "by chain and number");
+    let hidden = with_types(|types| types.config.nf_hook_slow = 0);
+    expect(&hidden, ability, Status::No, "CAP_SYSLOG");
+    let mut refused = best();
+    refused.programs.pop();
+    refused
+        .programs
+        .push((XT_PROGRAMS[1], Err("Permission denied".to_owned())));
+    expect(&refused, ability, Status::No, "Permission denied");
 }
 
 #[test]

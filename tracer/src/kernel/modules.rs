@@ -11,6 +11,9 @@ pub const CONNTRACK: &str = "nf_conntrack";
 /// Its rules are decoded.
 pub const NFTABLES: &str = "nf_tables";
 
+/// Its tables are read.
+pub const XTABLES: &str = "x_tables";
+
 /// They have drop reasons of their own.
 const WITH_REASONS: [&str; 2] = ["mac80211", "openvswitch"];
 
@@ -59,6 +62,9 @@ impl Modules {
         }
         if !super::layout::has_nftables(kernel) {
             awaited.push(NFTABLES);
+        }
+        if kernel.offset("xt_table", "private").is_none() {
+            awaited.push(XTABLES);
         }
         Self { awaited }
     }

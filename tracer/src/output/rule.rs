@@ -6,14 +6,14 @@ use crate::event::{Engine, Rule};
 /// `probably` before it where that is inferred; or who decided: `bpf: program 7
 /// my_filter`. Not safe to print.
 ///
-/// It leaves out the rule's text, which has counters in it, and its position,
-/// which other rules move: the place stays the same while packets go by.
+/// It leaves out the rule's text, which has counters in it, and its position
+/// among nftables' rules, which other rules move: the place stays the same while packets go by.
 pub(super) fn place(rule: &Rule) -> String {
     let probably = if rule.exact { "" } else { "probably " };
     let engine = engine(rule.engine);
     let what = if rule.policy {
         " policy"
-    } else if rule.handle.is_some() {
+    } else if rule.handle.is_some() || rule.number.is_some() {
         " rule"
     } else {
         ""
@@ -33,6 +33,7 @@ pub(super) fn place(rule: &Rule) -> String {
         _ => {}
     }
     words.extend(rule.handle.map(|handle| format!("handle {handle}")));
+    words.extend(rule.number.map(|number| format!("number {number}")));
     words.extend(rule.prog_id.map(|id| format!("program {id}")));
     words.extend(rule.name.clone());
     if rule.prog_id.is_none() {

@@ -2,6 +2,7 @@
 //! that into the namespace.
 
 use std::{
+    collections::HashSet,
     fs::{self, File},
     io,
     os::{fd::AsRawFd as _, unix::fs::MetadataExt},
@@ -64,6 +65,41 @@ pub fn own() -> u32 {
 /// of a process, or one that a process holds open. Also tells where it was found.
 #[must_use]
 pub fn open(inode: u32) -> Option<(PathBuf, File)> {
+    places()
+        .find_map(|place| open_at(&place, inode))
+        .or_else(|| {
+            let link = format!("net:[{inode}]");
+            let held = sockets::processes().find_map(|pid| {
+                let (fd, _) = sockets::links_of(pid).find(|(_, of)| *of == link)?;
+                Some(PathBuf::from(format!("/proc/{pid}/fd/{fd}")))
+            })?;
+            open_at(&held, inode)
+        })
+}
+
+/// The tracer's own namespace, those with a name, those of processes, and those that
+/// processes hold open: opened, with their inode numbers and where they were found;
+/// `limit` of them at most.
+#[must_use]
+pub fn all(limit: usize) -> Vec<(u32, PathBuf, File)> {
+    let held = sockets::processes().flat_map(|pid| {
+        let links = sockets::links_of(pid).filter(|(_, link)| link.starts_with("net:["));
+        links.map(move |(fd, _)| PathBuf::from(format!("/proc/{pid}/fd/{fd}")))
+    });
+    let mut seen = HashSet::new();
+    places()
+        .chain(held)
+        .filter_map(|place| {
+            let inode = u32::try_from(fs::metadata(&place).ok()?.ino()).ok()?;
+            let (place, file) = seen.insert(inode).then(|| open_at(&place, inode))??;
+            Some((inode, place, file))
+        })
+        .take(limit)
+        .collect()
+}
+
+/// Where namespaces are to be found.
+fn places() -> impl Iterator<Item = PathBuf> {
     let entries = |folder: &str| fs::read_dir(folder).into_iter().flatten().flatten();
     let named = entries(NAMED).map(|entry| entry.path());
     let processes = entries("/proc").filter_map(|entry| {
@@ -71,18 +107,10 @@ pub fn open(inode: u32) -> Option<(PathBuf, File)> {
         let is_process = name.to_str()?.bytes().all(|byte| byte.is_ascii_digit());
         is_process.then(|| entry.path().join("ns/net"))
     });
-    let mut places = [PathBuf::from(OWN)]
+    [PathBuf::from(OWN)]
         .into_iter()
         .chain(named)
-        .chain(processes);
-    places.find_map(|place| open_at(&place, inode)).or_else(|| {
-        let link = format!("net:[{inode}]");
-        let held = sockets::processes().find_map(|pid| {
-            let (fd, _) = sockets::links_of(pid).find(|(_, of)| *of == link)?;
-            Some(PathBuf::from(format!("/proc/{pid}/fd/{fd}")))
-        })?;
-        open_at(&held, inode)
-    })
+        .chain(processes)
 }
 
 /// Opens the namespace with this inode number if it is there.

@@ -124,6 +124,7 @@ fn rule(engine: Engine, function: &str) -> Rule {
         table_handle: None,
         chain_handle: None,
         handle: None,
+        number: None,
         position: None,
         text: None,
         comment: None,

@@ -24,6 +24,7 @@ use crate::{
     reason::plain_name,
     rules::{RuleAt, RuleSets, trial},
     tracer::{Drained, Losses},
+    xtables,
 };
 
 /// Interface names that are remembered.
@@ -59,11 +60,13 @@ impl Recorder {
         self.causes.add_module(btf);
     }
 
-    /// The records of one interval, oldest first, one at a time. `stack_of`
+    /// The records of one interval, oldest first, one at a time. `legacy` has the
+    /// xtables rules that their keys name; `stack_of`
     /// gives the return addresses of a detail's stack.
     pub fn records<'a>(
         &'a mut self,
         drained: Drained,
+        legacy: HashMap<u64, xtables::Found>,
         stack_of: impl Fn(i32) -> Vec<u64> + 'a,
     ) -> impl Iterator<Item = Event> + 'a {
         self.rules.look_again();
@@ -76,7 +79,8 @@ impl Recorder {
         } = drained;
         counts.sort_by_key(|(_, counts, _)| counts.last_ns);
         let records = counts.into_iter().map(move |(key, counts, detail)| {
-            let mut event = self.record(&key, &counts, detail.as_deref(), &clock, &stack_of);
+            let mut event =
+                self.record(&key, &counts, detail.as_deref(), &clock, &legacy, &stack_of);
             if key.sketch != 0 {
                 let flows = unlisted.get(&key.sketch).copied();
                 event.flows_unlisted = Some(flows.unwrap_or(1));
@@ -93,6 +97,7 @@ impl Recorder {
         counts: &Counts,
         detail: Option<&Detail>,
         clock: &Clock,
+        legacy: &HashMap<u64, xtables::Found>,
         stack_of: &impl Fn(i32) -> Vec<u64>,
     ) -> Event {
         let kind = match Kind::from_u8(key.cause.kind) {
@@ -127,9 +132,12 @@ impl Recorder {
             ifindex: (key.cause.ifindex != 0).then_some(key.cause.ifindex),
             stack: stack.above,
         };
-        let decided = self
-            .rule(key, detail)
-            .or_else(|| hook::queue(&location.as_ref()?.function));
+        let decided = match legacy.get(&key.cause.rule) {
+            Some(found) => Some((rule::of_xtables(found), rule::xtables_advice(found))),
+            None => self
+                .rule(key, detail)
+                .or_else(|| hook::queue(&location.as_ref()?.function)),
+        };
         let (rule, look_up) = decided.unzip();
         let by_netfilter = location
             .as_ref()

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::{
     event::{AsOf, Engine, Rule, Via},
     rules::{self, Found, RuleAt},
+    xtables,
 };
 
 /// A rule that was seen on the kernel's stack, with what its rule set says of it.
@@ -19,6 +20,7 @@ pub fn of(at: &RuleAt, found: Option<&Found>) -> Rule {
         table_handle: Some(at.table),
         chain_handle: Some(at.chain),
         handle: (!policy).then_some(at.rule),
+        number: None,
         position: found.and_then(|found| found.position),
         text: text(|found| &found.text),
         comment: text(|found| &found.comment),
@@ -44,13 +46,60 @@ pub fn of(at: &RuleAt, found: Option<&Found>) -> Rule {
     }
 }
 
+/// A rule of iptables' legacy backend, whose counter had risen.
+pub fn of_xtables(found: &xtables::Found) -> Rule {
+    Rule {
+        engine: Engine::Iptables,
+        family: Some(found.family.name().to_owned()),
+        table: Some(found.table.clone()),
+        chain: Some(found.chain.clone()),
+        table_handle: None,
+        chain_handle: None,
+        handle: None,
+        number: found.number,
+        position: None,
+        text: found.text.clone(),
+        comment: found.comment.clone(),
+        verdict: Some(found.verdict.clone()),
+        as_of: found.text.as_ref().map(|_| AsOf::Drop),
+        policy: found.number.is_none(),
+        function: None,
+        module: None,
+        prog_id: None,
+        name: None,
+        via: Via::Counter,
+        exact: found.exact,
+    }
+}
+
+/// The command that lists it.
+pub fn xtables_advice(found: &xtables::Found) -> Option<String> {
+    let enter = enter(found.namespace.as_deref())?;
+    let (table, chain) = (&found.table, &found.chain);
+    let listing = if is_name(table) && is_name(chain) {
+        format!("-t {table} -vnL {chain} --line-numbers")
+    } else {
+        "-S".to_owned()
+    };
+    let program = xtables::program(found.family);
+    Some(format!("list it with: {enter}{program} {listing}"))
+}
+
+/// What to put before a command that is to run in a namespace.
+fn enter(namespace: Option<&Path>) -> Option<String> {
+    match namespace.map(Path::to_str) {
+        None => Some(String::new()),
+        Some(path) => {
+            let path = path.filter(|path| is_plain(path))?;
+            Some(format!("nsenter --net={path} "))
+        }
+    }
+}
+
 /// The command that lists it; `None` where its chain is not known by name.
 pub fn advice(rule: &Rule, found: Option<&Found>) -> Option<String> {
     let found = found?;
-    let enter = match found.namespace.as_deref().map(Path::to_str) {
-        None => String::new(),
-        Some(path) => format!("nsenter --net={} ", path.filter(|path| is_plain(path))?),
-    };
+    let enter = enter(found.namespace.as_deref())?;
     let (table, chain) = (&found.table, &found.chain);
     // Names of any other kind are no names to nft, or worse, to a shell.
     let listing = match rule.family.as_deref() {

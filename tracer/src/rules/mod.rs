@@ -14,6 +14,7 @@
 mod generation;
 mod listing;
 pub mod nft;
+pub mod program;
 mod statement;
 #[cfg(test)]
 mod tests;

@@ -1,15 +1,19 @@
 //! Sees to it that the kernel side finds out who drops packets in netfilter.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use aya::maps::MapError;
-use droptrace_types::{Config, Layout, RuleLayout};
+use droptrace_types::{Config, Layout, RuleLayout, XtRule};
 
 use crate::{
     cli::RulesMode,
     kernel::modules,
     rules::trial::{self, Known},
-    tracer::Tracer,
+    tracer::{Drained, Tracer},
+    xtables::{self, Dropped, Tables},
 };
 
 /// A trial that has become invalid is repeated at most so often.
@@ -22,6 +26,7 @@ pub struct Rules {
     /// More is known than at the last trial.
     is_outdated: bool,
     last_trial: Instant,
+    tables: Tables,
 }
 
 impl Rules {
@@ -31,6 +36,7 @@ impl Rules {
             known: Known::new(config, layout),
             is_outdated: true,
             last_trial: Instant::now(),
+            tables: Tables::default(),
         }
     }
 
@@ -57,6 +63,33 @@ impl Rules {
         if self.mode == RulesMode::Auto && self.last_trial.elapsed() >= AGAIN {
             self.try_out(tracer);
         }
+    }
+
+    /// Learns what xtables' tables look like. From now on records name their rules.
+    pub fn learn_xtables(&mut self, layout: xtables::Layout, tracer: &mut Tracer) {
+        if self.mode != RulesMode::Off {
+            self.tables.learn(layout, tracer.xtables());
+        }
+    }
+
+    /// The xtables rules that dropped packets of an interval, by
+    /// [`droptrace_types::Cause::rule`].
+    pub fn xtables(
+        &mut self,
+        drained: &Drained,
+        tracer: &mut Tracer,
+    ) -> HashMap<u64, xtables::Found> {
+        let (start, end) = self.known.nf_hook_slow;
+        let dropped = drained.counts.iter().filter_map(|(key, ..)| {
+            let cause = &key.cause;
+            (start < cause.location && cause.location <= end).then(|| Dropped {
+                netns: cause.netns,
+                rule: XtRule::unpack(cause.rule),
+            })
+        });
+        let dropped: Vec<Dropped> = dropped.collect();
+        let skipped = drained.losses.skipped_drops != 0;
+        self.tables.find(&dropped, skipped, tracer.xtables())
     }
 
     fn try_out(&mut self, tracer: &mut Tracer) {

@@ -36,6 +36,7 @@ use crate::{
     owner::netns,
     record::Recorder,
     tracer::{DETAILS_PER_SECOND, Setup, Tracer},
+    xtables,
 };
 
 /// How often to look for kernel modules that matter.
@@ -91,6 +92,7 @@ pub fn trace(args: &Trace) -> Result<(), Failure> {
     };
     let conntrack = layout::conntrack(&btf);
     let rule_layout = layout::rules(&btf);
+    let xt_layout = xtables::Layout::of(&btf);
     let modules = Modules::new(&btf);
     drop(btf);
     let mut tracer = start(args, &layout, &config, &selected)?;
@@ -104,6 +106,9 @@ pub fn trace(args: &Trace) -> Result<(), Failure> {
         rules
             .learn(&layout, &mut tracer)
             .context("cannot set up the kernel programs")?;
+    }
+    if let Some(layout) = xt_layout {
+        rules.learn_xtables(layout, &mut tracer);
     }
     return_memory();
     let options = Options {
@@ -252,6 +257,11 @@ impl Run<'_> {
             {
                 self.rules.learn(&layout, &mut self.tracer)?;
             }
+            if module == modules::XTABLES
+                && let Some(layout) = xtables::Layout::of(&btf)
+            {
+                self.rules.learn_xtables(layout, &mut self.tracer);
+            }
         }
         self.rules.update(&mut self.tracer);
         Ok(())
@@ -263,7 +273,10 @@ impl Run<'_> {
             .tracer
             .drain()
             .context("cannot take the counts from the kernel")?;
-        let mut records = self.recorder.records(drained, |id| self.tracer.stack(id));
+        let legacy = self.rules.xtables(&drained, &mut self.tracer);
+        let mut records = self
+            .recorder
+            .records(drained, legacy, |id| self.tracer.stack(id));
         loop {
             let some: Vec<Event> = records.by_ref().take(AT_ONCE).collect();
             if some.is_empty() {

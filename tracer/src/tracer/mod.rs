@@ -8,6 +8,7 @@ mod probe;
 mod programs;
 mod rules;
 mod syscall;
+mod xtables;
 
 use std::collections::HashMap;
 
@@ -22,6 +23,7 @@ pub use probe::{Probed, probe};
 pub use programs::{LoadError, Means, SEND_RESET, TRACEPOINTS, functions};
 
 pub use rules::RuleMaps;
+pub use xtables::{XT_PROGRAMS, XtMaps};
 
 use self::{counts::CountMaps, details::Details, losses::LossCounters};
 
@@ -69,6 +71,7 @@ struct Maps {
     sockets: aya::maps::HashMap<MapData, u64, u32>,
     cgroups: aya::maps::HashMap<MapData, u64, u32>,
     losses: LossCounters,
+    xtables: XtMaps,
 }
 
 impl Maps {
@@ -89,6 +92,7 @@ impl Maps {
             rules: RuleMaps::take(ebpf)?,
             sockets: aya::maps::HashMap::try_from(take(ebpf, "SOCKETS")?)?,
             cgroups: aya::maps::HashMap::try_from(take(ebpf, "CGROUPS")?)?,
+            xtables: XtMaps::take(ebpf)?,
             losses: LossCounters::new(take(ebpf, "LOSSES")?, take(ebpf, "UNLISTED")?)?,
         })
     }
@@ -116,6 +120,13 @@ impl Tracer {
         let watched = attached.iter().map(|program| program.name).collect();
         let programs = attached.into_iter().map(|attached| attached.program);
         maps.losses.watch(programs.collect());
+        if let Err(error) = maps.xtables.load(&mut ebpf) {
+            log::info!(
+                "rules of iptables' legacy backend are not told: the kernel refuses the program \
+                 that reads its memory: {}",
+                programs::verdict(&error)
+            );
+        }
         Ok(Self {
             maps,
             watched,
@@ -178,6 +189,11 @@ impl Tracer {
     /// Where rules are told.
     pub fn rules(&mut self) -> &mut RuleMaps {
         &mut self.maps.rules
+    }
+
+    /// Where the counters of xtables rules are told.
+    pub fn xtables(&mut self) -> &mut XtMaps {
+        &mut self.maps.xtables
     }
 
     /// Says what a conntrack entry looks like.

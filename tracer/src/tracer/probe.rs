@@ -5,8 +5,9 @@ use aya::{Btf, Ebpf, programs::ProgramError};
 use aya_obj::btf::BtfKind;
 
 use super::{
-    LoadError, Maps, Means, Setup, TRACEPOINTS,
+    LoadError, Maps, Means, Setup, TRACEPOINTS, XT_PROGRAMS,
     programs::{self, chain},
+    xtables,
 };
 
 /// A program by its name, which is that of its tracepoint or function; how the
@@ -33,6 +34,12 @@ pub fn probe(setup: &Setup<'_>) -> Result<Vec<Probed>, LoadError> {
         )
     });
     probed.extend(functions);
+    let run = XT_PROGRAMS.iter().map(|name| {
+        let loaded = xtables::load(&mut ebpf, name).map(|_| Means::RawTracepoint);
+        (*name, loaded.map_err(|error| refusal(&error)))
+    });
+    let run: Vec<Probed> = run.collect();
+    probed.extend(run);
     drop(maps);
     Ok(probed)
 }

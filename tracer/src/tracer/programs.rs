@@ -99,7 +99,7 @@ fn hint(error: &(dyn std::error::Error + 'static)) -> &'static str {
 }
 
 /// What the kernel said, and of the verifier's log only the end.
-fn verdict(error: &ProgramError) -> String {
+pub(super) fn verdict(error: &ProgramError) -> String {
     if let ProgramError::LoadError {
         io_error,
         verifier_log,

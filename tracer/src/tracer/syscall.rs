@@ -7,8 +7,8 @@ use std::{
 };
 
 use aya_obj::generated::{
-    BPF_EXIT, BPF_JMP, BPF_K, BPF_MOV, bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_info,
-    bpf_prog_type,
+    BPF_EXIT, BPF_F_TEST_RUN_ON_CPU, BPF_JMP, BPF_K, BPF_MOV, bpf_attach_type, bpf_attr, bpf_cmd,
+    bpf_insn, bpf_prog_info, bpf_prog_type,
 };
 
 /// `BPF_ALU64`
@@ -179,6 +179,25 @@ pub fn attach_netfilter(program: &OwnedFd, hook: u32, priority: i32) -> io::Resu
     let fd = bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)?;
     // SAFETY: just made, and nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Runs a raw tracepoint's program once with these arguments, on the given CPU or
+/// else on this one, and gives its result. Since Linux 5.10.
+/// <https://github.com/torvalds/linux/blob/v6.12/net/bpf/test_run.c>
+pub fn run(program: BorrowedFd<'_>, arguments: &[u64], cpu: Option<u32>) -> io::Result<i32> {
+    let mut attr = empty();
+    // SAFETY: all fields of the union are plain data.
+    let test = unsafe { &mut attr.test };
+    test.prog_fd = program.as_raw_fd().cast_unsigned();
+    test.ctx_in = arguments.as_ptr() as u64;
+    test.ctx_size_in = u32::try_from(size_of_val(arguments)).unwrap_or(u32::MAX);
+    if let Some(cpu) = cpu {
+        test.flags = BPF_F_TEST_RUN_ON_CPU;
+        test.cpu = cpu;
+    }
+    bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr)?;
+    // SAFETY: as above; the kernel wrote the result.
+    Ok(unsafe { attr.test.retval }.cast_signed())
 }
 
 /// How often the kernel skipped the program because it was running already on

@@ -1,0 +1,669 @@
+//! Which rule of iptables' legacy backend dropped a packet.
+//!
+//! Every xtables rule has counters that rise when it matches, one for each CPU. The
+//! kernel side compares those of the rules that drop, when a packet is dropped
+//! (`tracer-ebpf/src/xtables.rs`). Here is found out, beforehand, which tables a
+//! network namespace has, where their counters are, and which chain, number and
+//! text belongs to each; and afterwards, whether the tables are still the same.
+//!
+//! No table is asked for that is not there: asking for one would load it.
+
+mod blocks;
+mod layout;
+mod locate;
+#[cfg(test)]
+mod tests;
+mod text;
+mod walk;
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::{self, File},
+    hash::{DefaultHasher, Hasher as _},
+    io,
+    ops::Range,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use droptrace_types::{XT_NETNS, XT_NETNS_BLOCKS, XtBlock, XtCounter, XtGroup, XtRule};
+
+use self::{
+    blocks::{Slots, Watched, blocks},
+    locate::{Place, Reader, Rules, Signs},
+    text::Text,
+    walk::{Rule, Walked, walk},
+};
+pub use self::{
+    layout::Layout,
+    text::{can_list, program},
+    walk::Family,
+};
+use crate::owner::netns;
+
+/// In a `struct xt_target`, behind a list's links. So since before Linux 2.6.12;
+/// every table proves it, by what its last entry is called.
+const TARGET_NAME: u64 = 16;
+/// `XT_EXTENSION_MAXNAMELEN`
+const NAME: usize = 29;
+/// A namespace without tables is looked at again at most so often.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Such namespaces that are remembered.
+const MAX_WITHOUT: usize = 1024;
+/// Registering a namespace again may take one part in so many of the time.
+const SHARE: u32 = 10;
+/// What reading a block costs the kernel side, beside what each counter does.
+const COST: u32 = 8;
+
+/// What the kernel side does for this.
+pub trait Kernel: Send {
+    /// Reads kernel memory.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses, or there is none.
+    fn read(&mut self, address: u64, into: &mut [u8]) -> io::Result<()>;
+
+    /// Where what belongs to the calling thread and to this CPU is.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    fn whereabouts(&mut self) -> io::Result<Whereabouts>;
+
+    /// Writes a block.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    fn set_block(&mut self, slot: u32, block: &XtBlock) -> io::Result<()>;
+
+    /// Lets each CPU take the counters as they are. `base` is the address of its
+    /// per-CPU memory.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    fn settle(&mut self, group: &XtGroup, base: u64) -> io::Result<()>;
+
+    /// From now on, drops in this namespace are looked at; with `None`, no more.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    fn set_group(&mut self, netns: u32, group: Option<&XtGroup>) -> io::Result<()>;
+}
+
+/// Addresses.
+#[derive(Clone, Copy, Debug)]
+pub struct Whereabouts {
+    /// The thread's `struct task_struct`.
+    pub task: u64,
+    /// The map of what each CPU remembers.
+    pub map: u64,
+}
+
+/// What was dropped, as far as it matters here.
+#[derive(Clone, Copy, Debug)]
+pub struct Dropped {
+    /// In which namespace.
+    pub netns: u32,
+    /// By which rule, if that is known.
+    pub rule: Option<XtRule>,
+}
+
+/// A rule, by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Which tool's.
+    pub family: Family,
+    /// Name of the table.
+    pub table: String,
+    /// Name of the chain.
+    pub chain: String,
+    /// In the chain, from 1 on; `None` for its policy.
+    pub number: Option<usize>,
+    /// As `iptables-legacy -S` prints it.
+    pub text: Option<String>,
+    /// Its comment.
+    pub comment: Option<String>,
+    /// What it does with a packet.
+    pub verdict: String,
+    /// Nothing speaks for another one.
+    pub exact: bool,
+    /// A file that stands for the namespace; `None` for the tracer's own.
+    pub namespace: Option<PathBuf>,
+}
+
+/// The tables of the machine's namespaces.
+#[derive(Debug, Default)]
+pub struct Tables {
+    layout: Option<Layout>,
+    /// Address of the kernel side's per-CPU memory.
+    base: u64,
+    /// Each CPU has counters of its own.
+    per_cpu: bool,
+    slots: Slots,
+    last_serial: u32,
+    known: HashMap<u32, Known>,
+    /// Namespaces that had no tables, or none that could be read, and when that may
+    /// be asked again.
+    without: HashMap<u32, Instant>,
+    /// Slots that the kernel side may have been using until now.
+    leaving: Vec<Range<usize>>,
+    complained: HashSet<&'static str>,
+}
+
+/// What is known of a namespace.
+#[derive(Debug)]
+struct Known {
+    path: PathBuf,
+    /// Its `struct net`.
+    net: u64,
+    signs: Signs,
+    tables: Vec<Table>,
+    /// By block, and then by place in it: table, and rule of that table.
+    watched: Vec<Vec<(usize, usize)>>,
+    slots: Range<usize>,
+    group: XtGroup,
+    /// No registering again before then.
+    not_before: Instant,
+}
+
+/// A table as it was when it was registered.
+#[derive(Debug)]
+struct Table {
+    place: Place,
+    info: u64,
+    /// Of its memory.
+    hash: u64,
+    walked: Walked,
+    text: Option<Text>,
+    /// Address of that memory, and how the table's head begins.
+    address: u64,
+    head: u64,
+}
+
+/// Whether a table is still as it was registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Now {
+    Same,
+    /// It was replaced.
+    Replaced,
+    /// It was replaced by one at the same place, perhaps before the drop.
+    Uncertain,
+}
+
+/// Why no rules are told.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error("a network namespace could not be entered: {0}")]
+    Enter(io::Error),
+    #[error("the kernel's memory could not be read: {0}")]
+    Memory(io::Error),
+    #[error("a table is not in the form that is known")]
+    Form,
+    #[error("there are too many rules that drop")]
+    Many,
+    #[error("the kernel side refuses: {0}")]
+    Refused(io::Error),
+}
+
+impl Trouble {
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::Enter(_) => "enter",
+            Self::Memory(_) => "memory",
+            Self::Form => "form",
+            Self::Many => "many",
+            Self::Refused(_) => "refused",
+        }
+    }
+}
+
+impl Tables {
+    /// Learns what tables look like, and registers those that there are: in the
+    /// tracer's own namespace, in those with a name, and in those of processes.
+    pub fn learn(&mut self, layout: Layout, kernel: &mut impl Kernel) {
+        if self.layout.is_some() {
+            return;
+        }
+        let base = kernel.whereabouts().and_then(|whereabouts| {
+            let mut reader = Reader {
+                kernel,
+                layout: &layout,
+            };
+            reader.long(whereabouts.map.wrapping_add(layout.array_elements.into()))
+        });
+        match base {
+            Ok(base) => {
+                self.base = base;
+                self.per_cpu = cpus() > 1;
+                self.layout = Some(layout);
+            }
+            Err(error) => {
+                self.complain(&Trouble::Memory(error));
+                return;
+            }
+        }
+        for (inode, path, file) in netns::all(XT_NETNS) {
+            self.register(inode, path, &file, kernel);
+        }
+    }
+
+    /// The rules that dropped packets since the last call, by their words in the
+    /// counts' keys. `skipped` says that the kernel side did not see all drops.
+    /// Also sees to it that what has changed is registered anew.
+    pub fn find(
+        &mut self,
+        dropped: &[Dropped],
+        skipped: bool,
+        kernel: &mut impl Kernel,
+    ) -> HashMap<u64, Found> {
+        let Some(layout) = self.layout else {
+            return HashMap::new();
+        };
+        for row in std::mem::take(&mut self.leaving) {
+            self.slots.give_back(row);
+        }
+        let unexplained: HashSet<u32> = dropped
+            .iter()
+            .filter(|drop| drop.rule.is_none())
+            .map(|drop| drop.netns)
+            .collect();
+        let mut found = HashMap::new();
+        let mut changed = HashSet::new();
+        let mut now = HashMap::new();
+        for drop in dropped {
+            let Some(at) = drop.rule else { continue };
+            let known = self.known.get(&drop.netns);
+            let Some(known) = known.filter(|known| known.group.serial == at.serial) else {
+                continue;
+            };
+            let Some(&(table, rule)) = known.watched(at) else {
+                continue;
+            };
+            let table = &known.tables[table];
+            let now = *now.entry((drop.netns, table.info)).or_insert_with(|| {
+                let mut reader = Reader {
+                    kernel,
+                    layout: &layout,
+                };
+                table.now(self.per_cpu, &mut reader)
+            });
+            if now == Now::Uncertain {
+                changed.insert(drop.netns);
+                continue;
+            }
+            let exact = now == Now::Same && !skipped && !unexplained.contains(&drop.netns);
+            let namespace = (known.path != Path::new(netns::OWN)).then(|| known.path.clone());
+            found.insert(at.pack(), table.found(rule, exact, namespace));
+        }
+        self.keep_up(&layout, changed, skipped, kernel);
+        for inode in unexplained {
+            let is_too_soon = |then: &Instant| *then > Instant::now();
+            if !self.known.contains_key(&inode)
+                && !self.without.get(&inode).is_some_and(is_too_soon)
+            {
+                self.register_found(inode, kernel);
+            }
+        }
+        found
+    }
+
+    /// Registers anew what has changed.
+    fn keep_up(
+        &mut self,
+        layout: &Layout,
+        mut changed: HashSet<u32>,
+        skipped: bool,
+        kernel: &mut impl Kernel,
+    ) {
+        let now = Instant::now();
+        for (inode, known) in &self.known {
+            if skipped && let Err(error) = kernel.settle(&known.group, self.base) {
+                log::debug!("counters of rules stay unsettled: {error}");
+            }
+            let mut reader = Reader { kernel, layout };
+            if !known.is_at_rest(*inode, &mut reader).unwrap_or(false) {
+                changed.insert(*inode);
+            }
+        }
+        changed.retain(|inode| {
+            self.known
+                .get(inode)
+                .is_none_or(|known| known.not_before <= now)
+        });
+        for inode in changed {
+            self.register_found(inode, kernel);
+        }
+    }
+
+    /// Registers a namespace where it was before, or wherever it is.
+    fn register_found(&mut self, inode: u32, kernel: &mut impl Kernel) {
+        let before = self.known.get(&inode).map(|known| known.path.clone());
+        let opened = before
+            .and_then(|path| netns::open_at(&path, inode))
+            .or_else(|| netns::open(inode));
+        match opened {
+            Some((path, file)) => self.register(inode, path, &file, kernel),
+            None => self.forget(inode, kernel),
+        }
+    }
+
+    /// Registers the tables that a namespace has now.
+    fn register(&mut self, inode: u32, path: PathBuf, file: &File, kernel: &mut impl Kernel) {
+        let Some(layout) = self.layout else { return };
+        let start = Instant::now();
+        let per_cpu = self.per_cpu;
+        let read = netns::enter(file, || read(&layout, per_cpu, kernel))
+            .unwrap_or_else(|error| Err(Trouble::Enter(error)));
+        let result = read.and_then(|found| {
+            if let Some(trouble) = &found.trouble {
+                self.complain(trouble);
+            }
+            if found.tables.is_empty() {
+                return Ok(false);
+            }
+            let known = Known {
+                path,
+                net: found.net,
+                signs: found.signs,
+                tables: found.tables,
+                watched: Vec::new(),
+                slots: 0..0,
+                group: XtGroup::default(),
+                not_before: Instant::now() + start.elapsed() * SHARE,
+            };
+            self.watch(inode, known, kernel).map(|()| true)
+        });
+        if let Err(trouble) = &result {
+            self.complain(trouble);
+        }
+        if !result.unwrap_or(false) {
+            self.forget(inode, kernel);
+            if self.without.len() >= MAX_WITHOUT {
+                self.without.clear();
+            }
+            self.without.insert(inode, Instant::now() + AGAIN);
+        }
+    }
+
+    /// Lets the kernel side watch a namespace's counters.
+    fn watch(
+        &mut self,
+        inode: u32,
+        mut known: Known,
+        kernel: &mut impl Kernel,
+    ) -> Result<(), Trouble> {
+        if self.last_serial >= XtRule::MAX_SERIAL
+            || (!self.known.contains_key(&inode) && self.known.len() >= XT_NETNS)
+        {
+            return Err(Trouble::Many);
+        }
+        self.last_serial += 1;
+        let mut all = Vec::new();
+        for (index, table) in known.tables.iter().enumerate() {
+            let some = table.blocks(self.last_serial, self.per_cpu);
+            for (block, rules) in some.ok_or(Trouble::Many)? {
+                all.push(block);
+                let rules = rules.into_iter().map(|rule| (index, rule));
+                known.watched.push(rules.collect());
+            }
+        }
+        if all.len() > XT_NETNS_BLOCKS as usize {
+            return Err(Trouble::Many);
+        }
+        known.slots = self.slots.take(all.len()).ok_or(Trouble::Many)?;
+        let as_u32 = |number| u32::try_from(number).map_err(|_| Trouble::Many);
+        known.group = XtGroup {
+            first: as_u32(known.slots.start)?,
+            count: as_u32(all.len())?,
+            serial: self.last_serial,
+            cost: all.iter().map(|block| COST + block.count).sum(),
+        };
+        let group = known.group;
+        let mut set = || {
+            for (slot, block) in (group.first..).zip(&all) {
+                kernel.set_block(slot, block)?;
+            }
+            kernel.settle(&group, self.base)?;
+            kernel.set_group(inode, (group.count > 0).then_some(&group))
+        };
+        if let Err(error) = set() {
+            self.leaving.push(known.slots);
+            return Err(Trouble::Refused(error));
+        }
+        self.without.remove(&inode);
+        if let Some(old) = self.known.insert(inode, known) {
+            self.leaving.push(old.slots);
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, inode: u32, kernel: &mut impl Kernel) {
+        if let Some(known) = self.known.remove(&inode) {
+            self.leaving.push(known.slots);
+            // One that is gone has no drops.
+            let _ = kernel.set_group(inode, None);
+        }
+    }
+
+    /// Says once what is wrong.
+    fn complain(&mut self, trouble: &Trouble) {
+        if self.complained.insert(trouble.kind()) {
+            log::info!("records do not name all rules of iptables' legacy backend: {trouble}");
+        }
+    }
+}
+
+impl Known {
+    /// Whether there are the same tables with the same rules as when they were
+    /// registered, as far as a few words of memory tell.
+    fn is_at_rest(&self, inode: u32, reader: &mut Reader<'_, impl Kernel>) -> io::Result<bool> {
+        if netns::open_at(&self.path, inode).is_none()
+            || reader.inode(self.net)? != inode
+            || reader.signs(self.net)? != self.signs
+        {
+            return Ok(false);
+        }
+        for table in &self.tables {
+            if reader.long(table.place.pointer)? != table.info {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Table, and rule of that table.
+    fn watched(&self, at: XtRule) -> Option<&(usize, usize)> {
+        let block = (at.block as usize).checked_sub(self.slots.start)?;
+        self.watched.get(block)?.get(at.index as usize)
+    }
+}
+
+/// What was found in a namespace.
+struct Inside {
+    net: u64,
+    signs: Signs,
+    tables: Vec<Table>,
+    /// Why there are not all tables.
+    trouble: Option<Trouble>,
+}
+
+/// The tables of the calling thread's namespace.
+fn read(layout: &Layout, per_cpu: bool, kernel: &mut impl Kernel) -> Result<Inside, Trouble> {
+    let mut reader = Reader { kernel, layout };
+    let net = reader.own_net().map_err(Trouble::Memory)?;
+    let mut inside = Inside {
+        net,
+        signs: reader.signs(net).map_err(Trouble::Memory)?,
+        tables: Vec::new(),
+        trouble: None,
+    };
+    for family in Family::ALL {
+        let names = names(family);
+        if names.is_empty() {
+            continue;
+        }
+        let places = reader.tables(net, family, &names);
+        for place in places.map_err(Trouble::Memory)? {
+            match Table::read(place, per_cpu, &mut reader) {
+                Ok(table) => inside.tables.push(table),
+                Err(trouble) => inside.trouble = Some(trouble),
+            }
+        }
+    }
+    Ok(inside)
+}
+
+/// Names of the tables that the calling thread's namespace has.
+fn names(family: Family) -> Vec<String> {
+    let file = match family {
+        Family::Ip => "/proc/thread-self/net/ip_tables_names",
+        Family::Ip6 => "/proc/thread-self/net/ip6_tables_names",
+    };
+    // Where there is no such file, the kernel has no such tables.
+    let names = fs::read_to_string(file).unwrap_or_default();
+    names.lines().map(ToOwned::to_owned).collect()
+}
+
+/// How many CPUs there may ever be.
+fn cpus() -> usize {
+    aya::util::nr_cpus().unwrap_or(1)
+}
+
+impl Table {
+    fn read(
+        place: Place,
+        per_cpu: bool,
+        reader: &mut Reader<'_, impl Kernel>,
+    ) -> Result<Self, Trouble> {
+        let rules = reader.rules(&place).map_err(Trouble::Memory)?;
+        let mut rules = rules.ok_or(Trouble::Form)?;
+        let mut names = HashMap::new();
+        let walked = walk(&rules.head, &rules.memory, |target| {
+            let name = names.entry(target);
+            name.or_insert_with(|| target_name(target, reader)).clone()
+        });
+        let walked = walked.ok_or(Trouble::Form)?;
+        let mut table = Self {
+            info: rules.info,
+            hash: hash(&mut rules, &walked, per_cpu),
+            text: None,
+            address: rules.address,
+            head: reader.long(rules.info).map_err(Trouble::Memory)?,
+            place,
+            walked,
+        };
+        if !table.walked.rules.is_empty() {
+            table.text = table.text(per_cpu, reader);
+        }
+        Ok(table)
+    }
+
+    /// The table's text, if it is that of this very table.
+    fn text(&self, per_cpu: bool, reader: &mut Reader<'_, impl Kernel>) -> Option<Text> {
+        let listing = match text::list(self.place.family, &self.place.name) {
+            Ok(listing) => listing,
+            Err(error) => {
+                log::info!(
+                    "rules of the table {} have no text: {error}",
+                    self.place.name
+                );
+                return None;
+            }
+        };
+        let text = Text::parse(&listing).filter(|text| text.fits(&self.walked))?;
+        (self.now(per_cpu, reader) == Now::Same).then_some(text)
+    }
+
+    /// Whether the table is still as it was registered.
+    fn now(&self, per_cpu: bool, reader: &mut Reader<'_, impl Kernel>) -> Now {
+        let Ok(Some(mut rules)) = reader.rules(&self.place) else {
+            return Now::Uncertain;
+        };
+        if rules.info != self.info {
+            Now::Replaced
+        } else if hash(&mut rules, &self.walked, per_cpu) == self.hash {
+            Now::Same
+        } else {
+            Now::Uncertain
+        }
+    }
+
+    /// The counters of the rules that drop, and which rule each one is of.
+    fn blocks(&self, serial: u32, per_cpu: bool) -> Option<Vec<(XtBlock, Vec<usize>)>> {
+        let watched = self.walked.rules.iter().map(|rule| Watched {
+            address: if per_cpu {
+                rule.counters
+            } else {
+                self.address.wrapping_add(rule.counters_at as u64)
+            },
+            hooks: rule.hooks,
+        });
+        let template = XtBlock {
+            table: self.place.pointer,
+            info: self.info,
+            head: self.head,
+            serial,
+            per_cpu: u32::from(per_cpu),
+            ..XtBlock::EMPTY
+        };
+        blocks(&watched.collect::<Vec<_>>(), &template)
+    }
+
+    /// A rule in words.
+    fn found(&self, rule: usize, exact: bool, namespace: Option<PathBuf>) -> Found {
+        let Rule {
+            chain,
+            number,
+            rejects,
+            ..
+        } = self.walked.rules[rule];
+        let chain = &self.walked.chains[chain].name;
+        let text = self.text.as_ref();
+        let line = text.and_then(|text| text.line(chain, number));
+        let option = |name| line.and_then(|line| text::option(line, name));
+        let verdict = match option("--reject-with") {
+            Some(with) => format!("reject with {with}"),
+            None if rejects => "reject".to_owned(),
+            None => "drop".to_owned(),
+        };
+        Found {
+            family: self.place.family,
+            table: self.place.name.clone(),
+            chain: chain.clone(),
+            number: (number != 0).then_some(number),
+            comment: option("--comment"),
+            text: line.map(ToOwned::to_owned),
+            verdict,
+            exact,
+            namespace,
+        }
+    }
+}
+
+/// The name of a `struct xt_target`.
+fn target_name(target: u64, reader: &mut Reader<'_, impl Kernel>) -> Option<String> {
+    let mut bytes = [0; NAME];
+    reader
+        .kernel
+        .read(target.checked_add(TARGET_NAME)?, &mut bytes)
+        .ok()?;
+    walk::text(&bytes).map(ToOwned::to_owned)
+}
+
+/// Of a table's memory, but for counters.
+fn hash(rules: &mut Rules, walked: &Walked, per_cpu: bool) -> u64 {
+    if !per_cpu {
+        for at in &walked.counters_at {
+            if let Some(counters) = rules.memory.get_mut(*at..*at + size_of::<XtCounter>()) {
+                counters.fill(0);
+            }
+        }
+    }
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&rules.memory);
+    hasher.finish()
+}

@@ -1,0 +1,147 @@
+//! The rules of a table as `iptables-legacy -S` prints them.
+
+use std::collections::HashMap;
+
+use super::walk::{Family, Walked};
+use crate::rules::program::{self, ProgramError};
+
+/// What the programs come with.
+const PACKAGE: &str = "iptables";
+
+/// A table's text.
+#[derive(Debug, Default)]
+pub struct Text {
+    /// By chain: its rules.
+    rules: HashMap<String, Vec<String>>,
+    /// By chain: its policy.
+    policies: HashMap<String, String>,
+}
+
+/// The program that changes a family's tables.
+#[must_use]
+pub const fn program(family: Family) -> &'static str {
+    match family {
+        Family::Ip => "iptables-legacy",
+        Family::Ip6 => "ip6tables-legacy",
+    }
+}
+
+const fn lister(family: Family) -> &'static str {
+    match family {
+        Family::Ip => "iptables-legacy-save",
+        Family::Ip6 => "ip6tables-legacy-save",
+    }
+}
+
+/// Whether there is the program that lists tables, and it runs.
+#[must_use]
+pub fn can_list() -> bool {
+    program::output(lister(Family::Ip), PACKAGE, &["--version"]).is_ok()
+}
+
+/// Lists a table of the calling thread's network namespace. It must be there: for
+/// one that is not, the program would load a kernel module. This program waits for
+/// no lock.
+///
+/// # Errors
+///
+/// If there is no such program, or it fails, or takes or prints too much.
+pub fn list(family: Family, table: &str) -> Result<String, ProgramError> {
+    program::output(lister(family), PACKAGE, &["-t", table])
+}
+
+impl Text {
+    /// From a listing; `None` if a line is of no known form.
+    #[must_use]
+    pub fn parse(listing: &str) -> Option<Self> {
+        let mut text = Self::default();
+        for line in listing.lines() {
+            match line.as_bytes().first()? {
+                b'#' | b'*' | b'C' => {}
+                b':' => {
+                    let mut words = line[1..].split(' ');
+                    let (chain, policy) = (words.next()?, words.next()?);
+                    let shown = format!("-P {chain} {policy}");
+                    text.policies.insert(chain.to_owned(), shown);
+                }
+                _ => {
+                    let rule = line.strip_prefix("-A ")?;
+                    let chain = rule.split(' ').next()?.to_owned();
+                    text.rules.entry(chain).or_default().push(line.to_owned());
+                }
+            }
+        }
+        Some(text)
+    }
+
+    /// Whether it is that of a table: each chain has as many rules.
+    #[must_use]
+    pub fn fits(&self, table: &Walked) -> bool {
+        let rules: usize = self.rules.values().map(Vec::len).sum();
+        let walked: usize = table.chains.iter().map(|chain| chain.len).sum();
+        let lens = |name: &str| self.rules.get(name).map_or(0, Vec::len);
+        rules == walked
+            && table
+                .chains
+                .iter()
+                .all(|chain| lens(&chain.name) == chain.len)
+            && table.rules.iter().all(|rule| {
+                let chain = &table.chains[rule.chain].name;
+                let target = if rule.rejects { "REJECT" } else { "DROP" };
+                self.line(chain, rule.number)
+                    .is_some_and(|line| line.split(' ').any(|word| word == target))
+            })
+    }
+
+    /// A rule by its number, or with 0 the policy.
+    #[must_use]
+    pub fn line(&self, chain: &str, number: usize) -> Option<&str> {
+        match number.checked_sub(1) {
+            None => self.policies.get(chain),
+            Some(index) => self.rules.get(chain)?.get(index),
+        }
+        .map(String::as_str)
+    }
+}
+
+/// The value of an option in a rule's text.
+#[must_use]
+pub fn option(line: &str, name: &str) -> Option<String> {
+    let mut words = Words(line);
+    while let Some(word) = words.next() {
+        if word == name {
+            return words.next();
+        }
+    }
+    None
+}
+
+/// Splits a rule into its words, which may be in quotes.
+struct Words<'a>(&'a str);
+
+impl Iterator for Words<'_> {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        let rest = self.0.trim_start_matches(' ');
+        if rest.is_empty() {
+            return None;
+        }
+        let mut word = String::new();
+        let mut quoted = false;
+        let mut chars = rest.char_indices();
+        while let Some((at, c)) = chars.next() {
+            match c {
+                '"' => quoted = !quoted,
+                '\\' if quoted => word.extend(chars.next().map(|(_, escaped)| escaped)),
+                ' ' if !quoted => {
+                    self.0 = &rest[at..];
+                    return Some(word);
+                }
+                other => word.push(other),
+            }
+        }
+        self.0 = "";
+        Some(word)
+    }
+}
