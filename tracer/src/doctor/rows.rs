@@ -371,7 +371,9 @@ fn xtables_rule(facts: &Facts, types: &Types) -> Answer {
     if types.config.hook_slow_len == 0 {
         return no(hidden_symbols(facts));
     }
-    let refused = XT_PROGRAMS.iter().find_map(|name| program(facts, name).err());
+    let refused = XT_PROGRAMS
+        .iter()
+        .find_map(|name| program(facts, name).err());
     if let Some(why) = refused {
         return no(format!(
             "the kernel refuses the programs that read its memory: {why}"

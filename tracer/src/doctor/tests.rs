@@ -231,7 +231,12 @@ fn legacy_rules_take_the_types_of_tables_and_have_text_by_a_program() {
     let ability = Ability::XtablesRule;
     let tables = |tables| with_types(|types| types.tables = tables);
     expect(&tables(Tables::Unknown), ability, Status::No, "without BTF");
-    expect(&tables(Tables::NotLoaded), ability, Status::Later, "x_tables");
+    expect(
+        &tables(Tables::NotLoaded),
+        ability,
+        Status::Later,
+        "x_tables",
+    );
     let no_program = Facts {
         has_iptables: false,
         ..best()

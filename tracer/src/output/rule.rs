@@ -17,12 +17,11 @@ pub(super) fn place(rule: &Rule) -> String {
     let mut words = vec![format!("{probably}{engine} {what}:")];
     words.extend(rule.family.clone());
     let number = |what: &str, number: Option<u64>| number.map(|number| format!("{what} {number}"));
-    match (&rule.table, &rule.chain) {
-        (Some(table), Some(chain)) => words.extend([table.clone(), chain.clone()]),
-        _ => {
-            words.extend(number("table handle", rule.table_handle));
-            words.extend(number("chain handle", rule.chain_handle));
-        }
+    if let (Some(table), Some(chain)) = (&rule.table, &rule.chain) {
+        words.extend([table.clone(), chain.clone()]);
+    } else {
+        words.extend(number("table handle", rule.table_handle));
+        words.extend(number("chain handle", rule.chain_handle));
     }
     words.extend(number("handle", rule.handle));
     words.extend(rule.number.map(|number| format!("number {number}")));

@@ -65,14 +65,16 @@ pub fn own() -> u32 {
 /// of a process, or one that a process holds open. Also tells where it was found.
 #[must_use]
 pub fn open(inode: u32) -> Option<(PathBuf, File)> {
-    places().find_map(|place| open_at(&place, inode)).or_else(|| {
-        let link = format!("net:[{inode}]");
-        let held = sockets::processes().find_map(|pid| {
-            let (fd, _) = sockets::links_of(pid).find(|(_, of)| *of == link)?;
-            Some(PathBuf::from(format!("/proc/{pid}/fd/{fd}")))
-        })?;
-        open_at(&held, inode)
-    })
+    places()
+        .find_map(|place| open_at(&place, inode))
+        .or_else(|| {
+            let link = format!("net:[{inode}]");
+            let held = sockets::processes().find_map(|pid| {
+                let (fd, _) = sockets::links_of(pid).find(|(_, of)| *of == link)?;
+                Some(PathBuf::from(format!("/proc/{pid}/fd/{fd}")))
+            })?;
+            open_at(&held, inode)
+        })
 }
 
 /// The tracer's own namespace, those with a name, those of processes, and those that

@@ -78,7 +78,8 @@ impl Recorder {
         } = drained;
         counts.sort_by_key(|(_, counts, _)| counts.last_ns);
         let records = counts.into_iter().map(move |(key, counts, detail)| {
-            let mut event = self.record(&key, &counts, detail.as_deref(), &clock, &legacy, &stack_of);
+            let mut event =
+                self.record(&key, &counts, detail.as_deref(), &clock, &legacy, &stack_of);
             if key.sketch != 0 {
                 let flows = unlisted.get(&key.sketch).copied();
                 event.flows_unlisted = Some(flows.unwrap_or(1));

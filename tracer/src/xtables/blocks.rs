@@ -30,14 +30,20 @@ pub fn blocks(watched: &[Watched], template: &XtBlock) -> Option<Vec<(XtBlock, V
         if address % 8 != 0 || address.checked_add(COUNTER).is_none() {
             return None;
         }
-        let fits = blocks.last().is_some_and(|(block, inside)| {
-            inside.len() < XT_COUNTERS && are_close(block, address)
-        });
+        let fits = blocks
+            .last()
+            .is_some_and(|(block, inside)| inside.len() < XT_COUNTERS && are_close(block, address));
         if !fits {
             if blocks.len() >= XT_NETNS_BLOCKS as usize {
                 return None;
             }
-            blocks.push((XtBlock { address, ..*template }, Vec::new()));
+            blocks.push((
+                XtBlock {
+                    address,
+                    ..*template
+                },
+                Vec::new(),
+            ));
         }
         let (block, inside) = blocks.last_mut()?;
         let at = address - block.address;

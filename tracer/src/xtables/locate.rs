@@ -98,12 +98,7 @@ impl<K: Kernel> Reader<'_, K> {
     }
 
     /// The tables of a family, of those that have one of `names`.
-    pub fn tables(
-        &mut self,
-        net: u64,
-        family: Family,
-        names: &[String],
-    ) -> io::Result<Vec<Place>> {
+    pub fn tables(&mut self, net: u64, family: Family, names: &[String]) -> io::Result<Vec<Place>> {
         let mut places = Vec::new();
         for address in self.candidates(net, family)? {
             // What is no table cannot always be read.
@@ -143,7 +138,9 @@ impl<K: Kernel> Reader<'_, K> {
                         continue;
                     }
                     let bytes = self.bytes(entries.wrapping_add(count.into()), 2)?;
-                    let len = bytes.first_chunk().map_or(0, |len| u16::from_ne_bytes(*len));
+                    let len = bytes
+                        .first_chunk()
+                        .map_or(0, |len| u16::from_ne_bytes(*len));
                     for i in 0..len.min(MAX_HOOKS) {
                         let hook = u64::from(hooks) + u64::from(i) * u64::from(size);
                         found.push(self.long(entries.wrapping_add(hook + u64::from(data)))?);

@@ -11,9 +11,9 @@
 mod blocks;
 mod layout;
 mod locate;
-mod text;
 #[cfg(test)]
 mod tests;
+mod text;
 mod walk;
 
 use std::{
@@ -28,16 +28,16 @@ use std::{
 
 use droptrace_types::{XT_NETNS, XT_NETNS_BLOCKS, XtBlock, XtCounter, XtGroup, XtRule};
 
-pub use self::{
-    layout::Layout,
-    text::{can_list, program},
-    walk::Family,
-};
 use self::{
     blocks::{Slots, Watched, blocks},
     locate::{Place, Reader, Rules, Signs},
     text::Text,
     walk::{Rule, Walked, walk},
+};
+pub use self::{
+    layout::Layout,
+    text::{can_list, program},
+    walk::Family,
 };
 use crate::owner::netns;
 
@@ -51,7 +51,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Such namespaces that are remembered.
 const MAX_WITHOUT: usize = 1024;
 /// Registering a namespace again may take one part in so many of the time.
-const SHARE: u32 = 10;
+const SHARE: u32 = 4;
 /// What reading a block costs the kernel side, beside what each counter does.
 const COST: u32 = 8;
 
@@ -329,7 +329,11 @@ impl Tables {
                 changed.insert(*inode);
             }
         }
-        changed.retain(|inode| self.known.get(inode).is_none_or(|known| known.not_before <= now));
+        changed.retain(|inode| {
+            self.known
+                .get(inode)
+                .is_none_or(|known| known.not_before <= now)
+        });
         for inode in changed {
             self.register_found(inode, kernel);
         }
@@ -456,11 +460,7 @@ impl Tables {
 impl Known {
     /// Whether there are the same tables with the same rules as when they were
     /// registered, as far as a few words of memory tell.
-    fn is_at_rest(
-        &self,
-        inode: u32,
-        reader: &mut Reader<'_, impl Kernel>,
-    ) -> io::Result<bool> {
+    fn is_at_rest(&self, inode: u32, reader: &mut Reader<'_, impl Kernel>) -> io::Result<bool> {
         if netns::open_at(&self.path, inode).is_none()
             || reader.inode(self.net)? != inode
             || reader.signs(self.net)? != self.signs
@@ -567,7 +567,10 @@ impl Table {
         let listing = match text::list(self.place.family, &self.place.name) {
             Ok(listing) => listing,
             Err(error) => {
-                log::info!("rules of the table {} have no text: {error}", self.place.name);
+                log::info!(
+                    "rules of the table {} have no text: {error}",
+                    self.place.name
+                );
                 return None;
             }
         };

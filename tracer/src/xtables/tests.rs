@@ -27,7 +27,12 @@ const INPUT: usize = 1;
 const OUTPUT: usize = 3;
 
 fn name(target: u64) -> Option<String> {
-    let names = [(STANDARD, ""), (ERROR, "ERROR"), (REJECT, "REJECT"), (LOG, "LOG")];
+    let names = [
+        (STANDARD, ""),
+        (ERROR, "ERROR"),
+        (REJECT, "REJECT"),
+        (LOG, "LOG"),
+    ];
     let found = names.iter().find(|(address, _)| *address == target);
     found.map(|(_, name)| (*name).to_owned())
 }
@@ -143,7 +148,15 @@ fn rules_that_drop_have_chain_and_number() {
         let rules: Vec<(usize, usize, bool, u8, u64)> = walked
             .rules
             .iter()
-            .map(|rule| (rule.chain, rule.number, rule.rejects, rule.hooks, rule.counters))
+            .map(|rule| {
+                (
+                    rule.chain,
+                    rule.number,
+                    rule.rejects,
+                    rule.hooks,
+                    rule.counters,
+                )
+            })
             .collect();
         assert_eq!(
             rules,
@@ -273,7 +286,10 @@ fn options_are_read_as_they_are_quoted() {
     );
     assert_eq!(text::option(line, "--reject-with").unwrap(), "tcp-reset");
     assert_eq!(text::option("-A INPUT --comment", "--comment"), None);
-    assert_eq!(text::option("-A INPUT --comment \"\\", "--comment").unwrap(), "");
+    assert_eq!(
+        text::option("-A INPUT --comment \"\\", "--comment").unwrap(),
+        ""
+    );
 }
 
 fn watched(addresses: impl IntoIterator<Item = u64>) -> Vec<Watched> {
@@ -313,7 +329,10 @@ fn counters_are_put_together_by_page() {
 fn blocks_hold_what_the_kernel_side_can_take() {
     let many = watched((0..5000).map(|i| 0x10000 + i * 16));
     let found = blocks(&many, &XtBlock::EMPTY).unwrap();
-    assert_eq!(found.iter().map(|(_, which)| which.len()).sum::<usize>(), 5000);
+    assert_eq!(
+        found.iter().map(|(_, which)| which.len()).sum::<usize>(),
+        5000
+    );
     for (block, which) in &found {
         assert_eq!(block.count as usize, which.len());
         assert!(block.count as usize <= XT_COUNTERS && block.len as usize <= XT_WINDOW);

@@ -81,7 +81,10 @@ impl Text {
         let walked: usize = table.chains.iter().map(|chain| chain.len).sum();
         let lens = |name: &str| self.rules.get(name).map_or(0, Vec::len);
         rules == walked
-            && table.chains.iter().all(|chain| lens(&chain.name) == chain.len)
+            && table
+                .chains
+                .iter()
+                .all(|chain| lens(&chain.name) == chain.len)
             && table.rules.iter().all(|rule| {
                 let chain = &table.chains[rule.chain].name;
                 let target = if rule.rejects { "REJECT" } else { "DROP" };

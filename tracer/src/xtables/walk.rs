@@ -269,10 +269,7 @@ impl<'a> Entry<'a> {
         })
     }
 
-    fn target(
-        &self,
-        target_name: &mut impl FnMut(u64) -> Option<String>,
-    ) -> Option<Target<'a>> {
+    fn target(&self, target_name: &mut impl FnMut(u64) -> Option<String>) -> Option<Target<'a>> {
         let name = target_name(long(self.target, TARGET)?)?;
         Some(match name.as_str() {
             "" => Target::Verdict(word(self.target, TARGET_DATA)?.cast_signed()),
