@@ -48,7 +48,7 @@ const COST_PER_SECOND: u64 = 3_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
 /// A counter that has moved for a packet which is freed later stays so for this
 /// long at most.
-const NESTED_NS: u64 = 1_000_000;
+const NESTED_NS: u64 = 10_000_000;
 
 /// The counters of a block as this CPU last saw them.
 #[repr(C)]

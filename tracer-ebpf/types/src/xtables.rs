@@ -105,7 +105,10 @@ impl XtRule {
 
     /// From a word; `None` if it is none of these.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "the parts of a word")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the halves of a word are taken apart"
+    )]
     pub const fn unpack(word: u64) -> Option<Self> {
         if word >> 63 != 0 || word >> 32 == 0 {
             return None;

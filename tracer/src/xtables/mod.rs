@@ -51,7 +51,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Such namespaces that are remembered.
 const MAX_WITHOUT: usize = 1024;
 /// Registering a namespace again may take one part in so many of the time.
-const SHARE: u32 = 10;
+const SHARE: u32 = 4;
 /// What reading a block costs the kernel side, beside what each counter does.
 const COST: u32 = 8;
 
