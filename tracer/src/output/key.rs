@@ -41,7 +41,7 @@ pub(super) struct RuleKey {
     pub place: String,
     /// Names may come back with another table, the kernel's number of a table
     /// does not.
-    table: u64,
+    table: Option<u64>,
     /// Each network namespace has rules of its own.
     netns: Option<u32>,
 }

@@ -11,16 +11,21 @@ pub(super) fn place(rule: &Rule) -> String {
     let probably = if rule.exact { "" } else { "probably " };
     let engine = match rule.engine {
         Engine::Nft => "nft",
+        Engine::Conntrack => return format!("{probably}connection tracking"),
+        Engine::Nat => return format!("{probably}address translation"),
     };
     let what = if rule.policy { "policy" } else { "rule" };
     let mut words = vec![format!("{probably}{engine} {what}:")];
     words.extend(rule.family.clone());
     match (&rule.table, &rule.chain) {
         (Some(table), Some(chain)) => words.extend([table.clone(), chain.clone()]),
-        _ => words.push(format!(
-            "table handle {} chain handle {}",
-            rule.table_handle, rule.chain_handle
-        )),
+        _ => {
+            let handle = |what, handle: Option<u64>| {
+                handle.map(|handle| format!("{what} handle {handle}"))
+            };
+            words.extend(handle("table", rule.table_handle));
+            words.extend(handle("chain", rule.chain_handle));
+        }
     }
     words.extend(rule.handle.map(|handle| format!("handle {handle}")));
     words.join(" ")

@@ -2,11 +2,14 @@
 
 mod cause;
 mod clock;
+mod conntrack;
 mod evidence;
 mod flow;
 mod headers;
+mod invalid;
 mod packet;
 mod rule;
+mod tracked;
 
 use std::collections::HashMap;
 
@@ -17,6 +20,7 @@ use self::{
     clock::Clock,
 };
 use crate::{
+    conntrack::Conntrack,
     event::{Event, EventKind, Loss, LossCause, LossOf, Rule, SCHEMA, Where},
     kernel::{btf::Btf, interface, reasons::Reasons, symbols::Symbols},
     owner::{netns, sockets::Sockets},
@@ -24,6 +28,9 @@ use crate::{
     rules::{RuleAt, RuleSets, place},
     tracer::{Drained, Losses},
 };
+
+/// The kernel's reason for what netfilter dropped.
+const NETFILTER_DROP: &str = "NETFILTER_DROP";
 
 /// Interface names that are remembered.
 const MAX_NAMES: usize = 4096;
@@ -33,6 +40,7 @@ pub struct Recorder {
     causes: Causes,
     sockets: Sockets,
     rules: RuleSets,
+    conntrack: Conntrack,
     /// Names of interfaces by namespace and index, from earlier details.
     names: HashMap<(u32, u32), String>,
     own_netns: u32,
@@ -47,6 +55,7 @@ impl Recorder {
             causes: Causes::new(reasons, symbols),
             sockets: Sockets::default(),
             rules: RuleSets::default(),
+            conntrack: Conntrack::default(),
             names: HashMap::new(),
             own_netns: netns::own(),
             missed_a_rule: false,
@@ -118,11 +127,20 @@ impl Recorder {
             ifindex: (key.cause.ifindex != 0).then_some(key.cause.ifindex),
             stack: stack.above,
         };
-        let (rule, look_up) = self.rule(key, detail).unzip();
-        let by_rule = location
-            .as_ref()
-            .is_some_and(|location| plain_name(&location.function) == place::FUNCTION);
+        let function = location.as_ref().map(|at| plain_name(&at.function));
+        let (rule, look_up) = self.rule(key, detail, function).unzip();
+        let by_rule = function == Some(place::FUNCTION);
         self.missed_a_rule |= by_rule && detail.is_some() && rule.is_none();
+        let by_netfilter = by_rule
+            || function == Some(tracked::FUNCTION)
+            || reason.name.as_deref() == Some(NETFILTER_DROP);
+        let conntrack = detail.and_then(|detail| {
+            conntrack::of(&detail.conntrack).or_else(|| {
+                let passed = invalid::passed(function, &evidence.callers);
+                let asker = &mut self.conntrack;
+                by_netfilter.then(|| invalid::of(detail, rule.as_ref(), passed, asker))?
+            })
+        });
         let process = detail.and_then(|detail| self.sockets.owner(detail));
         Event {
             schema: SCHEMA.to_owned(),
@@ -136,9 +154,9 @@ impl Recorder {
             rule,
             r#where: Some(r#where),
             process,
-            conntrack: detail.and_then(packet::conntrack),
             tcp: detail.and_then(packet::tcp),
-            advice: look_up.flatten().or(advice),
+            advice: invalid::with_advice(look_up.flatten().or(advice), conntrack.as_ref()),
+            conntrack,
             packet: detail.and_then(packet::seen),
             undecoded: flow::undecoded(key),
             flows_unlisted: None,
@@ -151,9 +169,21 @@ impl Recorder {
         std::mem::take(&mut self.missed_a_rule)
     }
 
-    /// The rule that decided, and how to look at it.
-    fn rule(&mut self, key: &Key, detail: Option<&Detail>) -> Option<(Rule, Option<String>)> {
-        let detail = detail.filter(|detail| detail.rule.is_known != 0)?;
+    /// The rule that decided, and how to look at it. `function` freed the packet.
+    fn rule(
+        &mut self,
+        key: &Key,
+        detail: Option<&Detail>,
+        function: Option<&str>,
+    ) -> Option<(Rule, Option<String>)> {
+        let detail = detail?;
+        if function == Some(tracked::FUNCTION) {
+            let (rule, advice) = tracked::rule(detail, None, &mut self.conntrack)?;
+            return Some((rule, Some(advice.to_owned())));
+        }
+        if detail.rule.is_known == 0 {
+            return None;
+        }
         let at = RuleAt {
             family: u8::try_from(detail.rule.family).ok()?,
             table: detail.rule.table,

@@ -16,8 +16,8 @@ pub fn of(at: &RuleAt, found: Option<&Found>) -> Rule {
         family: rules::family_name(at.family).map(ToOwned::to_owned),
         table: found.map(|found| found.table.clone()),
         chain: found.map(|found| found.chain.clone()),
-        table_handle: at.table,
-        chain_handle: at.chain,
+        table_handle: Some(at.table),
+        chain_handle: Some(at.chain),
         handle: (!policy).then_some(at.rule),
         position: found.and_then(|found| found.position),
         text: text(|found| &found.text),
@@ -101,7 +101,7 @@ mod tests {
             (&rule.table, &rule.chain, &rule.text),
             (&None, &None, &None)
         );
-        assert_eq!((rule.table_handle, rule.chain_handle), (3, 1));
+        assert_eq!((rule.table_handle, rule.chain_handle), (Some(3), Some(1)));
         assert_eq!((rule.handle, rule.policy), (Some(5), false));
         assert_eq!(rule.verdict, None);
         assert_eq!(advice(&rule, None), None);
