@@ -198,10 +198,14 @@ fn pattern(
     Ok(pattern)
 }
 
-/// Puts the identifier of a process in the place of `"(pid of NAME)"`.
+/// Puts the identifier of a process in the place of `"(pid of NAME)"`, and numbers
+/// in that of each `(truth NAME)` in a text.
 fn fill_in(pattern: &mut Value, seen: &Seen) -> anyhow::Result<()> {
     match pattern {
         Value::String(text) => {
+            for (name, number) in &seen.truths {
+                *text = text.replace(&format!("(truth {name})"), &number.to_string());
+            }
             let name = text
                 .strip_prefix("(pid of ")
                 .and_then(|rest| rest.strip_suffix(')'));
