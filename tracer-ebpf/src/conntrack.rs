@@ -4,9 +4,15 @@ use aya_ebpf::{cty::c_void, helpers::generated::bpf_probe_read_kernel};
 use droptrace_types::{ABSENT, CT_NONE, ConntrackAt};
 
 use crate::{
+    event::Event,
     kernel::{Pointer, constant, zero},
     maps::CONNTRACK,
 };
+
+/// `NF_INET_PRE_ROUTING`
+const PREROUTING: u32 = 0;
+/// `NF_INET_LOCAL_OUT`
+const OUTPUT: u32 = 3;
 
 /// Makes `found` that of a packet without an entry.
 #[inline(always)]
@@ -45,8 +51,9 @@ pub fn read(skb: Pointer, found: &mut ConntrackAt) -> u32 {
     }
     found.status = entry.read(layout.status);
     found.tcp_state = entry.read(layout.tcp_state);
-    read_into(&mut found.original, entry.at(layout.original));
-    read_into(&mut found.reply, entry.at(layout.reply));
+    let [original, reply] = &mut found.words;
+    read_into(original, entry.at(layout.original));
+    read_into(reply, entry.at(layout.reply));
     if layout.helper_name != ABSENT {
         let ext = entry.follow(layout.ext);
         let offset: u8 = ext.read(layout.ext_offset);
@@ -59,10 +66,47 @@ pub fn read(skb: Pointer, found: &mut ConntrackAt) -> u32 {
     0
 }
 
+/// For a packet without an entry: the functions at the hooks where connection
+/// tracking would have looked at it.
+#[inline(never)]
+pub fn read_hooks(event: &Event, found: &mut ConntrackAt) -> u32 {
+    if found.info != CT_NONE || constant!(LAYOUT.net_hooks_ipv4) == ABSENT {
+        return 0;
+    }
+    let hooks = if event.key.flow.family == 4 {
+        constant!(LAYOUT.net_hooks_ipv4)
+    } else {
+        constant!(LAYOUT.net_hooks_ipv6)
+    };
+    let net = event.device.follow(constant!(LAYOUT.dev_net)).at(hooks);
+    let [prerouting, output] = &mut found.words;
+    first_functions(net.follow(PREROUTING * 8), prerouting);
+    first_functions(net.follow(OUTPUT * 8), output);
+    0
+}
+
+/// Of the functions in a `struct nf_hook_entries`, as many as there is room for.
+#[inline(always)]
+fn first_functions(entries: Pointer, found: &mut [u64; 5]) {
+    let len: u16 = entries.read(constant!(LAYOUT.hooks_len));
+    for (i, function) in found.iter_mut().enumerate() {
+        if i < usize::from(len) {
+            let entry = constant!(LAYOUT.hooks_first) + i as u32 * constant!(CONFIG.hook_size);
+            *function = entries.read(entry + constant!(LAYOUT.hook_function));
+        }
+    }
+}
+
 /// Without a copy on the stack; zeros where that memory cannot be read.
 #[inline(always)]
 fn read_into<T>(place: &mut T, from: Pointer) {
     let place = core::ptr::from_mut(place).cast::<c_void>();
     // SAFETY: writes as many bytes as `place` has, which are plain data in all uses.
-    unsafe { bpf_probe_read_kernel(place, size_of::<T>() as u32, from.address() as *const c_void) };
+    unsafe {
+        bpf_probe_read_kernel(
+            place,
+            size_of::<T>() as u32,
+            from.address() as *const c_void,
+        )
+    };
 }

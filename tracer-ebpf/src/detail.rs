@@ -119,6 +119,9 @@ unsafe fn fill<const DROP: bool>(
         detail.mark = packet.skb.read(constant!(LAYOUT.skb_mark));
         detail.bad_checksum = u32::from(signs::has_bad_checksum(packet.skb));
         conntrack::read(packet.skb, &mut detail.conntrack);
+        if DROP {
+            conntrack::read_hooks(event, &mut detail.conntrack);
+        }
         let at = event.decoded.tcp(&event.key.flow);
         if at != 0
             && let Ok(tcp) = packet.load::<[u8; 14]>(at)

@@ -90,6 +90,13 @@ layout! {
     /// As `net_xfrm_policies`.
     net_xfrm_states: "net"."xfrm.state_num" optional,
     net_cookie: "net"."net_cookie" optional,
+    /// Without netfilter in the kernel there is none.
+    net_hooks_ipv4: "net"."nf.hooks_ipv4" optional,
+    /// As `net_hooks_ipv4`.
+    net_hooks_ipv6: "net"."nf.hooks_ipv6" optional,
+    hooks_len: "nf_hook_entries"."num_hook_entries" optional,
+    hooks_first: "nf_hook_entries"."hooks" optional,
+    hook_function: "nf_hook_entry"."hook" optional,
     net_inum: "net"."ns.inum" required,
     net_loopback: "net"."loopback_dev" required,
     sk_family: "sock_common"."skc_family" required,
@@ -168,11 +175,11 @@ pub struct ConntrackLayout {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConntrackAt {
-    /// Its `struct nf_conntrack_tuple` in the original direction, as it stands in
-    /// memory.
-    pub original: [u64; 5],
-    /// The same in the reply direction.
-    pub reply: [u64; 5],
+    /// With an entry: its two `struct nf_conntrack_tuple`, of the original and of
+    /// the reply direction, as they stand in memory. Without one, of a dropped
+    /// packet: the first functions at the hooks prerouting and output of the
+    /// packet's family and namespace, in their order.
+    pub words: [[u64; 5]; 2],
     /// Name of its helper, zero-terminated; empty without one.
     pub helper: [u8; 16],
     /// Bits `IPS_*`.
@@ -318,8 +325,6 @@ pub struct Config {
     pub not_specified: u32,
     /// The reason number of what netfilter drops; [`ABSENT`] where it gives none.
     pub netfilter_drop: u32,
-    /// Zero.
-    pub pad: u32,
     /// Offset in bits of `sk_buff.vlan_present`; [`ABSENT`] where a tag is
     /// present if its protocol is set.
     pub vlan_present: u32,
@@ -335,6 +340,8 @@ pub struct Config {
     pub tc_at_ingress: u32,
     /// Bytes of `struct netdev_queue`.
     pub queue_size: u32,
+    /// Bytes of `struct nf_hook_entry`; 0 where the kernel has none.
+    pub hook_size: u32,
     /// Offset in bits of `sock_common.skc_reuseport`.
     pub reuseport: u32,
     /// Bytes of `struct page`; 0 where packet pages cannot be reached.
@@ -362,7 +369,6 @@ impl Config {
         details_per_second: 0,
         not_specified: crate::NO_REASON,
         netfilter_drop: ABSENT,
-        pad: 0,
         vlan_present: ABSENT,
         pkt_type: ABSENT,
         csum_valid: ABSENT,
@@ -370,6 +376,7 @@ impl Config {
         ip_summed: ABSENT,
         tc_at_ingress: ABSENT,
         queue_size: 0,
+        hook_size: 0,
         reuseport: ABSENT,
         page_size: 0,
         frag_size: 0,

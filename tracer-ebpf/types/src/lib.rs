@@ -9,9 +9,9 @@ mod filter;
 mod layout;
 
 pub use layout::{
-    ABSENT, Config, ConntrackAt, ConntrackLayout, FILTER_BY_CGROUP, FILTER_BY_FLOW, FILTER_BY_INTERFACE,
-    FILTER_BY_NETNS, FILTER_BY_REASON, FILTER_BY_SOCKET, Layout, RULE_STACK_BELOW,
-    RULE_STACK_WORDS, RuleAt, RuleHead, RuleLayout, RulePlace, RuleStack,
+    ABSENT, Config, ConntrackAt, ConntrackLayout, FILTER_BY_CGROUP, FILTER_BY_FLOW,
+    FILTER_BY_INTERFACE, FILTER_BY_NETNS, FILTER_BY_REASON, FILTER_BY_SOCKET, Layout,
+    RULE_STACK_BELOW, RULE_STACK_WORDS, RuleAt, RuleHead, RuleLayout, RulePlace, RuleStack,
 };
 
 /// What happened to the packet. The kernel side of a record's `kind`.

@@ -201,8 +201,18 @@ fn parse(answer: &[u8]) -> io::Result<Option<Entry>> {
 fn tuple(attributes: &[u8]) -> Option<Tuple> {
     let ip = inner(attributes, CTA_TUPLE_IP)?;
     let proto = inner(attributes, CTA_TUPLE_PROTO)?;
-    let v4 = |kind| inner(ip, kind)?.try_into().ok().map(|bytes: [u8; 4]| Ipv4Addr::from(bytes));
-    let v6 = |kind| inner(ip, kind)?.try_into().ok().map(|bytes: [u8; 16]| Ipv6Addr::from(bytes));
+    let v4 = |kind| {
+        inner(ip, kind)?
+            .try_into()
+            .ok()
+            .map(|bytes: [u8; 4]| Ipv4Addr::from(bytes))
+    };
+    let v6 = |kind| {
+        inner(ip, kind)?
+            .try_into()
+            .ok()
+            .map(|bytes: [u8; 16]| Ipv6Addr::from(bytes))
+    };
     let (src, dst) = match (v4(CTA_IP_V4_SRC), v4(CTA_IP_V4_DST)) {
         (Some(src), Some(dst)) => (src.into(), dst.into()),
         _ => (v6(CTA_IP_V6_SRC)?.into(), v6(CTA_IP_V6_DST)?.into()),
@@ -286,7 +296,10 @@ mod tests {
         let info = attribute(CTA_PROTOINFO | NESTED, &tcp);
         let request = request(&flow(Ends::Ports(40000, 443), 6));
         let found = parse(&answer(&request, &info)).unwrap().unwrap();
-        assert_eq!(found.tcp_state.and_then(tcp_state_name), Some("ESTABLISHED"));
+        assert_eq!(
+            found.tcp_state.and_then(tcp_state_name),
+            Some("ESTABLISHED")
+        );
         assert_eq!(tcp_state_name(200), None);
     }
 

@@ -14,7 +14,7 @@ use std::{
 
 pub use self::{
     entry::{Entry, tcp_state_name},
-    table::Table,
+    table::{Counted, Table},
     tuple::{Ends, Tuple},
 };
 use crate::owner::netns;
@@ -66,8 +66,7 @@ impl Conntrack {
         let answer = file.and_then(|file| {
             let asked = netns::enter(&file, || {
                 let table = Table::of_this_namespace()?;
-                let entries: std::io::Result<Vec<_>> =
-                    tuples.iter().map(entry::find).collect();
+                let entries: std::io::Result<Vec<_>> = tuples.iter().map(entry::find).collect();
                 entries
                     .inspect_err(|error| log::debug!("cannot ask connection tracking: {error}"))
                     .ok()

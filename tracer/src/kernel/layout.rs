@@ -122,6 +122,7 @@ pub fn config(btf: &Btf, symbols: &Symbols, reasons: &Reasons) -> Config {
             .bit_offset("sock_common", "skc_reuseport")
             .unwrap_or(ABSENT),
         queue_size: btf.size("netdev_queue").unwrap_or(0),
+        hook_size: btf.size("nf_hook_entry").unwrap_or(0),
         ..Config::DEFAULT
     };
     reach_pages(&mut config, btf, symbols);

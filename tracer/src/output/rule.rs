@@ -20,9 +20,8 @@ pub(super) fn place(rule: &Rule) -> String {
     match (&rule.table, &rule.chain) {
         (Some(table), Some(chain)) => words.extend([table.clone(), chain.clone()]),
         _ => {
-            let handle = |what, handle: Option<u64>| {
-                handle.map(|handle| format!("{what} handle {handle}"))
-            };
+            let handle =
+                |what, handle: Option<u64>| handle.map(|handle| format!("{what} handle {handle}"));
             words.extend(handle("table", rule.table_handle));
             words.extend(handle("chain", rule.chain_handle));
         }

@@ -56,9 +56,7 @@ pub fn of(entry: &ConntrackAt) -> Option<Conntrack> {
     } else {
         ConntrackDirection::Reply
     };
-    let tuples = is_read(entry)
-        .then(|| Tuple::from_kernel(&entry.original).zip(Tuple::from_kernel(&entry.reply)))
-        .flatten();
+    let tuples = tuples(entry);
     let (original, reply) = tuples.unzip();
     let is_tcp = original.is_some_and(|tuple| tuple.proto == TCP);
     let named = STATUS.iter().filter(|(bit, _)| entry.status & bit != 0);
@@ -96,8 +94,17 @@ pub fn invalid(why: Option<Invalid>) -> Conntrack {
     }
 }
 
-fn is_read(entry: &ConntrackAt) -> bool {
+/// Whether it was read, and not only how the packet relates to it.
+pub fn is_read(entry: &ConntrackAt) -> bool {
     entry.is_known != 0
+}
+
+/// Its tuples, of the original and of the reply direction.
+pub fn tuples(entry: &ConntrackAt) -> Option<(Tuple, Tuple)> {
+    let [original, reply] = &entry.words;
+    is_read(entry)
+        .then(|| Tuple::from_kernel(original).zip(Tuple::from_kernel(reply)))
+        .flatten()
 }
 
 fn tuple(tuple: &Tuple) -> ConntrackTuple {
@@ -186,7 +193,7 @@ pub fn tuple_about(detail: &Detail) -> Option<Tuple> {
 }
 
 /// The packet from its transport header on, as far as it was read.
-pub fn transport(detail: &Detail) -> Option<&[u8]> {
+fn transport(detail: &Detail) -> Option<&[u8]> {
     let read = (detail.header_len as usize).min(HEADER_LEN);
     let bytes = detail.header.get(..read)?;
     bytes.get(headers::transport(bytes)?..)
@@ -210,8 +217,10 @@ mod tests {
 
     fn entry() -> ConntrackAt {
         ConntrackAt {
-            original: words([10, 0, 1, 2], 40000, [10, 0, 0, 1], 80),
-            reply: words([10, 0, 0, 5], 8080, [10, 0, 0, 1], 1024),
+            words: [
+                words([10, 0, 1, 2], 40000, [10, 0, 0, 1], 80),
+                words([10, 0, 0, 5], 8080, [10, 0, 0, 1], 1024),
+            ],
             status: 0x1b2,
             info: 3,
             zone: 5,
@@ -235,14 +244,23 @@ mod tests {
         assert_eq!(told.status, ["seen_reply", "src_nat", "dst_nat"]);
         let Nat { src, dst } = told.nat.unwrap();
         let (src, dst) = (src.unwrap(), dst.unwrap());
-        assert_eq!((src.to.to_string(), src.to_port), ("10.0.0.1".into(), Some(1024)));
-        assert_eq!((dst.to.to_string(), dst.to_port), ("10.0.0.5".into(), Some(8080)));
+        assert_eq!(
+            (src.to.to_string(), src.to_port),
+            ("10.0.0.1".into(), Some(1024))
+        );
+        assert_eq!(
+            (dst.to.to_string(), dst.to_port),
+            ("10.0.0.5".into(), Some(8080))
+        );
     }
 
     #[test]
     fn answers_that_go_the_way_back_are_not_translated() {
         let told = of(&ConntrackAt {
-            reply: words([10, 0, 0, 1], 80, [10, 0, 1, 2], 40000),
+            words: [
+                entry().words[0],
+                words([10, 0, 0, 1], 80, [10, 0, 1, 2], 40000),
+            ],
             ..entry()
         });
         assert_eq!(told.unwrap().nat, None);

@@ -8,17 +8,19 @@
 use droptrace_types::{CT_NONE, Decode, Detail};
 
 use super::{
-    conntrack::{transport, tuple_about, tuple_of},
-    flow, packet, tracked,
+    conntrack::{tuple_about, tuple_of},
+    flow,
+    hooks::Passed,
+    packet,
 };
 use crate::{
     conntrack::{Answer, Conntrack, Entry, Table, Tuple, tcp_state_name},
     event::{self, Engine, Invalid, InvalidCause, Rule},
+    reason::{Sign, Signs},
 };
 
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
-const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 
 const FIN: u8 = 1;
@@ -54,47 +56,11 @@ enum Segment {
     Rst,
 }
 
-/// How sure it is that connection tracking looked at the packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Passed {
-    /// The hook at which it was dropped comes after connection tracking.
-    Yes,
-    /// It may have been dropped before.
-    Perhaps,
-}
-
-/// Hooks behind those of connection tracking, by the function that calls them:
-/// input, forward and postrouting.
-const BEHIND: [&str; 8] = [
-    "ip_local_deliver",
-    "ip_forward",
-    "ip_output",
-    "ip_mc_output",
-    "ip6_input",
-    "ip6_mc_input",
-    "ip6_forward",
-    "ip6_output",
-];
-
-/// Whether connection tracking looked at what `function` freed, called by `callers`.
-pub fn passed(function: Option<&str>, callers: &[String]) -> Passed {
-    let hooked = if function == Some(tracked::FUNCTION) {
-        callers.first()
-    } else {
-        let hook = callers.iter().position(|name| name == tracked::FUNCTION);
-        hook.and_then(|hook| callers.get(hook + 1))
-    };
-    if hooked.is_some_and(|hooked| BEHIND.contains(&hooked.as_str())) {
-        Passed::Yes
-    } else {
-        Passed::Perhaps
-    }
-}
-
 /// What netfilter dropped without an entry, as far as connection tracking called
 /// it invalid.
 pub fn of(
     detail: &Detail,
+    signs: Signs,
     rule: Option<&Rule>,
     passed: Passed,
     conntrack: &mut Conntrack,
@@ -106,16 +72,12 @@ pub fn of(
     if rule.is_some_and(|rule| rule.engine != Engine::Nft) {
         return None;
     }
-    let is_asked_for = rule.and_then(|rule| rule.text.as_deref()).is_some_and(asks_for_invalid);
-    if !is_asked_for && passed == Passed::Perhaps {
+    let text = rule.and_then(|rule| rule.text.as_deref());
+    if passed != Passed::Yes && !text.is_some_and(asks_for_invalid) {
         return None;
     }
     let answer = conntrack.ask(detail.key.cause.netns, &tuples(detail));
-    let counted = answer.as_ref().and_then(|answer| answer.table.counted);
-    if !is_asked_for && counted.is_none_or(|counted| counted.invalid == 0) {
-        return None;
-    }
-    let why = why(detail, passed, answer.as_ref());
+    let why = why(detail, signs, passed, answer.as_ref());
     Some(super::conntrack::invalid(why))
 }
 
@@ -136,20 +98,24 @@ pub fn with_advice(advice: Option<String>, conntrack: Option<&event::Conntrack>)
 }
 
 /// Why; `None` where nothing tells. `answer` is that of [`tuples`].
-fn why(detail: &Detail, passed: Passed, answer: Option<&Answer>) -> Option<Invalid> {
+fn why(detail: &Detail, signs: Signs, passed: Passed, answer: Option<&Answer>) -> Option<Invalid> {
     use InvalidCause::{BadChecksum, NotTracked};
     let counted = answer.and_then(|answer| answer.table.counted);
-    if counted.is_some_and(|counted| counted.invalid == 0) {
-        let text = "connection tracking has called no packet of this namespace invalid: the \
-                    rule's chain comes before it, or it did not look at this packet";
+    let is_untouched = match passed {
+        Passed::Yes => false,
+        Passed::Perhaps => counted.is_some_and(|counted| counted.invalid == 0),
+        Passed::No => true,
+    };
+    if is_untouched {
+        let text = "connection tracking had not looked at it: the rule's chain comes before it";
         return Some(told(NotTracked, text.to_owned(), true));
     }
     if detail.bad_checksum != 0 {
-        return Some(told(BadChecksum, "its checksum is wrong".to_owned(), true));
+        let text = "its checksum is wrong";
+        return Some(told(BadChecksum, text.to_owned(), passed == Passed::Yes));
     }
-    if let Some((why, text)) = by_itself(detail) {
-        let exact = passed == Passed::Yes && counted.is_some();
-        return Some(told(why, text, exact));
+    if let Some((why, text)) = by_itself(detail, signs) {
+        return Some(told(why, text, passed == Passed::Yes));
     }
     if passed == Passed::Perhaps {
         return None;
@@ -165,52 +131,25 @@ fn told(why: InvalidCause, text: String, exact: bool) -> Invalid {
 /// What connection tracking is to be asked for the sake of [`why`].
 fn tuples(detail: &Detail) -> Vec<Tuple> {
     let about = tuple_about(detail);
-    about
-        .or_else(|| tuple_of(detail))
-        .into_iter()
-        .collect()
+    about.or_else(|| tuple_of(detail)).into_iter().collect()
 }
 
 /// What the packet shows without its connection.
-fn by_itself(detail: &Detail) -> Option<(InvalidCause, String)> {
+fn by_itself(detail: &Detail, signs: Signs) -> Option<(InvalidCause, String)> {
     use InvalidCause::{BadFlags, Truncated};
-    let header = transport(detail)?;
-    let start = detail.header_len as usize - header.len();
-    let len = (detail.len as usize).checked_sub(start)?;
-    let proto = detail.key.flow.proto;
-    if is_truncated(proto, header, len) {
+    if signs.is(Sign::BadLength) {
         let text = "its transport header is cut short, or tells another length than the packet has";
         return Some((Truncated, text.to_owned()));
     }
-    let flags = detail.tcp_flags;
-    if proto == TCP && !VALID_FLAGS.contains(&(flags & (FIN | SYN | RST | ACK | URG))) {
-        let letters = packet::flags(flags & (FIN | SYN | RST | PSH | ACK | URG));
-        let text = if letters.is_empty() {
-            "it has no TCP flags at all".to_owned()
-        } else {
-            format!("its TCP flags ({letters}) contradict each other")
-        };
-        return Some((BadFlags, text));
+    let flags = detail.tcp_flags & (FIN | SYN | RST | PSH | ACK | URG);
+    if detail.key.flow.proto != TCP || VALID_FLAGS.contains(&(flags & !PSH)) {
+        return None;
     }
-    None
-}
-
-/// `len` bytes of the packet are left from the transport header on, of which
-/// `header` was read.
-fn is_truncated(proto: u8, header: &[u8], len: usize) -> bool {
-    let word = |at: usize| {
-        let bytes = header.get(at..).and_then(|rest| rest.first_chunk());
-        bytes.map(|bytes| usize::from(u16::from_be_bytes(*bytes)))
+    let text = match packet::flags(flags) {
+        letters if letters.is_empty() => "it has no TCP flags at all".to_owned(),
+        letters => format!("its TCP flags ({letters}) contradict each other"),
     };
-    match proto {
-        TCP => {
-            let told = header.get(12).map(|byte| usize::from(byte >> 4) * 4);
-            len < 20 || told.is_some_and(|told| told < 20 || told > len)
-        }
-        UDP => len < 8 || word(4).is_some_and(|told| told < 8 || told > len),
-        ICMP | ICMPV6 => len < 8,
-        _ => false,
-    }
+    Some((BadFlags, text))
 }
 
 /// What follows from the connection, or from there being none.
@@ -228,7 +167,8 @@ fn by_connection(detail: &Detail, answer: &Answer) -> Option<(InvalidCause, Stri
                 );
                 return Some((UnknownFlow, text));
             }
-            let text = "an ICMP message of this type starts nothing, and answers nothing that is known";
+            let text =
+                "an ICMP message of this type starts nothing, and answers nothing that is known";
             Some((BadIcmp, text.to_owned()))
         }
         _ => None,
@@ -335,5 +275,176 @@ fn advice(why: InvalidCause) -> &'static str {
             "see whether the connection's own packets go another way, or its entry is gone already"
         }
         NotTracked => "let the rule's chain come after connection tracking (priority above -200)",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use droptrace_types::{TUPLE_ICMP, TUPLE_PORTS};
+
+    use super::*;
+    use crate::conntrack::{Counted, Ends};
+
+    fn detail(proto: u8, flags: u8) -> Detail {
+        // SAFETY: plain data, of which zeros are a valid value.
+        let mut detail: Detail = unsafe { std::mem::zeroed() };
+        let flow = &mut detail.key.flow;
+        flow.set_v4(
+            u32::from_ne_bytes([10, 0, 0, 2]),
+            u32::from_ne_bytes([10, 0, 0, 5]),
+        );
+        (flow.proto, flow.src_port, flow.dst_port) = (proto, 40000, 80);
+        flow.flags = TUPLE_PORTS;
+        detail.tcp_flags = flags;
+        detail.conntrack.info = CT_NONE;
+        detail
+    }
+
+    fn entry(sport: u16, state: u8) -> Entry {
+        Entry {
+            original: Tuple {
+                proto: TCP,
+                src: Ipv4Addr::new(10, 0, 0, 2).into(),
+                dst: Ipv4Addr::new(10, 0, 0, 5).into(),
+                ends: Ends::Ports(sport, 80),
+            },
+            tcp_state: Some(state),
+        }
+    }
+
+    fn answer(entry: Option<Entry>) -> Answer {
+        Answer {
+            table: Table {
+                counted: Some(Counted {
+                    invalid: 1,
+                    dropped: 0,
+                }),
+                tcp_loose: Some(true),
+                tcp_be_liberal: Some(false),
+                ..Table::default()
+            },
+            entries: vec![entry],
+        }
+    }
+
+    fn cause(detail: &Detail, passed: Passed, answer: &Answer) -> Option<(InvalidCause, bool)> {
+        let why = why(detail, Signs::default(), passed, Some(answer))?;
+        Some((why.why, why.exact))
+    }
+
+    fn segment(flags: u8, entry: Option<Entry>) -> Option<(InvalidCause, bool)> {
+        cause(&detail(TCP, flags), Passed::Yes, &answer(entry))
+    }
+
+    #[test]
+    fn what_the_packet_shows_is_exact_behind_connection_tracking() {
+        use InvalidCause::{BadChecksum, BadFlags, Truncated};
+        assert_eq!(segment(SYN | FIN, None), Some((BadFlags, true)));
+        assert_eq!(segment(0, None), Some((BadFlags, true)));
+        let told = cause(&detail(TCP, SYN | FIN), Passed::Perhaps, &answer(None));
+        assert_eq!(told, Some((BadFlags, false)));
+        let mut bad = detail(TCP, ACK);
+        bad.bad_checksum = 1;
+        assert_eq!(
+            cause(&bad, Passed::Yes, &answer(None)),
+            Some((BadChecksum, true))
+        );
+        let short = Signs::default().with(Sign::BadLength, true);
+        let told = why(&detail(TCP, ACK), short, Passed::Yes, None).unwrap();
+        assert_eq!((told.why, told.exact), (Truncated, true));
+    }
+
+    #[test]
+    fn without_a_connection_only_a_syn_starts_one() {
+        use InvalidCause::NoConnection;
+        for flags in [SYN | ACK, FIN | ACK, RST, RST | ACK] {
+            assert_eq!(segment(flags, None), Some((NoConnection, false)), "{flags}");
+        }
+        // These would have got an entry, so that what was wrong is not known.
+        assert_eq!(segment(SYN, None), None);
+        assert_eq!(segment(ACK, None), None);
+        let mut strict = answer(None);
+        strict.table.tcp_loose = Some(false);
+        let told = cause(&detail(TCP, ACK), Passed::Yes, &strict);
+        assert_eq!(told, Some((NoConnection, false)));
+    }
+
+    #[test]
+    fn a_known_connection_has_a_state_and_a_window() {
+        use InvalidCause::{BadState, OutOfWindow};
+        let (syn_sent, established) = (1, 3);
+        let original = |state| Some(entry(40000, state));
+        let reply = |state| Some(entry(1, state));
+        assert_eq!(segment(ACK, original(syn_sent)), Some((BadState, false)));
+        assert_eq!(segment(SYN, reply(established)), Some((BadState, false)));
+        assert_eq!(
+            segment(ACK, original(established)),
+            Some((OutOfWindow, false))
+        );
+        let mut liberal = answer(original(established));
+        liberal.table.tcp_be_liberal = Some(true);
+        assert_eq!(cause(&detail(TCP, ACK), Passed::Yes, &liberal), None);
+        let told = cause(&detail(TCP, RST), Passed::Yes, &liberal);
+        assert_eq!(told, Some((OutOfWindow, false)));
+        assert_eq!(segment(ACK, original(99)), None);
+    }
+
+    #[test]
+    fn icmp_is_about_or_answers_something() {
+        use InvalidCause::{BadIcmp, UnknownFlow};
+        let mut message = detail(ICMP, 0);
+        message.key.flow.flags = TUPLE_ICMP;
+        let told = |message: &Detail, entry| cause(message, Passed::Yes, &answer(entry));
+        assert_eq!(told(&message, None), Some((BadIcmp, false)));
+        message.key.about = detail(TCP, 0).key.flow;
+        assert_eq!(told(&message, None), Some((UnknownFlow, false)));
+        assert_eq!(told(&message, Some(entry(40000, 3))), None);
+    }
+
+    #[test]
+    fn what_nobody_tracked_was_not_called_invalid() {
+        use InvalidCause::NotTracked;
+        let told = cause(&detail(TCP, ACK), Passed::No, &answer(None));
+        assert_eq!(told, Some((NotTracked, true)));
+        let mut idle = answer(None);
+        idle.table.counted = Some(Counted::default());
+        let told = cause(&detail(TCP, ACK), Passed::Perhaps, &idle);
+        assert_eq!(told, Some((NotTracked, true)));
+        assert_eq!(
+            cause(&detail(TCP, ACK), Passed::Perhaps, &answer(None)),
+            None
+        );
+    }
+
+    #[test]
+    fn rules_for_invalid_packets_are_known_by_their_text() {
+        for text in [
+            "ct state invalid drop",
+            "ct state { invalid, new } drop",
+            "-A INPUT -m conntrack --ctstate INVALID -j DROP",
+        ] {
+            assert!(asks_for_invalid(text), "{text}");
+        }
+        for text in ["ct state new drop", "tcp dport 80 drop comment \"invalid\""] {
+            assert!(!asks_for_invalid(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn advice_is_added_to_what_there_is() {
+        let invalid = super::super::conntrack::invalid(Some(told(
+            InvalidCause::BadFlags,
+            String::new(),
+            true,
+        )));
+        let both = with_advice(Some("look".to_owned()), Some(&invalid)).unwrap();
+        assert!(both.starts_with("look; the packet itself"));
+        assert_eq!(
+            with_advice(Some("look".into()), None).as_deref(),
+            Some("look")
+        );
+        assert_eq!(with_advice(None, None), None);
     }
 }

@@ -6,6 +6,7 @@ mod conntrack;
 mod evidence;
 mod flow;
 mod headers;
+mod hooks;
 mod invalid;
 mod packet;
 mod rule;
@@ -18,11 +19,17 @@ use droptrace_types::{Counts, Detail, Key, Kind};
 use self::{
     cause::{Causes, Stack},
     clock::Clock,
+    hooks::{Hooks, Stage},
 };
 use crate::{
     conntrack::Conntrack,
     event::{Event, EventKind, Loss, LossCause, LossOf, Rule, SCHEMA, Where},
-    kernel::{btf::Btf, interface, reasons::Reasons, symbols::Symbols},
+    kernel::{
+        btf::Btf,
+        interface,
+        reasons::Reasons,
+        symbols::{Location, Symbols},
+    },
     owner::{netns, sockets::Sockets},
     reason::plain_name,
     rules::{RuleAt, RuleSets, place},
@@ -128,18 +135,26 @@ impl Recorder {
             stack: stack.above,
         };
         let function = location.as_ref().map(|at| plain_name(&at.function));
-        let (rule, look_up) = self.rule(key, detail, function).unzip();
+        let stage = hooks::stage(function, &evidence.callers);
+        let (rule, look_up) = self.rule(key, detail, function, stage).unzip();
         let by_rule = function == Some(place::FUNCTION);
         self.missed_a_rule |= by_rule && detail.is_some() && rule.is_none();
         let by_netfilter = by_rule
             || function == Some(tracked::FUNCTION)
             || reason.name.as_deref() == Some(NETFILTER_DROP);
         let conntrack = detail.and_then(|detail| {
-            conntrack::of(&detail.conntrack).or_else(|| {
-                let passed = invalid::passed(function, &evidence.callers);
-                let asker = &mut self.conntrack;
-                by_netfilter.then(|| invalid::of(detail, rule.as_ref(), passed, asker))?
-            })
+            let entry = conntrack::of(&detail.conntrack);
+            if entry.is_some() || !by_netfilter {
+                return entry;
+            }
+            let passed = self.hooks(detail).passed(stage);
+            invalid::of(
+                detail,
+                evidence.signs,
+                rule.as_ref(),
+                passed,
+                &mut self.conntrack,
+            )
         });
         let process = detail.and_then(|detail| self.sockets.owner(detail));
         Event {
@@ -164,6 +179,24 @@ impl Recorder {
         }
     }
 
+    /// The functions at the hooks that the kernel side saw.
+    fn hooks(&mut self, detail: &Detail) -> Hooks {
+        let mut names = |functions: &[u64; 5]| {
+            let functions = functions.iter().filter(|address| **address != 0);
+            // One byte into it.
+            let names = functions.map(|address| self.causes.location(*address + 1));
+            let plain = |found: Location| plain_name(&found.function).to_owned();
+            names
+                .map(|found| found.map_or_else(String::new, plain))
+                .collect()
+        };
+        let [prerouting, output] = &detail.conntrack.words;
+        Hooks {
+            prerouting: names(prerouting),
+            output: names(output),
+        }
+    }
+
     /// Whether a rule dropped a packet and was not found since the last call.
     pub fn missed_a_rule(&mut self) -> bool {
         std::mem::take(&mut self.missed_a_rule)
@@ -175,10 +208,11 @@ impl Recorder {
         key: &Key,
         detail: Option<&Detail>,
         function: Option<&str>,
+        stage: Option<Stage>,
     ) -> Option<(Rule, Option<String>)> {
         let detail = detail?;
         if function == Some(tracked::FUNCTION) {
-            let (rule, advice) = tracked::rule(detail, None, &mut self.conntrack)?;
+            let (rule, advice) = tracked::rule(detail, None, stage, &mut self.conntrack)?;
             return Some((rule, Some(advice.to_owned())));
         }
         if detail.rule.is_known == 0 {

@@ -6,7 +6,10 @@
 
 use droptrace_types::{CT_NONE, ConntrackAt, Detail};
 
-use super::conntrack::{self, CONFIRMED};
+use super::{
+    conntrack::{self, CONFIRMED},
+    hooks::Stage,
+};
 use crate::{
     conntrack::{Answer, Conntrack, Ends, Entry, Tuple},
     event::{Engine, Rule, Via},
@@ -17,7 +20,7 @@ pub const FUNCTION: &str = "nf_hook_slow";
 
 /// What a hook function of connection tracking does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+pub enum Part {
     /// Finds or makes the packet's entry.
     Tracking,
     /// Lets helpers read along and puts new entries into the table.
@@ -28,10 +31,13 @@ enum Part {
 
 /// What the hook function does; `None` for one of somebody else.
 /// <https://github.com/torvalds/linux/blob/v6.12/net/netfilter/nf_conntrack_proto.c#L240>
-fn part(function: &str) -> Option<Part> {
+pub fn part(function: &str) -> Option<Part> {
     match function {
-        "ipv4_conntrack_in" | "ipv4_conntrack_local" | "ipv6_conntrack_in"
-        | "ipv6_conntrack_local" | "nf_ct_bridge_pre" => Some(Part::Tracking),
+        "ipv4_conntrack_in"
+        | "ipv4_conntrack_local"
+        | "ipv6_conntrack_in"
+        | "ipv6_conntrack_local"
+        | "nf_ct_bridge_pre" => Some(Part::Tracking),
         "nf_confirm" | "ipv4_confirm" | "ipv6_confirm" | "nf_ct_bridge_post" => {
             Some(Part::Confirming)
         }
@@ -41,31 +47,35 @@ fn part(function: &str) -> Option<Part> {
 }
 
 /// The decision, and what to do next; `None` where it was somebody else's.
-/// `hook` is the hook function that dropped the packet. Where that is not known,
-/// only what connection tracking still shows afterwards is believed.
+/// `hook` is the hook function that dropped the packet, at a hook of that `stage`.
+/// Where the function is not known, only what connection tracking still shows
+/// afterwards is believed.
 pub fn rule(
     detail: &Detail,
     hook: Option<&str>,
+    stage: Option<Stage>,
     conntrack: &mut Conntrack,
 ) -> Option<(Rule, &'static str)> {
     let part = match hook {
         Some(function) => Some(part(function)?),
         None => None,
     };
-    let tuples = tuples(part, detail)?;
+    let tuples = tuples(part, stage, detail)?;
     let answer = conntrack.ask(detail.key.cause.netns, &tuples);
     decision(part, &detail.conntrack, answer.as_ref())
 }
 
 /// What connection tracking is to be asked; `None` where it did not drop the
 /// packet.
-fn tuples(part: Option<Part>, detail: &Detail) -> Option<Vec<Tuple>> {
+fn tuples(part: Option<Part>, stage: Option<Stage>, detail: &Detail) -> Option<Vec<Tuple>> {
     let entry = &detail.conntrack;
+    let is_later = stage == Some(Stage::Later);
+    let is_first = matches!(stage, Some(Stage::Received | Stage::Made));
     match part {
         Some(Part::Tracking | Part::Translating) => Some(Vec::new()),
         Some(Part::Confirming) => Some(clashing(entry)),
-        None if entry.info == CT_NONE => Some(vec![conntrack::tuple_of(detail)?]),
-        None if is_unconfirmed(entry) => Some(clashing(entry)),
+        None if entry.info == CT_NONE && is_first => Some(vec![conntrack::tuple_of(detail)?]),
+        None if is_unconfirmed(entry) && is_later => Some(clashing(entry)),
         None => None,
     }
 }
@@ -89,7 +99,10 @@ fn decision(
         ),
         None if entry.info == CT_NONE => {
             let is_known = answer?.entries.iter().any(Option::is_some);
-            let has_dropped = answer?.table.counted.is_none_or(|counted| counted.dropped > 0);
+            let has_dropped = answer?
+                .table
+                .counted
+                .is_none_or(|counted| counted.dropped > 0);
             full(answer).filter(|_| !is_known && has_dropped)?
         }
         None => clash(entry, answer)?,
@@ -142,7 +155,7 @@ fn clash(entry: &ConntrackAt, answer: Option<&Answer>) -> Option<Decision> {
     if !is_unconfirmed(entry) {
         return None;
     }
-    let original = Tuple::from_kernel(&entry.original)?;
+    let (original, reply) = conntrack::tuples(entry)?;
     let winner = answer?.entries.iter().flatten().next()?;
     if winner.original == original {
         let text = "nf_conntrack: insertion race: another packet of the same flow was entered \
@@ -153,17 +166,14 @@ fn clash(entry: &ConntrackAt, answer: Option<&Answer>) -> Option<Decision> {
     }
     let advice = "give the translation more addresses or ports to choose from; conntrack -S counts \
                   it as insert_failed";
-    Some((Engine::Nat, taken(entry, winner)?, advice))
+    Some((Engine::Nat, taken(&reply, winner), advice))
 }
 
 /// Who has the addresses that answers to the packet would have.
-fn taken(entry: &ConntrackAt, winner: &Entry) -> Option<String> {
-    let reply = Tuple::from_kernel(&entry.reply)?;
-    let (src, dst) = ends(&reply);
+fn taken(reply: &Tuple, winner: &Entry) -> String {
+    let (src, dst) = ends(reply);
     let (winner, _) = ends(&winner.original);
-    Some(format!(
-        "nf_nat: clash: the translated connection {dst} -> {src} is that of {winner} already"
-    ))
+    format!("nf_nat: clash: the translated connection {dst} -> {src} is that of {winner} already")
 }
 
 /// Sender and receiver, with their ports.
@@ -189,13 +199,156 @@ fn unconfirmed(entry: &ConntrackAt) -> Decision {
 }
 
 fn is_unconfirmed(entry: &ConntrackAt) -> bool {
-    entry.is_known != 0 && entry.status & CONFIRMED == 0
+    conntrack::is_read(entry) && entry.status & CONFIRMED == 0
 }
 
 /// Both of the entry's tuples.
 fn clashing(entry: &ConntrackAt) -> Vec<Tuple> {
-    [&entry.original, &entry.reply]
-        .into_iter()
-        .filter_map(Tuple::from_kernel)
-        .collect()
+    let tuples = conntrack::tuples(entry);
+    tuples.map_or_else(Vec::new, |(original, reply)| vec![original, reply])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conntrack::{Counted, Table};
+
+    fn tuple(sport: u16) -> Tuple {
+        Tuple {
+            proto: 6,
+            src: [10, 0, 1, 2].into(),
+            dst: [10, 0, 0, 5].into(),
+            ends: Ends::Ports(sport, 80),
+        }
+    }
+
+    fn words(src: [u8; 4], sport: u16, dst: [u8; 4], dport: u16) -> [u64; 5] {
+        let mut bytes = [0; 40];
+        bytes[..4].copy_from_slice(&src);
+        bytes[16..18].copy_from_slice(&sport.to_be_bytes());
+        bytes[18..20].copy_from_slice(&2_u16.to_ne_bytes());
+        bytes[20..24].copy_from_slice(&dst);
+        bytes[36..38].copy_from_slice(&dport.to_be_bytes());
+        bytes[38] = 6;
+        let word = |i: usize| u64::from_ne_bytes(bytes[i * 8..i * 8 + 8].try_into().unwrap());
+        [word(0), word(1), word(2), word(3), word(4)]
+    }
+
+    fn new_entry() -> ConntrackAt {
+        ConntrackAt {
+            words: [
+                words([10, 0, 1, 2], 40001, [10, 0, 0, 5], 80),
+                words([10, 0, 0, 5], 80, [10, 0, 0, 1], 2000),
+            ],
+            info: 2,
+            is_known: 1,
+            ..ConntrackAt::default()
+        }
+    }
+
+    fn none() -> ConntrackAt {
+        ConntrackAt {
+            info: CT_NONE,
+            ..ConntrackAt::default()
+        }
+    }
+
+    fn answer(count: u64, entries: Vec<Option<Tuple>>) -> Answer {
+        let entry = |original| Entry {
+            original,
+            tcp_state: None,
+        };
+        Answer {
+            table: Table {
+                count,
+                max: 9,
+                counted: Some(Counted {
+                    invalid: 0,
+                    dropped: 1,
+                }),
+                ..Table::default()
+            },
+            entries: entries.into_iter().map(|found| found.map(entry)).collect(),
+        }
+    }
+
+    fn told(part: Option<Part>, entry: &ConntrackAt, answer: &Answer) -> Option<Rule> {
+        decision(part, entry, Some(answer)).map(|(rule, _)| rule)
+    }
+
+    #[test]
+    fn a_full_table_is_told_with_its_numbers() {
+        let text = Some("nf_conntrack: table full: 9 of 9 entries in this namespace".to_owned());
+        let rule = told(Some(Part::Tracking), &none(), &answer(9, vec![])).unwrap();
+        assert_eq!(
+            (&rule.text, rule.via, rule.exact),
+            (&text, Via::Frame, true)
+        );
+        let rule = told(None, &none(), &answer(9, vec![None])).unwrap();
+        assert_eq!(
+            (&rule.text, rule.via, rule.exact),
+            (&text, Via::Lookup, false)
+        );
+    }
+
+    #[test]
+    fn without_the_hook_function_other_causes_are_ruled_out() {
+        assert_eq!(told(None, &none(), &answer(8, vec![None])), None);
+        assert_eq!(told(None, &none(), &answer(9, vec![Some(tuple(1))])), None);
+        let mut idle = answer(9, vec![None]);
+        idle.table.counted = Some(Counted::default());
+        assert_eq!(told(None, &none(), &idle), None);
+        assert_eq!(told(None, &new_entry(), &answer(1, vec![None, None])), None);
+        let confirmed = ConntrackAt {
+            status: CONFIRMED,
+            ..new_entry()
+        };
+        assert_eq!(
+            told(None, &confirmed, &answer(1, vec![Some(tuple(40001))])),
+            None
+        );
+    }
+
+    #[test]
+    fn who_came_first_tells_a_race_from_a_clash() {
+        let race = told(
+            None,
+            &new_entry(),
+            &answer(1, vec![Some(tuple(40001)), None]),
+        );
+        let race = race.unwrap();
+        assert_eq!(race.engine, Engine::Conntrack);
+        assert!(race.text.unwrap().contains("insertion race"));
+        let clash = told(
+            None,
+            &new_entry(),
+            &answer(1, vec![None, Some(tuple(40000))]),
+        );
+        let clash = clash.unwrap();
+        assert_eq!(clash.engine, Engine::Nat);
+        assert_eq!(
+            clash.text.unwrap(),
+            "nf_nat: clash: the translated connection 10.0.0.1:2000 -> 10.0.0.5:80 is that of \
+             10.0.1.2:40000 already"
+        );
+    }
+
+    #[test]
+    fn a_helper_is_named() {
+        let mut entry = new_entry();
+        entry.status = CONFIRMED;
+        entry.helper[..3].copy_from_slice(b"sip");
+        let rule = told(Some(Part::Confirming), &entry, &answer(1, vec![])).unwrap();
+        assert!(rule.text.unwrap().contains("helper sip"));
+    }
+
+    #[test]
+    fn hook_functions_of_others_are_not_its_own() {
+        assert_eq!(part("ipv6_conntrack_local"), Some(Part::Tracking));
+        assert_eq!(part("ipv4_confirm"), Some(Part::Confirming));
+        assert_eq!(part("nf_nat_ipv4_out"), Some(Part::Translating));
+        for other in ["ipt_do_table", "nft_do_chain_ipv4", "ipv4_conntrack_defrag"] {
+            assert_eq!(part(other), None, "{other}");
+        }
+    }
 }
