@@ -13,7 +13,8 @@ use crate::rules::generation::netfilter_socket;
 
 /// `struct nlmsghdr` and `struct nfgenmsg`.
 const HEADERS: usize = 16 + 4;
-const MESSAGE_NEW: u16 = (libc::NFNL_SUBSYS_CTNETLINK as u16) << 8;
+/// `NFNL_SUBSYS_CTNETLINK` and the message: `IPCTNL_MSG_CT_NEW`, `IPCTNL_MSG_CT_GET`.
+const MESSAGE_NEW: u16 = 1 << 8;
 const MESSAGE_GET: u16 = MESSAGE_NEW | 1;
 const NESTED: u16 = 1 << 15;
 

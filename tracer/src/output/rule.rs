@@ -17,14 +17,13 @@ pub(super) fn place(rule: &Rule) -> String {
     let what = if rule.policy { "policy" } else { "rule" };
     let mut words = vec![format!("{probably}{engine} {what}:")];
     words.extend(rule.family.clone());
-    match (&rule.table, &rule.chain) {
-        (Some(table), Some(chain)) => words.extend([table.clone(), chain.clone()]),
-        _ => {
-            let handle =
-                |what, handle: Option<u64>| handle.map(|handle| format!("{what} handle {handle}"));
-            words.extend(handle("table", rule.table_handle));
-            words.extend(handle("chain", rule.chain_handle));
-        }
+    if let (Some(table), Some(chain)) = (&rule.table, &rule.chain) {
+        words.extend([table.clone(), chain.clone()]);
+    } else {
+        let handle =
+            |what, handle: Option<u64>| handle.map(|handle| format!("{what} handle {handle}"));
+        words.extend(handle("table", rule.table_handle));
+        words.extend(handle("chain", rule.chain_handle));
     }
     words.extend(rule.handle.map(|handle| format!("handle {handle}")));
     words.join(" ")

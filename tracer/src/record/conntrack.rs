@@ -1,7 +1,6 @@
 //! From a detail to what a record says of the packet's conntrack entry.
 
-use droptrace_types::{ConntrackAt, TUPLE_ICMP, TUPLE_PORTS};
-use droptrace_types::{Decode, Detail, HEADER_LEN};
+use droptrace_types::{ConntrackAt, Decode, Detail, HEADER_LEN, TUPLE_ICMP, TUPLE_PORTS};
 
 use super::{flow, headers, packet};
 use crate::{
@@ -134,11 +133,10 @@ fn nat(original: &Tuple, reply: &Tuple) -> Option<Nat> {
         Ends::Ports(src, dst) => (Some(src), Some(dst)),
         _ => (None, None),
     };
-    let (sport, dport) = ports(original);
-    let (reply_sport, reply_dport) = ports(reply);
+    let (before, after) = (ports(original), ports(reply));
     let translation = |from, from_port, to, to_port| {
-        let (before, after) = ((from, from_port), (to, to_port));
-        (before != after).then_some(Translation {
+        let is_other = (from, from_port) != (to, to_port);
+        is_other.then_some(Translation {
             from,
             from_port,
             to,
@@ -146,8 +144,8 @@ fn nat(original: &Tuple, reply: &Tuple) -> Option<Nat> {
         })
     };
     let nat = Nat {
-        src: translation(original.src, sport, reply.dst, reply_dport),
-        dst: translation(original.dst, dport, reply.src, reply_sport),
+        src: translation(original.src, before.0, reply.dst, after.1),
+        dst: translation(original.dst, before.1, reply.src, after.0),
     };
     (nat.src.is_some() || nat.dst.is_some()).then_some(nat)
 }
