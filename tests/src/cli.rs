@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
+use crate::run::MayDeny;
+
 /// Proves on a real kernel what droptrace says.
 #[derive(Parser)]
 #[command(name = "scenarios", version)]
@@ -44,6 +46,10 @@ pub struct RunArgs {
     /// Run only the scenarios whose name contains this; may be repeated.
     #[arg(long, value_name = "NAME")]
     pub filter: Vec<String>,
+    /// Fail if `droptrace doctor` denies an ability that is not on this list:
+    /// names separated by commas, or `none`. Without it, it may deny any.
+    #[arg(long, value_name = "LIST")]
+    pub may_deny: Option<MayDeny>,
     /// Print one JSON object for each scenario.
     #[arg(long)]
     pub json: bool,

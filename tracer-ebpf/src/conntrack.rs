@@ -70,13 +70,13 @@ pub fn read(skb: Pointer, found: &mut ConntrackAt) -> u32 {
 /// tracking would have looked at it.
 #[inline(never)]
 pub fn read_hooks(event: &Event, found: &mut ConntrackAt) -> u32 {
-    if found.info != CT_NONE || constant!(LAYOUT.net_hooks_ipv4) == ABSENT {
+    if found.info != CT_NONE || constant!(LAYOUT.hooks_ipv4) == ABSENT {
         return 0;
     }
     let hooks = if event.key.flow.family == 4 {
-        constant!(LAYOUT.net_hooks_ipv4)
+        constant!(LAYOUT.hooks_ipv4)
     } else {
-        constant!(LAYOUT.net_hooks_ipv6)
+        constant!(LAYOUT.hooks_ipv6)
     };
     let net = event.device.follow(constant!(LAYOUT.dev_net)).at(hooks);
     let [prerouting, output] = &mut found.words;
@@ -88,10 +88,11 @@ pub fn read_hooks(event: &Event, found: &mut ConntrackAt) -> u32 {
 /// Of the functions in a `struct nf_hook_entries`, as many as there is room for.
 #[inline(always)]
 fn first_functions(entries: Pointer, found: &mut [u64; 5]) {
-    let len: u16 = entries.read(constant!(LAYOUT.hooks_len));
+    // `num_hook_entries`
+    let len: u16 = entries.read(0);
     for (i, function) in found.iter_mut().enumerate() {
         if i < usize::from(len) {
-            let entry = constant!(LAYOUT.hooks_first) + i as u32 * constant!(CONFIG.hook_size);
+            let entry = constant!(LAYOUT.hooks_of_entries) + i as u32 * constant!(CONFIG.hook_size);
             *function = entries.read(entry + constant!(LAYOUT.hook_function));
         }
     }

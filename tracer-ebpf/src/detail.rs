@@ -6,13 +6,14 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_current_comm, bpf_probe_read_kernel},
     programs::{RawTracePointContext, tracing::StackIdContext as _},
 };
-use droptrace_types::{COMM_LEN, Detail, HEADER_LEN, Loss, RuleAt};
+use droptrace_types::{COMM_LEN, Detail, HEADER_LEN, HookAt, Loss, RuleAt};
 
 use crate::{
     conntrack,
     count::lose,
     device,
     event::Event,
+    hook,
     kernel::constant,
     maps::{DETAIL_RATE, DETAILS, STACKS},
     rule, signs,
@@ -89,8 +90,20 @@ unsafe fn fill<const DROP: bool>(
         family: 0,
         is_known: 0,
     };
+    detail.hook = HookAt {
+        function: 0,
+        private: 0,
+        prog_id: 0,
+        hook: 0,
+        family: 0,
+        is_known: 0,
+        pad: 0,
+    };
     if DROP && event.key.cause.rule != 0 {
-        rule::find(event, &mut detail.rule);
+        hook::find(ctx.as_ptr(), event, &mut detail.hook);
+        if !hook::freed(event.key.cause.location) {
+            rule::find(ctx.as_ptr(), event, &mut detail.rule);
+        }
     }
     let (inode, uid) = event.socket.owner();
     detail.socket_inode = inode;
@@ -106,7 +119,7 @@ unsafe fn fill<const DROP: bool>(
     detail.tcp_flags = event.tcp_flags as u8;
     detail.tcp_seq = event.tcp_seq;
     detail.tcp_ack = event.tcp_ack;
-    detail.socket_signs = event.socket.signs();
+    detail.socket_held = u8::from(event.socket.is_held_by_current());
     detail.ifname = device::name(event.device);
     // SAFETY: `comm` is as long as said.
     unsafe { bpf_get_current_comm(detail.comm.as_mut_ptr().cast(), COMM_LEN as u32) };

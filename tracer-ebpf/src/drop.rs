@@ -2,15 +2,17 @@
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::EbpfContext;
+use aya_ebpf::{EbpfContext, cty::c_void};
 use droptrace_types::{Decode, Direction, Kind};
 
 use crate::{
     device,
     event::Event,
+    hook,
     ip::{Decoded, decode},
     kernel::{Pointer, argument, constant},
     packet::{ETH_P_IP, ETH_P_IPV6},
+    places::{self, Stack},
     rule, signs,
     socket::Socket,
 };
@@ -34,13 +36,10 @@ pub fn record(ctx: &impl EbpfContext) {
         event.socket = Socket::new(Pointer::new(argument(ctx, 3)), false);
         event.key.cause.socket_family = event.socket.family as u8;
     }
-    if event.key.cause.reason == constant!(CONFIG.netfilter_drop) {
-        if rule::is_trial(ctx.as_ptr(), event) {
-            return;
-        }
-        event.key.cause.rule = rule::address(ctx.as_ptr(), event.key.cause.location);
-    }
     event.packet.open(skb);
+    if find_rule(ctx.as_ptr(), event) {
+        return;
+    }
     event.find_network();
     event.forget();
     decode_flow(event);
@@ -53,6 +52,32 @@ pub fn record(ctx: &impl EbpfContext) {
         signs::read(event);
     }
     event.record_with::<true>(ctx);
+}
+
+/// Finds what decided, where netfilter dropped the packet. True if the packet
+/// is one of a trial, which counts nowhere. A function of its own as
+/// [`crate::count::count`].
+#[inline(never)]
+fn find_rule(ctx: *mut c_void, event: &mut Event) -> bool {
+    let location = event.key.cause.location;
+    let by_hook = hook::freed(location);
+    let by_netfilter = if constant!(CONFIG.drop_has_reason) == 0 {
+        by_hook
+    } else {
+        event.key.cause.reason == constant!(CONFIG.netfilter_drop)
+    };
+    if !by_netfilter {
+        return false;
+    }
+    if places::is_trial(ctx, event) {
+        return true;
+    }
+    event.key.cause.rule = if by_hook {
+        hook::address(ctx, location)
+    } else {
+        rule::address(Stack::of(ctx), location)
+    };
+    false
 }
 
 /// Fills the key's flow, or says in the cause why there is none.

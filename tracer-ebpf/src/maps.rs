@@ -6,7 +6,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use droptrace_types::{
-    ConntrackLayout, Counts, Detail, Filter, Key, Loss, RuleLayout, RulePlace, RuleStack,
+    ConntrackLayout, Counts, Detail, Filter, Key, Loss, Places, RuleLayout, StackWords,
     UNLISTED_SLOTS,
 };
 
@@ -66,13 +66,13 @@ pub static CONNTRACK: Array<ConntrackLayout, 1> = Array::new();
 #[btf_map]
 pub static RULE_LAYOUT: Array<RuleLayout, 1> = Array::new();
 
-/// Where on the stack a rule stands.
+/// Where on the stack stands what tells who dropped a packet.
 #[btf_map]
-pub static RULE_PLACE: Array<RulePlace, 1> = Array::new();
+pub static PLACES: Array<Places, 1> = Array::new();
 
-/// For finding that place.
+/// For finding those places.
 #[btf_map]
-pub static RULE_STACK: Array<RuleStack, 1> = Array::new();
+pub static TRIAL: Array<StackWords, 1> = Array::new();
 
 /// `--reason`: selected reasons, kind in the upper half and number in the lower.
 #[btf_map]

@@ -2,126 +2,113 @@
 //!
 //! `nft_do_chain` itself frees the packet that a rule drops, and has that rule
 //! still in one of its registers, which the functions below it save on the
-//! stack. Where, user space has found out for this kernel ([`RULE_PLACE`]).
+//! stack. Where, user space has found out for this kernel ([`crate::places`]).
 
 use aya_ebpf::cty::c_void;
-use droptrace_types::{ABSENT, RULE_STACK_BELOW, RULE_STACK_WORDS, RuleAt, RuleHead, RuleLayout};
+use droptrace_types::{ABSENT, RuleAt, RuleHead, RuleLayout};
 
 use crate::{
     event::Event,
+    hook,
     kernel::{Pointer, constant},
-    maps::{RULE_LAYOUT, RULE_PLACE, RULE_STACK},
+    maps::{PLACES, RULE_LAYOUT},
+    places::Stack,
 };
 
 /// Rules behind the one that dropped, up to the end of its chain, that are
 /// walked over at most.
 const MAX_RULES: u32 = 1024;
-/// While user space looks for the place: hands it the stack of an event in the
-/// namespace that it does so in. True if the event was such a one.
-#[inline(never)]
-pub fn is_trial(ctx: *mut c_void, event: &Event) -> bool {
-    let Some(place) = RULE_PLACE.get(0) else {
-        return false;
-    };
-    if place.trial_netns == 0 || place.trial_netns != event.key.cause.netns {
-        return false;
-    }
-    if let Some(copy) = RULE_STACK.get_ptr_mut(0) {
-        let stack = base(ctx);
-        for i in 0..RULE_STACK_WORDS {
-            let word = stack.follow(i as u32 * 8);
-            // SAFETY: inside the element; nobody else writes it meanwhile.
-            unsafe {
-                (&raw mut (*copy).words[i]).write_volatile(word.address());
-                (&raw mut (*copy).heads[i]).write_volatile(word.read(0));
-            }
-        }
-    }
-    true
-}
-
-/// Where the words of the stack begin that are looked at.
-#[inline(always)]
-fn base(ctx: *mut c_void) -> Pointer {
-    Pointer::new((ctx as u64).wrapping_sub(RULE_STACK_BELOW as u64 * 8))
-}
 
 /// Address of the rule that dropped the event's packet, or 0. What stands there
 /// has still to prove itself.
-#[inline(never)]
-pub fn address(ctx: *mut c_void, location: u64) -> u64 {
-    let Some(place) = RULE_PLACE.get(0) else {
+#[inline(always)]
+pub fn address(stack: Stack, location: u64) -> u64 {
+    let Some(places) = PLACES.get(0) else {
         return 0;
     };
-    let stack = base(ctx);
-    // The same way down the stack as when the place was found.
-    if place.is_known == 0 || stack.follow(place.location_at * 8).address() != location {
+    // The same way down the stack as when the places were found.
+    if places.chain.is_known == 0 || stack.word(places.chain.location_at) != location {
         return 0;
     }
-    stack.follow(place.rule_at * 8).address()
+    stack.word(places.chain.rule_at)
 }
 
 /// Says which rule the event's is, as far as it proves itself.
 #[inline(never)]
-pub fn find(event: &Event, found: &mut RuleAt) -> u32 {
-    let Some(layout) = RULE_LAYOUT.get(0) else {
+pub fn find(ctx: *mut c_void, event: &Event, found: &mut RuleAt) -> u32 {
+    let (Some(layout), Some(places)) = (RULE_LAYOUT.get(0), PLACES.get(0)) else {
         return 0;
     };
     if layout.is_known == 0 {
         return 0;
     }
-    let known = identify(layout, Pointer::new(event.key.cause.rule), found);
-    if known != 0 && constant!(LAYOUT.net_cookie) != ABSENT {
-        let net = event.device.follow(constant!(LAYOUT.dev_net));
-        found.cookie = net.read(constant!(LAYOUT.net_cookie));
+    let rule = Pointer::new(event.key.cause.rule);
+    let mut chain = Pointer::NULL;
+    if places.chain.chain_at != ABSENT {
+        chain = Pointer::new(Stack::of(ctx).word(places.chain.chain_at));
     }
-    known
-}
-
-/// Walks to the end of the rule's chain, which names the chain, and that the
-/// table. The chain must own the memory that the rule is in.
-#[inline(always)]
-fn identify(layout: &RuleLayout, rule: Pointer, found: &mut RuleAt) -> u32 {
-    let handle = RuleHead(rule.read(0)).handle();
-    let mut last = rule;
-    for _ in 0..MAX_RULES {
-        let head = RuleHead(last.read(0));
-        if head.is_last() || head.0 == 0 {
-            break;
-        }
-        last = Pointer::new(last.address() + RuleHead::BYTES + head.body_len());
+    if !owns(layout, chain, rule) && layout.last_chain != ABSENT {
+        chain = last_of(rule).follow(layout.last_chain);
     }
-    if !RuleHead(last.read(0)).is_last() {
+    if !owns(layout, chain, rule) {
         return 0;
     }
-    let chain = last.follow(layout.last_chain);
-    let blob_0 = chain.follow(layout.chain_blob_0);
-    let blob_1 = chain.follow(layout.chain_blob_1);
-    if !holds(layout, blob_0, rule, last) && !holds(layout, blob_1, rule, last) {
-        return 0;
-    }
+    let head = RuleHead(rule.read(0));
     let table = chain.follow(layout.chain_table);
+    if head.is_last() && !is_base(layout, chain) {
+        // The packet was sent there by `goto`, and so did not come back.
+        chain = hook::base_chain(ctx, event, layout, table);
+    }
     let family: u8 = table.bits(layout.table_family) & 0x3f;
     *found = RuleAt {
         table: table.read(layout.table_handle),
         chain: chain.read(layout.chain_handle),
-        rule: if last.address() == rule.address() {
-            0
-        } else {
-            handle
-        },
+        rule: if head.is_last() { 0 } else { head.handle() },
         cookie: 0,
         family: u32::from(family),
         is_known: 1,
     };
+    if constant!(LAYOUT.net_cookie) != ABSENT {
+        let net = event.device.follow(constant!(LAYOUT.dev_net));
+        found.cookie = net.read(constant!(LAYOUT.net_cookie));
+    }
     1
 }
 
-/// Whether a chain's memory, of one generation or the other, begins before
-/// `rule` and ends with `last`.
+/// `NFT_CHAIN_BASE`: the chain has a hook, and a policy.
 #[inline(always)]
-fn holds(layout: &RuleLayout, blob: Pointer, rule: Pointer, last: Pointer) -> bool {
+pub fn is_base(layout: &RuleLayout, chain: Pointer) -> bool {
+    chain.bits(layout.chain_flags) & 1 != 0
+}
+
+/// The end of the chain that `rule` is in; null where it is too far.
+#[inline(always)]
+fn last_of(rule: Pointer) -> Pointer {
+    let mut last = rule;
+    for _ in 0..MAX_RULES {
+        let head = RuleHead(last.read(0));
+        if head.is_last() {
+            return last;
+        }
+        if head.0 == 0 {
+            break;
+        }
+        last = Pointer::new(last.address() + RuleHead::BYTES + head.body_len());
+    }
+    Pointer::NULL
+}
+
+/// Whether the memory of the chain's rules, of one generation or the other, has
+/// `rule` in it.
+#[inline(always)]
+fn owns(layout: &RuleLayout, chain: Pointer, rule: Pointer) -> bool {
+    holds(layout, chain.follow(layout.chain_blob_0), rule)
+        || holds(layout, chain.follow(layout.chain_blob_1), rule)
+}
+
+#[inline(always)]
+fn holds(layout: &RuleLayout, blob: Pointer, rule: Pointer) -> bool {
     let rules = blob.at(layout.blob_data).address();
     let size: u64 = blob.read(layout.blob_size);
-    !blob.is_null() && rules <= rule.address() && rules.wrapping_add(size) == last.address()
+    !blob.is_null() && rules <= rule.address() && rule.address() <= rules.wrapping_add(size)
 }

@@ -1,7 +1,7 @@
 //! What a socket knows: its own addresses, its owner, its namespace.
 
 use aya_ebpf::helpers::generated::bpf_get_current_task;
-use droptrace_types::{SOCKET_FILTERED, SOCKET_FULL, SOCKET_HELD, TUPLE_PORTS, Tuple};
+use droptrace_types::{TUPLE_PORTS, Tuple};
 
 use crate::{
     device::inode_of,
@@ -120,7 +120,7 @@ impl Socket {
     /// Then that process is an owner for certain, whatever the packet does in
     /// its time. Others are found from user space, if they live long enough.
     #[inline(always)]
-    fn is_held_by_current(&self) -> bool {
+    pub fn is_held_by_current(&self) -> bool {
         if !self.is_full() {
             return false;
         }
@@ -150,27 +150,6 @@ impl Socket {
             }
         }
         false
-    }
-
-    /// `SOCKET_*`: what the socket shows.
-    #[inline(always)]
-    pub fn signs(&self) -> u8 {
-        if !self.is_full() {
-            return 0;
-        }
-        let mut signs = 0;
-        if self.is_held_by_current() {
-            signs |= SOCKET_HELD;
-        }
-        let waiting: i32 = self.sock.read(constant!(LAYOUT.sk_rmem_alloc));
-        let limit: i32 = self.sock.read(constant!(LAYOUT.sk_rcvbuf));
-        if waiting > limit {
-            signs |= SOCKET_FULL;
-        }
-        if !self.sock.follow(constant!(LAYOUT.sk_filter)).is_null() {
-            signs |= SOCKET_FILTERED;
-        }
-        signs
     }
 
     /// Whether this is the socket that receives the packets of `tuple` in the

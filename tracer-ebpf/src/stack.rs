@@ -110,8 +110,9 @@ fn collect(port: u16, copy: &mut StackCopy) {
     }
 }
 
-/// Kernel addresses have their highest bits set; objects are aligned.
+/// Kernel addresses have their highest bits set, with page tables of five levels
+/// the highest eight; objects are aligned.
 #[inline(always)]
 const fn is_kernel_object(word: u64) -> bool {
-    word >> 47 == u64::MAX >> 47 && word & 7 == 0
+    word >> 56 == 0xff && word & 7 == 0
 }

@@ -210,11 +210,10 @@ pub struct Rule {
     pub table: Option<String>,
     /// Chain; `null` as `table`.
     pub chain: Option<String>,
-    /// The kernel's number of the table in its network namespace; absent for
-    /// other engines than nft.
+    /// The kernel's number of the table in its network namespace; `nft` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table_handle: Option<u64>,
-    /// The kernel's number of the chain in its table; absent as `table_handle`.
+    /// The kernel's number of the chain in its table; `nft` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain_handle: Option<u64>,
     /// The kernel's number of the rule in its table; absent for a policy.
@@ -238,6 +237,19 @@ pub struct Rule {
     /// True where no rule matched and the base chain's policy decided.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub policy: bool,
+    /// The netfilter hook function that dropped the packet, where no more is known
+    /// of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function: Option<String>,
+    /// The kernel module that has the function.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module: Option<String>,
+    /// Identifier of the BPF program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prog_id: Option<u32>,
+    /// Name of the BPF program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// How it was found.
     pub via: Via,
     /// False where it is inferred rather than observed.
@@ -250,10 +262,20 @@ pub struct Rule {
 pub enum Engine {
     /// nftables, also for rules that iptables-nft made.
     Nft,
-    /// Connection tracking itself.
+    /// iptables, ip6tables or arptables with the kernel's own tables ("legacy").
+    Iptables,
+    /// ebtables, likewise.
+    Ebtables,
+    /// Connection tracking.
     Conntrack,
-    /// Address translation itself.
+    /// Address translation.
     Nat,
+    /// A queue to user space.
+    Nfqueue,
+    /// A BPF program.
+    Bpf,
+    /// Another hook function, mostly of a kernel module.
+    Module,
 }
 
 /// Of when the text of a rule is.

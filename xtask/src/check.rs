@@ -39,8 +39,8 @@ const MAPS: [&str; 17] = [
     "ANSWERED",
     "STACK_COPY",
     "RULE_LAYOUT",
-    "RULE_PLACE",
-    "RULE_STACK",
+    "PLACES",
+    "TRIAL",
     "AYA_LOGS",
 ];
 

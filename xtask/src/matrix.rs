@@ -30,6 +30,16 @@ pub const DEFAULT: [&str; 4] = ["host", "5.10", "6.1", "6.12"];
 /// What `all` means.
 const ALL: [&str; 6] = ["host", "5.10", "6.1", "6.12", "6.18", "newest"];
 
+/// What `droptrace doctor` may deny on the stock kernels: what docs/kernels.md says
+/// they lack. Of others, the running one among them, that is not known.
+const MAY_DENY: [(&str, &str); 5] = [
+    ("5.10", "tcp_own_drops,reset_reasons,netfilter_rule"),
+    ("6.1", "reset_reasons,netfilter_hook"),
+    ("6.12", "none"),
+    ("6.18", "none"),
+    ("newest", "none"),
+];
+
 /// A kernel to prove the scenarios on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Machine {
@@ -163,7 +173,9 @@ pub fn run(
         match place {
             Place::Host => {
                 let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-                let run = |out: &mut Lines<'_>, _: &mut Lines<'_>| on_host(ws, selection, out);
+                let run = |out: &mut Lines<'_>, _: &mut Lines<'_>| {
+                    on_host(&selection.command_line(ws, None), out)
+                };
                 finish(number, column(&name, release.trim(), run));
             }
             Place::Guest(kernel) => guests.push_back((number, name, kernel)),
@@ -175,7 +187,14 @@ pub fn run(
     let work = || {
         while let Some((number, name, kernel)) = next() {
             let run = |out: &mut Lines<'_>, err: &mut Lines<'_>| {
-                in_guest(ws, selection, &kernel, limit, out, err)
+                in_guest(
+                    ws,
+                    &selection.command_line(ws, may_deny(&name)),
+                    &kernel,
+                    limit,
+                    out,
+                    err,
+                )
             };
             finish(number, column(&name, &kernel.release, run));
         }
@@ -191,6 +210,14 @@ pub fn run(
     Ok(Matrix {
         columns: columns.into_iter().map(|(_, column)| column).collect(),
     })
+}
+
+/// What a kernel may lack, if that is known.
+fn may_deny(kernel: &str) -> Option<&'static str> {
+    let mut known = MAY_DENY.iter();
+    known
+        .find(|(name, _)| *name == kernel)
+        .map(|(_, list)| *list)
 }
 
 /// Each once, `all` spelled out.
@@ -242,6 +269,14 @@ mod tests {
         assert_eq!(each(&machines("all")).len(), ALL.len());
         assert!("6".parse::<Machine>().is_err());
         assert_eq!(each(&machines(&DEFAULT.join(","))).len(), DEFAULT.len());
+    }
+
+    #[test]
+    fn every_guest_of_the_matrix_has_a_list_of_what_it_may_lack() {
+        for name in ALL.iter().filter(|name| **name != "host") {
+            assert!(may_deny(name).is_some(), "{name}");
+        }
+        assert_eq!(may_deny("host"), None);
     }
 
     #[test]

@@ -107,14 +107,16 @@ impl Selection {
         arguments
     }
 
-    /// The whole command line of a runner that says its results as JSON.
-    pub fn command_line(&self, ws: &Workspace) -> Vec<String> {
+    /// The whole command line of a runner that says its results as JSON, and takes
+    /// it as a failure if this kernel lacks more than it may.
+    pub fn command_line(&self, ws: &Workspace, may_deny: Option<&str>) -> Vec<String> {
         let runner = runner(ws);
         let own = iter::once(runner.get_program()).chain(runner.get_args());
         let arguments = self.arguments(ws);
         own.chain(arguments.iter().map(OsString::as_os_str))
             .chain(iter::once(OsStr::new("--json")))
             .map(|word| word.to_string_lossy().into_owned())
+            .chain(may_deny.map(|list| format!("--may-deny={list}")))
             .collect()
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
+use std::str::FromStr;
 
 use anyhow::{Context as _, bail};
 use droptrace::doctor::{Ability, Report, Row, SCHEMA, Status};
@@ -48,17 +49,18 @@ impl Doctor {
     /// Asks again where what a scenario shows was still to come when it was asked:
     /// the scenario may have made it come.
     pub fn ask_again(&mut self, droptrace: &Path, scenario: &Scenario) -> anyhow::Result<()> {
-        let mut abilities = scenario
-            .expect
-            .iter()
-            .flat_map(|expect| expect.ability.each());
-        if abilities.any(|ability| self.status(*ability) == Status::Later) {
+        let is_open = |abilities: &Abilities| {
+            let mut each = abilities.each().iter();
+            each.any(|ability| self.status(*ability) == Status::Later)
+        };
+        let mut expects = scenario.expect.iter();
+        if expects.any(|expect| is_open(&expect.ability) || is_open(&expect.ability_of_rule())) {
             self.report = Self::ask(droptrace)?.report;
         }
         Ok(())
     }
 
-    fn new(report: Report) -> Self {
+    pub(super) fn new(report: Report) -> Self {
         Self {
             report,
             shown: BTreeSet::new(),
@@ -103,29 +105,68 @@ impl Doctor {
     /// Takes note of what a scenario that passed has shown.
     pub fn saw(&mut self, scenario: &Scenario) {
         for expect in &scenario.expect {
-            if self.denial(&expect.ability).is_none() {
-                self.shown.extend(expect.ability.each());
+            if self.denial(&expect.ability).is_some() {
+                continue;
+            }
+            for abilities in [&expect.ability, &expect.ability_of_rule()] {
+                if self.denial(abilities).is_none() {
+                    self.shown.extend(abilities.each());
+                }
             }
         }
     }
 
-    /// Whether all promises were shown by the scenarios that passed.
-    pub fn judge(&self) -> Outcome {
+    /// Whether all promises were shown by the scenarios that passed, and whether
+    /// it denies only what it may deny, where that is known.
+    pub fn judge(&self, may_deny: Option<&MayDeny>) -> Outcome {
         let rows = self.report.abilities.iter();
         let open =
             rows.filter(|row| row.status != Status::No && !self.shown.contains(&row.ability));
-        let problems: Vec<String> = open
+        let mut problems: Vec<String> = open
             .map(|row| {
                 let means = row.means.as_deref().unwrap_or("no means given");
                 let name = name(row.ability);
                 format!("doctor promises {name} ({means}), but no scenario that passed showed it")
             })
             .collect();
+        let rows = self.report.abilities.iter();
+        let denied = rows.filter(|row| row.status == Status::No);
+        problems.extend(
+            denied
+                .filter(|row| may_deny.is_some_and(|list| !list.0.contains(&row.ability)))
+                .map(|row| {
+                    let why = row.remedy.as_deref().unwrap_or("unknown to it");
+                    let name = name(row.ability);
+                    format!("doctor denies {name} ({why}), which this kernel should have")
+                }),
+        );
         if problems.is_empty() {
             Outcome::Pass
         } else {
             Outcome::Fail(problems)
         }
+    }
+}
+
+/// The abilities that this kernel may lack.
+#[derive(Clone, Debug)]
+pub struct MayDeny(Vec<Ability>);
+
+impl FromStr for MayDeny {
+    type Err = String;
+
+    /// Their names, separated by commas, or `none`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "none" {
+            return Ok(Self(Vec::new()));
+        }
+        let read = |name: &str| {
+            serde_json::from_value(name.into()).map_err(|_| format!("no ability is named `{name}`"))
+        };
+        text.split(',')
+            .map(read)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 
@@ -192,7 +233,7 @@ ability = ["drops", "process_of_receiver"]
         let scenario = parse(SCENARIO).unwrap();
         for status in [Status::Yes, Status::Partly, Status::Later] {
             let mut doctor = doctor(status);
-            let Outcome::Fail(problems) = doctor.judge() else {
+            let Outcome::Fail(problems) = doctor.judge(None) else {
                 panic!("nothing was shown yet");
             };
             assert!(
@@ -201,7 +242,7 @@ ability = ["drops", "process_of_receiver"]
             );
             assert_eq!(problems.len(), 2);
             doctor.saw(&scenario);
-            assert!(matches!(doctor.judge(), Outcome::Pass));
+            assert!(matches!(doctor.judge(None), Outcome::Pass));
         }
     }
 
@@ -209,7 +250,43 @@ ability = ["drops", "process_of_receiver"]
     fn a_denied_ability_need_not_be_shown_and_is_not() {
         let mut doctor = doctor(Status::No);
         doctor.saw(&parse(SCENARIO).unwrap());
-        assert!(matches!(doctor.judge(), Outcome::Pass));
+        assert!(matches!(doctor.judge(None), Outcome::Pass));
         assert!(!doctor.shown.contains(&Ability::ProcessOfReceiver));
+    }
+
+    #[test]
+    fn what_is_denied_must_be_on_the_list_where_there_is_one() {
+        let mut doctor = doctor(Status::No);
+        doctor.saw(&parse(SCENARIO).unwrap());
+        let judge = |list: &str| doctor.judge(Some(&list.parse().unwrap()));
+        assert!(matches!(doctor.judge(None), Outcome::Pass));
+        assert!(matches!(
+            judge("reset_reasons,process_of_receiver"),
+            Outcome::Pass
+        ));
+        for list in ["none", "reset_reasons"] {
+            let Outcome::Fail(problems) = judge(list) else {
+                panic!("it denies what is not on the list");
+            };
+            assert_eq!(
+                problems,
+                ["doctor denies process_of_receiver (too old), which this kernel should have"]
+            );
+        }
+        assert!("reset_reasons,rule".parse::<MayDeny>().is_err());
+    }
+
+    #[test]
+    fn naming_a_rule_shows_that_rules_are_named() {
+        let scenario = SCENARIO.replace("ability = \"drops\"", "rule = \"r\"")
+            + "[rule.r]\nin = \"server\"\nnft = \"ip t c\"\n";
+        let mut doctor = doctor(Status::No);
+        doctor.report.abilities[1].ability = Ability::NetfilterRule;
+        let scenario = parse(&scenario).unwrap();
+        doctor.saw(&scenario);
+        assert!(!doctor.shown.contains(&Ability::NetfilterRule));
+        doctor.report.abilities[1].status = Status::Partly;
+        doctor.saw(&scenario);
+        assert!(doctor.shown.contains(&Ability::NetfilterRule));
     }
 }

@@ -47,6 +47,14 @@ pub fn problems(scenario: &Scenario, seen: &Seen, doctor: &Doctor) -> Vec<String
             _ => {}
         }
     }
+    // Of the whole machine: a program runs for every packet that is dropped on it.
+    let told: u64 = records.iter().map(|record| record.event.packets).sum();
+    // None at all means that the statistics were not kept.
+    if let Some(runs) = seen.runs.filter(|runs| *runs > told || *runs == 0) {
+        problems.push(format!(
+            "droptrace's programs ran {runs} times, for {told} packets that its records tell of"
+        ));
+    }
     let (records, elsewhere): (Vec<_>, Vec<_>) = records
         .into_iter()
         .partition(|record| concerns(record, seen));
@@ -95,11 +103,22 @@ fn compare(
     let mut problems = Vec::new();
     let mut patterns = Vec::new();
     for expect in &scenario.expect {
-        let pattern = pattern(&expect.record, expect.host.as_deref(), seen, doctor)?;
+        let mut pattern = pattern(&expect.record, expect.host.as_deref(), seen, doctor)?;
+        let named = match &expect.rule {
+            Some(name) => naming(&pattern, name, seen)?,
+            None => pattern.clone(),
+        };
         if let Some(denial) = doctor.denial(&expect.ability) {
-            let shown = records.iter().filter(|record| matches(&pattern, record));
-            problems.extend(shown.map(|record| format!("{denial}, but: {}", record.value)));
+            problems.extend(against(&denial, &named, records));
             continue;
+        }
+        let of_rule = expect.ability_of_rule();
+        let promise = doctor.promise(&expect.ability) + &doctor.promise(&of_rule);
+        if let Some(denial) = doctor.denial(&of_rule) {
+            problems.extend(against(&denial, &named, records));
+            pattern.as_object_mut().map(|fields| fields.remove("rule"));
+        } else {
+            pattern = named;
         }
         let counted = records.iter().filter(|record| {
             matches(&pattern, record) || (expect.with_loss && is_lost_packets(&record.event))
@@ -116,8 +135,7 @@ fn compare(
             if let Some(objection) = count.and_then(|count| count.objection(number, truth)) {
                 let near = nearest(&pattern, records);
                 problems.push(format!(
-                    "expected {pattern}: {number} {unit}, {objection}{}{near}",
-                    doctor.promise(&expect.ability)
+                    "expected {pattern}: {number} {unit}, {objection}{promise}{near}"
                 ));
             }
         }
@@ -154,6 +172,29 @@ fn compare(
         }
     }
     Ok(problems)
+}
+
+/// The records that match although doctor says that none can.
+fn against(denial: &str, pattern: &Value, records: &[Record]) -> Vec<String> {
+    let shown = records.iter().filter(|record| matches(pattern, record));
+    shown
+        .map(|record| format!("{denial}, but: {}", record.value))
+        .collect()
+}
+
+/// A pattern whose record must name this rule. What the scenario itself says of
+/// the rule goes first.
+fn naming(pattern: &Value, name: &str, seen: &Seen) -> anyhow::Result<Value> {
+    let mut rule = seen.rules[name]
+        .pattern()
+        .with_context(|| format!("rule.{name}"))?;
+    let own = pattern.get("rule").and_then(Value::as_object);
+    for (field, wanted) in own.into_iter().flatten() {
+        rule[field] = wanted.clone();
+    }
+    let mut named = pattern.clone();
+    named["rule"] = rule;
+    Ok(named)
 }
 
 fn matches(pattern: &Value, record: &Record) -> bool {
@@ -198,23 +239,25 @@ fn pattern(
     Ok(pattern)
 }
 
-/// Puts the identifier of a process in the place of `"(pid of NAME)"`, and numbers
-/// in that of each `(truth NAME)` in a text.
+/// Puts what is meant in the place of `"(pid of NAME)"` (of a process) and
+/// `"(handle of NAME)"`, `"(number of NAME)"`, `"(text of NAME)"` (of a rule), and
+/// numbers in that of each `(truth NAME)` in a text.
 fn fill_in(pattern: &mut Value, seen: &Seen) -> anyhow::Result<()> {
     match pattern {
         Value::String(text) => {
             for (name, number) in &seen.truths {
                 *text = text.replace(&format!("(truth {name})"), &number.to_string());
             }
-            let name = text
-                .strip_prefix("(pid of ")
-                .and_then(|rest| rest.strip_suffix(')'));
-            if let Some(name) = name {
-                let pid = seen
-                    .pids
-                    .get(name)
-                    .with_context(|| format!("no traffic is named {name}"))?;
-                *pattern = (*pid).into();
+            let words = text
+                .strip_prefix('(')
+                .and_then(|rest| rest.strip_suffix(')'))
+                .and_then(|inner| inner.split_once(" of "));
+            if let Some((what, name)) = words {
+                *pattern = match what {
+                    "pid" => seen.pids.get(name).map(|pid| (*pid).into()),
+                    _ => seen.rules.get(name).and_then(|rule| rule.field(what)),
+                }
+                .with_context(|| format!("there is no {what} of {name}"))?;
             }
         }
         Value::Array(items) => {
@@ -253,4 +296,106 @@ fn nearest(pattern: &Value, records: &[Record]) -> String {
             };
             format!("{text}\n  near: {}\n        {verdict}", record.value)
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use droptrace::doctor::{self, Report, Row};
+
+    use super::*;
+    use crate::run::rule::Listed;
+    use crate::run::tracer::Printed;
+    use crate::scenario::parse;
+
+    const SCENARIO: &str = r#"
+proves = "p"
+topology = "alone"
+[[traffic]]
+in = "server"
+wait_ms = 1
+[rule.first]
+in = "server"
+nft = "inet filter input"
+[[expect]]
+host = "server"
+packets = 3
+record = { kind = "drop", rule.comment = "(null)" }
+rule = "first"
+"#;
+
+    const LISTING: &str = "\t\tudp dport 5 counter name \"first\" drop # handle 4\n";
+
+    /// What is wrong with three drops that name the rule of this handle, or none.
+    fn complaints(named: Option<u64>, promised: Status) -> Vec<String> {
+        let rule = named.map(|handle| {
+            serde_json::json!({
+                "engine": "nft", "family": "inet", "table": "filter", "chain": "input",
+                "table_handle": 1, "chain_handle": 1, "handle": handle, "position": 1,
+                "text": "udp dport 5 counter name \"first\" drop", "comment": null,
+                "verdict": "drop", "as_of": "drop", "via": "frame", "exact": true,
+            })
+        });
+        let record = serde_json::json!({
+            "schema": SCHEMA, "kind": "drop", "time": "t", "first_seen": "t", "flow": null,
+            "packets": 3, "bytes": 99, "reason": null, "rule": rule,
+            "where": {
+                "function": null, "offset": null, "hook": null, "netns": 7, "ifname": null,
+                "ifindex": null,
+            },
+            "process": null, "conntrack": null, "tcp": null, "advice": null,
+        });
+        let seen = Seen {
+            printed: Printed {
+                stdout: format!("{record}\n"),
+                stderr: String::new(),
+                code: Some(0),
+            },
+            truths: BTreeMap::new(),
+            runs: None,
+            rules: BTreeMap::from([(
+                "first".to_owned(),
+                Listed::in_input(LISTING, "counter name"),
+            )]),
+            netns: BTreeMap::from([("server".to_owned(), 7)]),
+            pids: BTreeMap::new(),
+        };
+        let doctor = Doctor::new(Report {
+            schema: doctor::SCHEMA.to_owned(),
+            kernel: "k".to_owned(),
+            can_trace: true,
+            obstacles: Vec::new(),
+            abilities: vec![Row {
+                ability: Ability::NetfilterRule,
+                label: "l".to_owned(),
+                status: promised,
+                means: None,
+                remedy: None,
+            }],
+        });
+        problems(&parse(SCENARIO).unwrap(), &seen, &doctor)
+    }
+
+    #[test]
+    fn the_rule_must_be_the_one_that_is_listed() {
+        assert_eq!(complaints(Some(4), Status::Yes), Vec::<String>::new());
+        for named in [Some(5), None] {
+            let complaints = complaints(named, Status::Yes);
+            assert!(
+                complaints[0].contains("0 packets, expected 3"),
+                "{complaints:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn where_doctor_denies_rules_the_drop_counts_and_no_rule_may_be_named() {
+        assert_eq!(complaints(None, Status::No), Vec::<String>::new());
+        let complaints = complaints(Some(4), Status::No);
+        assert!(
+            complaints[0].starts_with("doctor denies netfilter_rule"),
+            "{complaints:?}"
+        );
+    }
 }

@@ -2,8 +2,9 @@
 //!
 //! A pattern names some fields of a record and what they must be:
 //! a value, a list of allowed values, `"(null)"`, `"(any)"` (not null),
-//! `{ at_least = N }`, `{ contains = "TEXT" }` (of a list: one of its texts) or a
-//! table of further fields.
+//! `{ at_least = N }`, `{ contains = "TEXT" }` (of a list: one of its texts),
+//! `{ reads = "TEXT" }` (figures that go on counting aside) or a table of further
+//! fields.
 
 use serde_json::{Map, Value};
 
@@ -47,6 +48,12 @@ fn operator(fields: &Map<String, Value>, actual: &Value) -> Option<bool> {
                 .is_some_and(|(is, least)| is >= least),
         ),
         "contains" => Some(wanted.as_str().is_some_and(|part| contains(actual, part))),
+        "reads" => Some(
+            wanted
+                .as_str()
+                .zip(actual.as_str())
+                .is_some_and(|(wanted, actual)| still(wanted) == still(actual)),
+        ),
         _ => None,
     }
 }
@@ -58,6 +65,22 @@ fn contains(actual: &Value, part: &str) -> bool {
         Value::Array(items) => items.iter().any(|item| contains(item, part)),
         _ => false,
     }
+}
+
+/// A rule's text without the figures of its counters (`packets 5 bytes 500`) and
+/// quotas (`used 2 kbytes`, which is not there while it is nothing): they are those
+/// of the moment when it was listed.
+fn still(text: &str) -> Vec<&str> {
+    let mut words = text.split(' ');
+    let mut kept = Vec::new();
+    while let Some(word) = words.next() {
+        match (word, kept.last()) {
+            ("used", _) => drop(words.by_ref().take(2).last()),
+            (figure, Some(&("packets" | "bytes"))) if figure.parse::<u64>().is_ok() => {}
+            _ => kept.push(word),
+        }
+    }
+    kept
 }
 
 fn matches(pattern: &Value, actual: &Value) -> bool {
@@ -115,6 +138,21 @@ mod tests {
         let record = json!({"stack": ["nf_hook_slow+0x41", "ip_local_deliver+0xf0"]});
         assert!(differences(&json!({"stack": {"contains": "ip_local"}}), &record).is_empty());
         assert!(!differences(&json!({"stack": {"contains": "ip_rcv"}}), &record).is_empty());
+    }
+
+    #[test]
+    fn figures_that_go_on_counting_are_left_aside() {
+        let pattern = json!({"text": {"reads": "udp dport 5 counter packets 0 bytes 0 drop"}});
+        let is = |text: &str| differences(&pattern, &json!({"text": text})).is_empty();
+        assert!(is("udp dport 5 counter packets 12 bytes 1200 drop"));
+        assert!(!is("udp dport 6 counter packets 12 bytes 1200 drop"));
+        assert!(!is("udp dport 5 counter packets 12 drop"));
+        assert!(!is("udp dport 5 drop"));
+        let pattern = json!({"text": {"reads": "quota over 3 kbytes drop"}});
+        let is = |text: &str| differences(&pattern, &json!({"text": text})).is_empty();
+        assert!(is("quota over 3 kbytes used 7 kbytes drop"));
+        assert!(is("quota over 3 kbytes used 12 bytes drop"));
+        assert!(!is("quota over 4 kbytes used 12 bytes drop"));
     }
 
     #[test]

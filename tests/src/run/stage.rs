@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 
+use super::rule::{self, Rules};
+use super::statistics::Statistics;
 use super::tracer::{Printed, Tracer};
 use super::truth::{self, Truths};
 use crate::sandbox::{Process, Sandbox};
@@ -27,6 +29,10 @@ pub struct Seen {
     pub printed: Printed,
     /// By how much each truth rose during the traffic.
     pub truths: Truths,
+    /// Rules, by the name that the scenario gave.
+    pub rules: Rules,
+    /// How often the kernel ran droptrace's programs, where that matters.
+    pub runs: Option<u64>,
     /// Inode numbers of the network namespaces, by host.
     pub netns: BTreeMap<String, u64>,
     /// Process identifiers, by the name that the scenario gave.
@@ -38,12 +44,17 @@ pub fn play(droptrace: &Path, scenario: &Scenario) -> anyhow::Result<Seen> {
     let sandbox = Sandbox::new(&scenario.topology)?;
     prepare(&sandbox, &scenario.setup)?;
     let before = truth::read(scenario, &sandbox)?;
+    let mut rules = rule::read(scenario, &sandbox, false)?;
     let tracer = Tracer::start(droptrace, &arguments(scenario, &sandbox)?)?;
+    let statistics = (scenario.tracer.runs_only_for_records)
+        .then(|| Statistics::of(tracer.process()))
+        .transpose();
     // Whatever goes wrong from here on, the tracer is ended first.
     let mut cast = Cast::default();
     let traffic = cast
         .perform(&sandbox, &scenario.traffic)
         .and_then(|()| settled(scenario, &sandbox));
+    let runs = statistics.and_then(|of| of.map(|of| of.runs()).transpose());
     let printed = tracer.interrupt()?;
     let after =
         traffic.map_err(|error| anyhow!("{error:#}\ndroptrace printed:\n{}", printed.stdout))?;
@@ -51,6 +62,7 @@ pub fn play(droptrace: &Path, scenario: &Scenario) -> anyhow::Result<Seen> {
         let risen = number.saturating_sub(before[&name]);
         (name, risen)
     });
+    rules.extend(rule::read(scenario, &sandbox, true)?);
     let netns = scenario
         .topology
         .hosts
@@ -59,6 +71,8 @@ pub fn play(droptrace: &Path, scenario: &Scenario) -> anyhow::Result<Seen> {
     Ok(Seen {
         printed,
         truths: truths.collect(),
+        rules,
+        runs: runs?,
         netns: netns.collect::<anyhow::Result<_>>()?,
         pids: cast.pids,
     })

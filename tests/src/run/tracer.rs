@@ -76,6 +76,11 @@ impl Tracer {
         }
     }
 
+    /// Its process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends it as Ctrl-C does and waits for the rest of its output.
     pub fn interrupt(self) -> anyhow::Result<Printed> {
         self.stop(Signal::SIGINT)

@@ -1,17 +1,20 @@
 //! Reads the numbers that come from outside the tracer.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use anyhow::Context as _;
 
 use crate::sandbox::Sandbox;
-use crate::scenario::{Reading, Scenario};
+use crate::scenario::{NftCounter, Reading, Scenario};
 
 /// Numbers by the name of their truth.
 pub type Truths = BTreeMap<String, u64>;
 
 /// Reads every truth of a scenario.
 pub fn read(scenario: &Scenario, sandbox: &Sandbox) -> anyhow::Result<Truths> {
+    // A guest takes long to start a program: one for all counters of a host.
+    let mut listings = BTreeMap::new();
     scenario
         .truth
         .iter()
@@ -28,6 +31,16 @@ pub fn read(scenario: &Scenario, sandbox: &Sandbox) -> anyhow::Result<Truths> {
                         )
                     })?
                 }
+                Reading::Nft(counter) => {
+                    let listing = match listings.entry(source.r#in) {
+                        Entry::Occupied(listing) => listing.into_mut(),
+                        Entry::Vacant(place) => {
+                            let text = sandbox.shell(place.key(), "nft list counters", "");
+                            place.insert(text.with_context(at)?)
+                        }
+                    };
+                    nft_counter(listing, &counter).with_context(at)?
+                }
                 Reading::Counter(counter) => sandbox
                     .host(&source.r#in)?
                     .run(|| kernel_counter(&counter))
@@ -36,6 +49,31 @@ pub fn read(scenario: &Scenario, sandbox: &Sandbox) -> anyhow::Result<Truths> {
             Ok((name.clone(), number))
         })
         .collect()
+}
+
+/// A counter in what `nft list counters` prints.
+fn nft_counter(listing: &str, counter: &NftCounter) -> anyhow::Result<u64> {
+    let NftCounter {
+        family,
+        table,
+        name,
+        ..
+    } = counter;
+    let mut lines = listing.lines();
+    let found = lines.any(|line| *line == format!("table {family} {table} {{"))
+        && lines
+            .by_ref()
+            .take_while(|line| *line != "}")
+            .any(|line| *line == format!("\tcounter {name} {{"));
+    let figures = lines
+        .take_while(|line| found && *line != "\t}")
+        .find(|line| line.starts_with("\t\tpackets "));
+    let mut words = figures.unwrap_or("").split_whitespace();
+    let unit = if counter.bytes { "bytes" } else { "packets" };
+    words
+        .find(|word| *word == unit)
+        .and_then(|_| words.next()?.parse().ok())
+        .with_context(|| format!("`nft list counters` has no counter {name} in {family} {table}"))
 }
 
 /// A counter of the current network namespace, named as `nstat` names it
@@ -70,7 +108,8 @@ fn find_in_list(text: &str, name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{find_in_list, find_in_rows};
+    use super::{find_in_list, find_in_rows, nft_counter};
+    use crate::scenario::NftCounter;
 
     const NETSTAT: &str = "\
 TcpExt: SyncookiesSent ListenOverflows
@@ -78,6 +117,39 @@ TcpExt: 0 3
 IpExt: InNoRoutes InTruncatedPkts
 IpExt: 7 0
 ";
+
+    const COUNTERS: &str = "\
+table ip four {
+\tcounter first {
+\t\tpackets 3 bytes 384
+\t}
+}
+table inet filter {
+\tcounter other {
+\t\tpackets 4 bytes 512
+\t}
+\tcounter first {
+\t\tcomment \"c\"
+\t\tpackets 5 bytes 640
+\t}
+}
+";
+
+    #[test]
+    fn counters_are_found_by_family_table_and_name() {
+        let number = |family: &str, table: &str, name: &str, bytes| {
+            let text = format!(
+                "in = \"h\"\nfamily = \"{family}\"\ntable = \"{table}\"\nname = \"{name}\"\nbytes = {bytes}"
+            );
+            let counter: NftCounter = toml::from_str(&text).unwrap();
+            nft_counter(COUNTERS, &counter).ok()
+        };
+        assert_eq!(number("ip", "four", "first", false), Some(3));
+        assert_eq!(number("inet", "filter", "first", false), Some(5));
+        assert_eq!(number("inet", "filter", "other", true), Some(512));
+        assert_eq!(number("ip", "four", "other", false), None);
+        assert_eq!(number("ip6", "four", "first", false), None);
+    }
 
     #[test]
     fn rows_are_found_by_group_and_name() {

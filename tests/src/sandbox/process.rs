@@ -1,6 +1,8 @@
 //! A process of a scenario, which never outlives its handle.
 
+use std::io::Read;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -49,17 +51,39 @@ impl Process {
     /// Waits for it and its output, at most for this long.
     pub fn finish(mut self, limit: Duration) -> anyhow::Result<Output> {
         let deadline = Instant::now() + limit;
+        // Read meanwhile: what does not fit the pipe would keep it from ending.
+        let (stdout, stderr) = (read(self.stdout()), read(self.stderr()));
         let mut pause = Duration::from_millis(1);
-        while self.ended()?.is_none() {
+        let status = loop {
+            if let Some(status) = self.ended()? {
+                break status;
+            }
             if Instant::now() > deadline {
                 bail!("did not end within {} s", limit.as_secs());
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(20));
-        }
-        let child = self.child.take().context("already waited for")?;
-        Ok(child.wait_with_output()?)
+        };
+        let text = |reader: Reader| reader.join().unwrap_or_else(|_| Ok(Vec::new()));
+        Ok(Output {
+            status,
+            stdout: text(stdout)?,
+            stderr: text(stderr)?,
+        })
     }
+}
+
+/// Reads a pipe to its end.
+type Reader = JoinHandle<std::io::Result<Vec<u8>>>;
+
+fn read(pipe: Option<impl Read + Send + 'static>) -> Reader {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            pipe.read_to_end(&mut bytes)?;
+        }
+        Ok(bytes)
+    })
 }
 
 impl Drop for Process {

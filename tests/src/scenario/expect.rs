@@ -24,6 +24,19 @@ pub struct Expect {
     /// What it takes; where `droptrace doctor` denies it, no record may match.
     #[serde(default)]
     pub ability: Abilities,
+    /// The `[rule.NAME]` that the record must name. Where `droptrace doctor`
+    /// denies that, the rest holds, and no record may name it.
+    pub rule: Option<String>,
+}
+
+impl Expect {
+    /// What it takes to name its rule.
+    pub fn ability_of_rule(&self) -> Abilities {
+        match self.rule {
+            Some(_) => Abilities::One(Ability::NetfilterRule),
+            None => Abilities::default(),
+        }
+    }
 }
 
 /// Records that must not be there.
@@ -165,15 +178,20 @@ pub struct Truth {
     pub is: Option<u64>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A named counter of nft.
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NftCounter {
+pub struct NftCounter {
     r#in: String,
-    family: String,
-    table: String,
-    name: String,
+    /// Family of its table.
+    pub family: String,
+    /// Its table.
+    pub table: String,
+    /// Its name.
+    pub name: String,
+    /// Whether bytes are meant, not packets.
     #[serde(default)]
-    bytes: bool,
+    pub bytes: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -202,6 +220,8 @@ pub struct TruthSource {
 pub enum Reading {
     /// By a shell command that prints the number.
     Shell(String),
+    /// From what `nft list counters` prints.
+    Nft(NftCounter),
     /// From `/proc/net/{snmp,netstat,snmp6}`, by the counter's name.
     Counter(String),
 }
@@ -212,13 +232,7 @@ impl Truth {
         Ok(match (&self.nft_counter, &self.nstat, &self.command) {
             (Some(counter), None, None) => TruthSource {
                 r#in: counter.r#in.clone(),
-                reading: Reading::Shell(format!(
-                    "nft list counter {} {} {} | sed -n 's/.*{} \\([0-9]*\\).*/\\1/p'",
-                    counter.family,
-                    counter.table,
-                    counter.name,
-                    if counter.bytes { "bytes" } else { "packets" }
-                )),
+                reading: Reading::Nft(counter.clone()),
             },
             (None, Some(nstat), None) => TruthSource {
                 r#in: nstat.r#in.clone(),

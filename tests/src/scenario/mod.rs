@@ -2,6 +2,7 @@
 
 mod expect;
 mod raw;
+mod rule;
 mod topology;
 mod traffic;
 
@@ -11,12 +12,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
-pub use self::expect::{Abilities, Absent, Allow, Count, Expect, Reading, Truth};
+pub use self::expect::{Abilities, Absent, Allow, Count, Expect, NftCounter, Reading, Truth};
 pub use self::raw::{Extension, Raw, RawProto};
+pub use self::rule::{List, Rule};
 pub use self::topology::{End, Topology, link_address};
 pub use self::traffic::{
-    Accepted, Connect, ConnectEnd, ConnectOutcome, FillConntrack, SendOutcome, TcpListen, Traffic,
-    UdpBind, UdpSend, Verb,
+    Accepted, Connect, ConnectEnd, ConnectOutcome, DropByBpf, FillConntrack, SendOutcome,
+    TcpListen, Traffic, UdpBind, UdpSend, Verb,
 };
 
 /// One scenario file.
@@ -41,6 +43,9 @@ pub struct Scenario {
     /// Numbers from outside the tracer.
     #[serde(default)]
     pub truth: BTreeMap<String, Truth>,
+    /// Rules as their own tools list them.
+    #[serde(default)]
+    pub rule: BTreeMap<String, Rule>,
     /// Records that must be there.
     #[serde(default)]
     pub expect: Vec<Expect>,
@@ -73,6 +78,9 @@ pub struct Tracer {
     /// Arguments; `--format json` is always added.
     #[serde(default)]
     pub args: Vec<String>,
+    /// Its programs may run only for what the records tell.
+    #[serde(default)]
+    pub runs_only_for_records: bool,
 }
 
 /// A file and what it says, or why it says nothing.
@@ -148,6 +156,11 @@ impl Scenario {
             let at = format!("truth.{name}");
             self.check_host(&truth.source().with_context(|| at.clone())?.r#in, &at)?;
         }
+        for (name, rule) in &self.rule {
+            let at = format!("rule.{name}");
+            rule.list().with_context(|| at.clone())?;
+            self.check_host(&rule.r#in, &at)?;
+        }
         if self.expect.is_empty() {
             bail!("needs an `expect`: without one a droptrace that sees nothing would pass");
         }
@@ -166,6 +179,11 @@ impl Scenario {
                 if !self.truth.contains_key(name) {
                     bail!("expect: there is no `[truth.{name}]`");
                 }
+            }
+            if let Some(name) = &expect.rule
+                && !self.rule.contains_key(name)
+            {
+                bail!("expect: there is no `[rule.{name}]`");
             }
         }
         Ok(())

@@ -85,3 +85,26 @@ fn something_is_expected() {
 fn a_count_is_explained() {
     assert!(complaint("{ at_least = 1 }", "\"some\"").contains("a count is a number"));
 }
+
+#[test]
+fn a_rule_must_exist_and_be_listed_one_way() {
+    assert!(complaint("packets", "rule = \"r\"\npackets").contains("[rule.r]"));
+    let rule = |keys: &str| {
+        let text = format!("{GOOD}rule = \"r\"\n[rule.r]\nin = \"server\"\n{keys}");
+        parse(&text)
+            .map(|_| ())
+            .map_err(|error| format!("{error:#}"))
+    };
+    assert_eq!(rule("nft = \"inet filter input\""), Ok(()));
+    assert_eq!(rule("iptables = \"iptables-nft -S INPUT\""), Ok(()));
+    assert!(
+        rule("")
+            .unwrap_err()
+            .contains("rule.r: needs exactly one of")
+    );
+    assert!(
+        rule("nft = \"input\"")
+            .unwrap_err()
+            .contains("a table and a chain")
+    );
+}

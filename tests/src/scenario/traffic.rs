@@ -23,6 +23,7 @@ pub struct Traffic {
     udp_send: Option<UdpSend>,
     raw_send: Option<Raw>,
     fill_conntrack: Option<FillConntrack>,
+    drop_by_bpf: Option<DropByBpf>,
     run: Option<String>,
     wait_ms: Option<u64>,
 }
@@ -43,6 +44,8 @@ pub enum Verb {
     RawSend(Raw),
     /// Fills the namespace's connection tracking table.
     FillConntrack(FillConntrack),
+    /// Drops packets in a BPF program until the scenario ends.
+    DropByBpf(DropByBpf),
     /// Runs a shell command, which must succeed.
     Run(String),
     /// Waits.
@@ -59,6 +62,7 @@ impl Traffic {
             self.udp_send.clone().map(Verb::UdpSend),
             self.raw_send.clone().map(Verb::RawSend),
             self.fill_conntrack.clone().map(Verb::FillConntrack),
+            self.drop_by_bpf.clone().map(Verb::DropByBpf),
             self.run.clone().map(Verb::Run),
             self.wait_ms.map(Verb::WaitMs),
         ]
@@ -75,12 +79,22 @@ impl Verb {
     /// Whether the next step starts as soon as this one is ready.
     pub fn is_background(&self) -> bool {
         match self {
-            Self::TcpListen(_) | Self::UdpBind(_) => true,
+            Self::TcpListen(_) | Self::UdpBind(_) | Self::DropByBpf(_) => true,
             Self::TcpConnect(connect) => connect.stay,
             Self::UdpSend(send) => send.stay,
             _ => false,
         }
     }
+}
+
+/// `drop_by_bpf`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DropByBpf {
+    /// The hook's number, as `NF_INET_*`.
+    pub hook: u8,
+    /// The program's priority on it.
+    pub priority: i32,
 }
 
 /// `tcp_listen`.

@@ -3,6 +3,7 @@
 //!
 //! Every verb checks its own outcome and fails if another one came.
 
+mod bpf;
 mod conntrack;
 mod frame;
 mod raw;
@@ -41,6 +42,7 @@ pub fn main(verb: &str) -> anyhow::Result<()> {
         Verb::UdpSend(send) => udp::send(&send),
         Verb::RawSend(raw) => raw::send(&raw),
         Verb::FillConntrack(fill) => conntrack::fill(&fill),
+        Verb::DropByBpf(drop) => bpf::drop(&drop),
         Verb::Run(line) => {
             let status = Command::new("sh").args(["-ec", &line]).status()?;
             if !status.success() {

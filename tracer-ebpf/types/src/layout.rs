@@ -90,15 +90,19 @@ layout! {
     /// As `net_xfrm_policies`.
     net_xfrm_states: "net"."xfrm.state_num" optional,
     net_cookie: "net"."net_cookie" optional,
-    /// Without netfilter in the kernel there is none.
-    net_hooks_ipv4: "net"."nf.hooks_ipv4" optional,
-    /// As `net_hooks_ipv4`.
-    net_hooks_ipv6: "net"."nf.hooks_ipv6" optional,
-    hooks_len: "nf_hook_entries"."num_hook_entries" optional,
-    hooks_first: "nf_hook_entries"."hooks" optional,
-    hook_function: "nf_hook_entry"."hook" optional,
     net_inum: "net"."ns.inum" required,
     net_loopback: "net"."loopback_dev" required,
+    hooks_ipv4: "net"."nf.hooks_ipv4" optional,
+    hooks_ipv6: "net"."nf.hooks_ipv6" optional,
+    hooks_bridge: "net"."nf.hooks_bridge" optional,
+    hooks_of_entries: "nf_hook_entries"."hooks" optional,
+    hook_function: "nf_hook_entry"."hook" optional,
+    hook_private: "nf_hook_entry"."priv" optional,
+    hook_state_hook: "nf_hook_state"."hook" optional,
+    hook_state_family: "nf_hook_state"."pf" optional,
+    hook_state_net: "nf_hook_state"."net" optional,
+    bpf_aux: "bpf_prog"."aux" required,
+    bpf_aux_id: "bpf_prog_aux"."id" required,
     sk_family: "sock_common"."skc_family" required,
     sk_state: "sock_common"."skc_state" required,
     sk_net: "sock_common"."skc_net.net" required,
@@ -113,9 +117,6 @@ layout! {
     sk_protocol: "sock"."sk_protocol" required,
     inet_sport: "inet_sock"."inet_sport" required,
     sk_socket: "sock"."sk_socket" required,
-    sk_rmem_alloc: "sock"."sk_backlog.rmem_alloc" required,
-    sk_rcvbuf: "sock"."sk_rcvbuf" required,
-    sk_filter: "sock"."sk_filter" required,
     sk_uid: "sock"."sk_uid" required,
     /// A pointer, or before its own type existed a tagged word.
     sk_cgroup: "sock"."sk_cgrp_data" optional,
@@ -202,8 +203,11 @@ pub struct ConntrackAt {
 pub struct RuleLayout {
     /// 1 if the offsets are known.
     pub is_known: u32,
-    /// `nft_rule_dp_last.chain`
+    /// `nft_rule_dp_last.chain`, [`ABSENT`] where the end of a chain does not tell
+    /// whose it is (before Linux 6.4).
     pub last_chain: u32,
+    /// `nft_pktinfo.state`
+    pub packet_state: u32,
     /// `nft_rule_blob.size`
     pub blob_size: u32,
     /// `nft_rule_blob.data`
@@ -216,32 +220,70 @@ pub struct RuleLayout {
     pub chain_table: u32,
     /// `nft_chain.handle`
     pub chain_handle: u32,
+    /// Offset in bits of `nft_chain.flags`.
+    pub chain_flags: u32,
     /// `nft_table.handle`
     pub table_handle: u32,
     /// Offset in bits of `nft_table.family`, six bits wide.
     pub table_family: u32,
 }
 
-/// Where on the stack the rule stands that dropped a packet.
+/// Where on the stack stands what tells who dropped a packet. Places are words,
+/// counted as in [`StackWords`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RulePlace {
-    /// 1 if the place is known.
-    pub is_known: u32,
-    /// Inode number of the namespace in which it is being looked for, else 0.
+pub struct Places {
+    /// Where `nft_do_chain` frees packets.
+    pub chain: ChainPlaces,
+    /// Where `nf_hook_slow` frees packets.
+    pub hook: HookPlaces,
+    /// Inode number of the namespace in which they are being looked for, else 0.
     pub trial_netns: u32,
-    /// Word, counted as in [`RuleStack`], of the address to which the function
-    /// that frees packets returns.
-    pub location_at: u32,
-    /// The same of the rule's address.
-    pub rule_at: u32,
+    /// Zero.
+    pub pad: u32,
 }
 
-/// Words of the stack that are searched for that place.
-pub const RULE_STACK_WORDS: usize = 192;
+/// What stands on the stack when `nft_do_chain` frees a packet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChainPlaces {
+    /// 1 if the place of the rule is known.
+    pub is_known: u32,
+    /// The address to which the function that frees packets returns.
+    pub location_at: u32,
+    /// The rule.
+    pub rule_at: u32,
+    /// The rule's chain; [`ABSENT`] where it stands nowhere.
+    pub chain_at: u32,
+    /// The `struct nft_pktinfo`; [`ABSENT`] where it stands nowhere.
+    pub packet_at: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// What stands on the stack when `nf_hook_slow` frees a packet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HookPlaces {
+    /// 1 if all places are known.
+    pub is_known: u32,
+    /// The address to which the function that frees packets returns.
+    pub location_at: u32,
+    /// The `struct nf_hook_state`.
+    pub state_at: u32,
+    /// The `struct nf_hook_entries`.
+    pub entries_at: u32,
+    /// Which of them it was.
+    pub index_at: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// Words of the stack that are searched for those places.
+pub const STACK_WORDS: usize = 192;
 /// How many of them stand below the arguments of the tracepoint, where the
 /// program has saved the registers that it uses itself.
-pub const RULE_STACK_BELOW: usize = 64;
+pub const STACK_WORDS_BELOW: usize = 64;
 
 /// The head of a `struct nft_rule_dp`: `is_last:1, dlen:12, handle:42`. What is
 /// left of the word is not initialised.
@@ -275,14 +317,42 @@ impl RuleHead {
     }
 }
 
-/// A part of the stack at an event.
+/// A part of the stack at a drop.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RuleStack {
-    /// Its words.
-    pub words: [u64; RULE_STACK_WORDS],
+pub struct StackWords {
+    /// Address of the first word.
+    pub at: u64,
+    /// The words.
+    pub words: [u64; STACK_WORDS],
     /// What stands at each address among them.
-    pub heads: [u64; RULE_STACK_WORDS],
+    pub heads: [u64; STACK_WORDS],
+    /// What stands there where a chain has its handle.
+    pub chains: [u64; STACK_WORDS],
+    /// Address of the packet.
+    pub packet: u64,
+    /// Where it was freed.
+    pub location: u64,
+}
+
+/// Who sat on the netfilter hook that dropped a packet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HookAt {
+    /// Address of the hook function, 0 where it is not known.
+    pub function: u64,
+    /// What it was registered with, often what it works on.
+    pub private: u64,
+    /// Identifier of the BPF program that it ran, 0 for none.
+    pub prog_id: u32,
+    /// Hook number.
+    pub hook: u8,
+    /// Family, `NFPROTO_*`.
+    pub family: u8,
+    /// 1 if hook and family are known.
+    pub is_known: u8,
+    /// Zero.
+    pub pad: u8,
 }
 
 /// A rule, by the handles that the kernel gives.
@@ -291,7 +361,8 @@ pub struct RuleStack {
 pub struct RuleAt {
     /// Handle of its table, unique in the namespace.
     pub table: u64,
-    /// Handle of its chain, unique in the table.
+    /// Handle of its chain, unique in the table; 0 where a policy decided and it
+    /// is not known whose.
     pub chain: u64,
     /// Its own handle, unique in the table; 0 for the chain's policy.
     pub rule: u64,
@@ -338,10 +409,10 @@ pub struct Config {
     pub csum_complete_sw: u32,
     /// Offset in bits of `sk_buff.tc_at_ingress`.
     pub tc_at_ingress: u32,
+    /// Bytes of `struct nf_hook_entry`.
+    pub hook_size: u32,
     /// Bytes of `struct netdev_queue`.
     pub queue_size: u32,
-    /// Bytes of `struct nf_hook_entry`; 0 where the kernel has none.
-    pub hook_size: u32,
     /// Offset in bits of `sock_common.skc_reuseport`.
     pub reuseport: u32,
     /// Bytes of `struct page`; 0 where packet pages cannot be reached.
@@ -356,6 +427,12 @@ pub struct Config {
     pub vmemmap_base: u64,
     /// Address of the kernel variable `page_offset_base`.
     pub page_offset_base: u64,
+    /// Address of the function `nf_hook_slow`.
+    pub nf_hook_slow: u64,
+    /// Address of the function behind it.
+    pub nf_hook_slow_end: u64,
+    /// Address of the hook function that runs BPF programs.
+    pub nf_hook_run_bpf: u64,
 }
 
 impl Config {
@@ -375,8 +452,8 @@ impl Config {
         csum_complete_sw: ABSENT,
         ip_summed: ABSENT,
         tc_at_ingress: ABSENT,
-        queue_size: 0,
         hook_size: 0,
+        queue_size: 0,
         reuseport: ABSENT,
         page_size: 0,
         frag_size: 0,
@@ -384,6 +461,9 @@ impl Config {
         frag_len: 0,
         vmemmap_base: 0,
         page_offset_base: 0,
+        nf_hook_slow: 0,
+        nf_hook_slow_end: 0,
+        nf_hook_run_bpf: 0,
     };
 }
 

@@ -9,9 +9,9 @@ mod filter;
 mod layout;
 
 pub use layout::{
-    ABSENT, Config, ConntrackAt, ConntrackLayout, FILTER_BY_CGROUP, FILTER_BY_FLOW,
-    FILTER_BY_INTERFACE, FILTER_BY_NETNS, FILTER_BY_REASON, FILTER_BY_SOCKET, Layout,
-    RULE_STACK_BELOW, RULE_STACK_WORDS, RuleAt, RuleHead, RuleLayout, RulePlace, RuleStack,
+    ABSENT, ChainPlaces, Config, ConntrackAt, ConntrackLayout, FILTER_BY_CGROUP, FILTER_BY_FLOW,
+    FILTER_BY_INTERFACE, FILTER_BY_NETNS, FILTER_BY_REASON, FILTER_BY_SOCKET, HookAt, HookPlaces,
+    Layout, Places, RuleAt, RuleHead, RuleLayout, STACK_WORDS, STACK_WORDS_BELOW, StackWords,
 };
 
 /// What happened to the packet. The kernel side of a record's `kind`.
@@ -166,8 +166,9 @@ impl Tuple {
 pub struct Cause {
     /// Kernel address of the instruction that freed the packet, 0 for other kinds.
     pub location: u64,
-    /// Address of the nftables rule that dropped the packet, not yet proven; 0
-    /// where none is known.
+    /// Address of what decided that the packet is dropped: an nftables rule, not yet
+    /// proven, or what a netfilter hook function was registered with, or that
+    /// function; 0 where none is known.
     pub rule: u64,
     /// The kernel's reason number; [`NO_REASON`] where the kernel gives none.
     pub reason: u32,
@@ -315,7 +316,7 @@ pub struct Detail {
     pub time_ns: u64,
     /// Inode number of the owning socket, 0 where there is none.
     pub socket_inode: u64,
-    /// Thread group (process) that was running. Without [`SOCKET_HELD`] only
+    /// Thread group (process) that was running. Without `socket_held` only
     /// a hint, since a packet may be freed in the time of any process.
     pub task_pid: u32,
     /// User who owns the socket; meaningful with `socket_inode`.
@@ -340,12 +341,14 @@ pub struct Detail {
     pub tcp_state: u8,
     /// IPv4 time to live or IPv6 hop limit.
     pub ttl: u8,
-    /// `SOCKET_*`: what the socket shows.
-    pub socket_signs: u8,
+    /// 1 if the running process holds the socket open.
+    pub socket_held: u8,
     /// The nftables rule that dropped the packet.
     pub rule: RuleAt,
     /// The packet's conntrack entry.
     pub conntrack: ConntrackAt,
+    /// The netfilter hook at which it was dropped.
+    pub hook: HookAt,
     /// Name of the interface, zero-terminated; empty where there is none.
     pub ifname: IfName,
     /// Name of the running thread; as much a hint as `task_pid`.
@@ -353,13 +356,6 @@ pub struct Detail {
     /// The packet from its IP header on.
     pub header: [u8; HEADER_LEN],
 }
-
-/// [`Detail::socket_signs`]: the running process holds it open.
-pub const SOCKET_HELD: u8 = 1;
-/// [`Detail::socket_signs`]: more waits to be read than its receive buffer may hold.
-pub const SOCKET_FULL: u8 = 2;
-/// [`Detail::socket_signs`]: a filter is attached to it.
-pub const SOCKET_FILTERED: u8 = 4;
 
 /// Index into the per-CPU array of what the kernel side itself could not do.
 #[repr(u32)]
@@ -446,18 +442,18 @@ const _: () = {
     assert!(size_of::<Cause>() == 40);
     assert!(size_of::<Key>() == 128);
     assert!(size_of::<Counts>() == 32);
-    assert!(size_of::<Detail>() == 128 + 16 + 40 + 40 + 112 + 32 + HEADER_LEN);
+    assert!(size_of::<Detail>() == 128 + 16 + 40 + 40 + 24 + 112 + 32 + HEADER_LEN);
     assert!(size_of::<ConntrackAt>() == 112);
     assert!(size_of::<EndpointRule>() == 40);
-    assert!(size_of::<Config>() == 104);
+    assert!(size_of::<Config>() == 128);
     assert!(size_of::<Filter>() == FILTER_RULES * (40 + 16 + 4 + 4) + 40);
 };
 
 #[cfg(feature = "user")]
 mod user {
     use super::{
-        Config, ConntrackLayout, Counts, Detail, Filter, Key, Layout, RuleLayout, RulePlace,
-        RuleStack,
+        Config, ConntrackLayout, Counts, Detail, Filter, Key, Layout, Places, RuleLayout,
+        StackWords,
     };
 
     // SAFETY: all are `repr(C)`, `Copy`, free of padding (sizes are asserted
@@ -478,7 +474,7 @@ mod user {
     // SAFETY: as above.
     unsafe impl aya::Pod for RuleLayout {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for RulePlace {}
+    unsafe impl aya::Pod for Places {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for RuleStack {}
+    unsafe impl aya::Pod for StackWords {}
 }

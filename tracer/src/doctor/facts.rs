@@ -14,8 +14,11 @@ use crate::{
         symbols::Symbols,
     },
     owner::cgroup,
-    rules::nft,
-    tracer::{self, DETAILS_PER_SECOND, Means, Probed, Setup, TRACEPOINTS},
+    rules::{
+        nft,
+        trial::{self, Known},
+    },
+    tracer::{self, DETAILS_PER_SECOND, Means, Probed, Setup, TRACEPOINTS, Tracer},
 };
 
 /// Inode number of the machine's own PID namespace (`PROC_PID_INIT_INO`).
@@ -50,6 +53,8 @@ pub struct Facts {
     pub has_cgroups: bool,
     /// The program `nft` is installed.
     pub has_nft: bool,
+    /// What a trial found out; `None` where it could not be made, with the reason.
+    pub netfilter: Result<Netfilter, String>,
 }
 
 /// Which processes' open files can be seen.
@@ -63,15 +68,15 @@ pub enum Processes {
     Own,
 }
 
-/// What is known of nftables' rules.
+/// What a trial found out about netfilter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rules {
-    /// nftables is not loaded.
-    NotLoaded,
-    /// The end of a chain does not tell whose it is.
-    Nameless,
-    /// A rule leads to its chain and table.
-    Named,
+pub struct Netfilter {
+    /// nftables is built in or loaded.
+    pub has_nftables: bool,
+    /// The rule that drops a packet is found.
+    pub finds_rule: bool,
+    /// So is the hook function that does.
+    pub finds_function: bool,
 }
 
 /// What the kernel's types tell.
@@ -93,8 +98,6 @@ pub struct Types {
     pub conntrack: Option<ConntrackLayout>,
     /// Modules have BTF too, which can be read when they are loaded.
     pub modules_have_btf: bool,
-    /// What is known of nftables' rules.
-    pub rules: Rules,
     /// A socket's control group can be reached.
     pub has_socket_cgroup: bool,
     /// The kernel counts for each program how often it skipped it.
@@ -102,7 +105,8 @@ pub struct Types {
 }
 
 impl Facts {
-    /// Asks. Attaches nothing, changes nothing, leaves nothing in the kernel.
+    /// Asks. Attaches its programs for the moment of a trial, changes nothing, leaves
+    /// nothing in the kernel.
     #[must_use]
     pub fn gather() -> Self {
         // Reading the symbols takes the kernel a while; meanwhile, the types.
@@ -126,12 +130,16 @@ impl Facts {
         };
         let mut programs = Vec::new();
         let mut types = None;
+        let mut netfilter = Err("it could not be tried".to_owned());
         if let Some(btf) = btf {
             obstacles.extend(told(preflight::check_types(&btf).err()));
             match layout::layout(&btf) {
                 Ok(layout) => {
                     let found = Types::find(&btf, &symbols, &layout);
                     programs = probe(&btf, &found, &layout, &mut obstacles);
+                    if obstacles.is_empty() {
+                        netfilter = try_netfilter(&btf, &found.config, &layout);
+                    }
                     types = Some(found);
                 }
                 Err(error) => obstacles.push(error.to_string()),
@@ -148,20 +156,8 @@ impl Facts {
             tracks_connections: Path::new("/sys/module").join(modules::CONNTRACK).exists(),
             has_cgroups: cgroup::is_mounted(),
             has_nft: nft::is_installed(),
+            netfilter,
         }
-    }
-}
-
-impl Rules {
-    fn find(btf: &Btf) -> Self {
-        let of = |btf: &Btf| match layout::rules(btf) {
-            Some(_) => Self::Named,
-            None => Self::Nameless,
-        };
-        if layout::has_nftables(btf) {
-            return of(btf);
-        }
-        Btf::with_module(modules::NFTABLES).map_or(Self::NotLoaded, |btf| of(&btf))
     }
 }
 
@@ -194,7 +190,6 @@ impl Types {
             tcp_drop_is_traced,
             has_conntrack: layout.skb_nfct != ABSENT,
             conntrack: layout::conntrack(btf).or_else(in_module),
-            rules: Rules::find(btf),
             // A member that is there where modules have types.
             modules_have_btf: btf.offset("module", "btf_data").is_some(),
             has_socket_cgroup: [layout.sk_cgroup, layout.cgroup_kn, layout.kn_id]
@@ -205,19 +200,40 @@ impl Types {
     }
 }
 
+fn setup<'a>(config: &'a Config, layout: &'a Layout) -> Setup<'a> {
+    Setup {
+        layout,
+        config,
+        filter: &Filter::ALL,
+        reasons: &[],
+        max_flows: 1,
+        debug: false,
+    }
+}
+
+/// Makes the trial that every run begins with.
+fn try_netfilter(btf: &Btf, config: &Config, layout: &Layout) -> Result<Netfilter, String> {
+    let mut tracer = Tracer::start(&setup(config, layout)).map_err(|error| error.to_string())?;
+    let mut known = Known::new(config, layout);
+    let in_module = || layout::rules(&Btf::with_module(modules::NFTABLES).ok()?);
+    if let Some(rules) = layout::rules(btf).or_else(in_module) {
+        let told = tracer.rules().set_layout(&rules);
+        known.has_rules = told.is_ok();
+    }
+    known.has_nftables = known.has_rules || modules::is_loaded(modules::NFTABLES);
+    let places = trial::find(tracer.rules(), &known).map_err(|error| error.to_string())?;
+    Ok(Netfilter {
+        has_nftables: known.has_nftables,
+        finds_rule: places.chain.is_known != 0,
+        finds_function: places.hook.is_known != 0,
+    })
+}
+
 /// Lets the kernel verify every program, or says what its types promise.
 fn probe(btf: &Btf, types: &Types, layout: &Layout, obstacles: &mut Vec<String>) -> Vec<Probed> {
     let functions = tracer::functions(&types.config);
     if obstacles.is_empty() {
-        let setup = Setup {
-            layout,
-            config: &types.config,
-            filter: &Filter::ALL,
-            reasons: &[],
-            max_flows: 1,
-            debug: false,
-        };
-        match tracer::probe(&setup) {
+        match tracer::probe(&setup(&types.config, layout)) {
             Ok(programs) => {
                 let refused = programs.iter().find_map(|(name, means)| {
                     let why = means.as_ref().err()?;

@@ -103,8 +103,10 @@ pub enum Ability {
     ExactLossCount,
     /// `--cgroup` selects packets.
     FilterByCgroup,
-    /// The netfilter rule that dropped the packet is named.
+    /// The nftables rule that dropped the packet is named.
     NetfilterRule,
+    /// The netfilter hook is named, and the hook function that dropped the packet.
+    NetfilterHook,
 }
 
 /// Asks the kernel and judges.

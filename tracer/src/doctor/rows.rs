@@ -4,7 +4,7 @@ use droptrace_types::ABSENT;
 
 use super::{
     Ability, Row, Status,
-    facts::{Facts, Processes, Rules, Types},
+    facts::{Facts, Processes, Types},
 };
 use crate::tracer::{Means, SEND_RESET};
 
@@ -37,7 +37,7 @@ pub fn rows(facts: &Facts) -> Vec<Row> {
 
 type Judge = fn(&Facts, &Types) -> Answer;
 
-const ABILITIES: [(Ability, &str, Judge); 19] = [
+const ABILITIES: [(Ability, &str, Judge); 20] = [
     (Ability::Drops, "dropped packets", |facts, _| {
         by_program(facts, "kfree_skb")
     }),
@@ -120,7 +120,12 @@ const ABILITIES: [(Ability, &str, Judge); 19] = [
         "filter by control group",
         filter_by_cgroup,
     ),
-    (Ability::NetfilterRule, "netfilter rule", netfilter_rule),
+    (
+        Ability::NetfilterHook,
+        "netfilter hook and its function",
+        netfilter_hook,
+    ),
+    (Ability::NetfilterRule, "nftables rule", netfilter_rule),
 ];
 
 /// What a row says beside its ability.
@@ -143,6 +148,13 @@ fn partly(means: impl Into<String>, remedy: impl Into<String>) -> Answer {
         status: Status::Partly,
         means: Some(means.into()),
         remedy: Some(remedy.into()),
+    }
+}
+
+fn later(means: impl Into<String>, remedy: impl Into<String>) -> Answer {
+    Answer {
+        status: Status::Later,
+        ..partly(means, remedy)
     }
 }
 
@@ -339,25 +351,31 @@ fn exact_loss_count(_: &Facts, types: &Types) -> Answer {
     })
 }
 
-fn netfilter_rule(facts: &Facts, types: &Types) -> Answer {
-    const MEANS: &str = "nftables: the kernel's stack at the drop, and nft";
-    if types.config.netfilter_drop == ABSENT {
-        return no("this kernel's nftables has left the rule when the packet is freed");
+const STACK: &str = "the kernel's stack at the drop";
+const NOT_LOADED: &str = "nf_tables is not loaded; nothing to restart when it is";
+
+fn netfilter_hook(facts: &Facts, _: &Types) -> Answer {
+    match &facts.netfilter {
+        Ok(found) if found.finds_function => yes(STACK),
+        Ok(found) if !found.has_nftables => later(STACK, NOT_LOADED),
+        Ok(_) => no("this kernel gives no occasion to find out where it keeps the hook function"),
+        Err(error) => no(error),
     }
+}
+
+fn netfilter_rule(facts: &Facts, types: &Types) -> Answer {
+    let means = format!("{STACK}, and nft");
     if !facts.has_nft {
         return no("the program nft is missing, which lists the rules: install nftables");
     }
-    match types.rules {
-        Rules::Named => partly(
-            MEANS,
-            "nftables and iptables-nft only; of the legacy tools the function is named",
-        ),
-        Rules::Nameless => no("this kernel's rules do not lead to their chain; newer ones' do"),
-        Rules::NotLoaded => Answer {
-            status: Status::Later,
-            means: Some(MEANS.to_owned()),
-            remedy: Some("nf_tables is not loaded; nothing to restart when it is".to_owned()),
-        },
+    match &facts.netfilter {
+        Ok(found) if found.finds_rule => yes(means),
+        // Without reasons, it is the caller that frees the packet.
+        Ok(found) if !found.has_nftables && types.config.drop_has_reason != 0 => {
+            later(means, NOT_LOADED)
+        }
+        Ok(_) => no("this kernel's nftables has left the rule when the packet is freed"),
+        Err(error) => no(error),
     }
 }
 

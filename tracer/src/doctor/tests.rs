@@ -4,7 +4,7 @@ use droptrace_types::{ABSENT, Config, ConntrackLayout};
 
 use super::{
     Ability, Report, Row, Status,
-    facts::{Facts, Processes, Rules, Types},
+    facts::{Facts, Netfilter, Processes, Types},
 };
 use crate::tracer::{Means, SEND_RESET, TRACEPOINTS};
 
@@ -40,7 +40,6 @@ fn best() -> Facts {
                 helper_name: ABSENT,
             }),
             modules_have_btf: true,
-            rules: Rules::Named,
             has_socket_cgroup: true,
             counts_skips: true,
         }),
@@ -51,6 +50,11 @@ fn best() -> Facts {
         tracks_connections: true,
         has_cgroups: true,
         has_nft: true,
+        netfilter: Ok(Netfilter {
+            has_nftables: true,
+            finds_rule: true,
+            finds_function: true,
+        }),
     }
 }
 
@@ -118,16 +122,50 @@ fn what_is_not_a_plain_yes_has_a_remedy() {
 }
 
 #[test]
-fn the_best_kernel_gives_all_but_the_rules_of_legacy_tools() {
+fn the_best_kernel_gives_everything() {
     let report = Report::from(&best());
     assert!(report.can_trace);
     for row in report.abilities {
-        let wanted = match row.ability {
-            Ability::NetfilterRule => Status::Partly,
-            _ => Status::Yes,
-        };
-        assert_eq!(row.status, wanted, "{row:?}");
+        assert_eq!(row.status, Status::Yes, "{row:?}");
     }
+}
+
+#[test]
+fn netfilter_is_promised_as_far_as_the_trial_found_it() {
+    let found = |has_nftables, finds_rule, finds_function| Facts {
+        netfilter: Ok(Netfilter {
+            has_nftables,
+            finds_rule,
+            finds_function,
+        }),
+        ..best()
+    };
+    let (rule, hook) = (Ability::NetfilterRule, Ability::NetfilterHook);
+    expect(&found(true, false, true), rule, Status::No, "has left");
+    expect(&found(true, false, true), hook, Status::Yes, "stack");
+    expect(&found(true, true, false), rule, Status::Yes, "nft");
+    expect(&found(true, true, false), hook, Status::No, "no occasion");
+    expect(
+        &found(false, false, false),
+        rule,
+        Status::Later,
+        "not loaded",
+    );
+    expect(
+        &found(false, false, false),
+        hook,
+        Status::Later,
+        "not loaded",
+    );
+    let failed = Facts {
+        netfilter: Err("no room".to_owned()),
+        ..best()
+    };
+    expect(&failed, rule, Status::No, "no room");
+    expect(&failed, hook, Status::No, "no room");
+    let mut without_nft = best();
+    without_nft.has_nft = false;
+    expect(&without_nft, rule, Status::No, "install nftables");
 }
 
 #[test]

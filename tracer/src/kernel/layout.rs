@@ -79,21 +79,29 @@ pub fn has_nftables(btf: &Btf) -> bool {
 }
 
 /// What nftables' rules, chains and tables look like; `None` where this BTF does
-/// not say, or the end of a chain does not tell whose it is (before Linux 6.4).
+/// not say, or rules do not stand in one piece of memory (before Linux 5.17).
 #[must_use]
 pub fn rules(btf: &Btf) -> Option<RuleLayout> {
     Some(RuleLayout {
         is_known: 1,
-        last_chain: btf.offset("nft_rule_dp_last", "chain")?,
+        last_chain: btf.offset("nft_rule_dp_last", "chain").unwrap_or(ABSENT),
+        packet_state: packet_state(btf).unwrap_or(ABSENT),
         blob_size: btf.offset("nft_rule_blob", "size")?,
         blob_data: btf.offset("nft_rule_blob", "data")?,
         chain_blob_0: btf.offset("nft_chain", "blob_gen_0")?,
         chain_blob_1: btf.offset("nft_chain", "blob_gen_1")?,
         chain_table: btf.offset("nft_chain", "table")?,
         chain_handle: btf.offset("nft_chain", "handle")?,
+        chain_flags: btf.bit_offset("nft_chain", "flags")?,
         table_handle: btf.offset("nft_table", "handle")?,
         table_family: btf.bit_offset("nft_table", "family")?,
     })
+}
+
+/// Where a `struct nft_pktinfo`, which is found by the packet that it begins with,
+/// has the state of the hook.
+fn packet_state(btf: &Btf) -> Option<u32> {
+    (btf.offset("nft_pktinfo", "skb")? == 0).then(|| btf.offset("nft_pktinfo", "state"))?
 }
 
 /// What the kernel's tracepoints and packets offer. The rest of the result is
@@ -105,6 +113,7 @@ pub fn config(btf: &Btf, symbols: &Symbols, reasons: &Reasons) -> Config {
     let bit = |member| btf.bit_offset("sk_buff", member).unwrap_or(ABSENT);
     let argument =
         |tracepoint: &str, n: usize| btf.tracepoint_arguments(tracepoint)?.get(n).copied();
+    let of_hooks = symbols.function("nf_hook_slow").unwrap_or_default();
     let mut config = Config {
         drop_has_reason: u32::from(argument("kfree_skb", 2) == Some(Argument::Enum)),
         drop_has_socket: u32::from(argument("kfree_skb", 3) == Some(Argument::Pointer)),
@@ -123,6 +132,11 @@ pub fn config(btf: &Btf, symbols: &Symbols, reasons: &Reasons) -> Config {
             .unwrap_or(ABSENT),
         queue_size: btf.size("netdev_queue").unwrap_or(0),
         hook_size: btf.size("nf_hook_entry").unwrap_or(0),
+        nf_hook_slow: of_hooks.start,
+        nf_hook_slow_end: of_hooks.end,
+        nf_hook_run_bpf: symbols
+            .function("nf_hook_run_bpf")
+            .map_or(0, |function| function.start),
         ..Config::DEFAULT
     };
     reach_pages(&mut config, btf, symbols);

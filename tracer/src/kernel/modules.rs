@@ -1,7 +1,7 @@
 //! Kernel modules whose types matter: read when they appear, which may be long
 //! after the start.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use droptrace_types::{ABSENT, ConntrackLayout};
 
@@ -15,6 +15,35 @@ pub const NFTABLES: &str = "nf_tables";
 
 /// They have drop reasons of their own.
 const WITH_REASONS: [&str; 2] = ["mac80211", "openvswitch"];
+
+/// Whether the module is loaded. Of what is built in this says nothing.
+#[must_use]
+pub fn is_loaded(module: &str) -> bool {
+    Path::new("/sys/module")
+        .join(module)
+        .join("refcnt")
+        .exists()
+}
+
+/// The loaded module whose code is at an address; `None` where it is the kernel's
+/// own.
+#[must_use]
+pub fn owner(address: u64) -> Option<String> {
+    owner_in(&fs::read_to_string("/proc/modules").ok()?, address)
+}
+
+/// From the text of `/proc/modules`: the module that begins nearest before.
+fn owner_in(text: &str, address: u64) -> Option<String> {
+    let modules = text.lines().filter_map(|line| {
+        let mut words = line.split(' ');
+        let name = words.next()?;
+        let size: u64 = words.next()?.parse().ok()?;
+        let start = words.nth(3)?.strip_prefix("0x")?;
+        let start = u64::from_str_radix(start, 16).ok()?;
+        (start != 0 && (start..start + size).contains(&address)).then_some((start, name))
+    });
+    modules.max().map(|(_, name)| name.to_owned())
+}
 
 /// Those that have not appeared yet.
 pub struct Modules {
@@ -53,5 +82,25 @@ impl Modules {
                 }
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_belongs_to_the_module_around_it() {
+        let text = "nf_nat 61440 2 nft_nat,nft_chain_nat, Live 0xffffffffc0b00000\n\
+            nf_conntrack 188416 4 nf_nat,nft_ct, Live 0xffffffffc0a00000 (E)\n\
+            hidden 4096 0 - Live 0x0000000000000000\nbroken line\n";
+        let owner = |address| owner_in(text, address);
+        assert_eq!(owner(0xffff_ffff_c0b0_0010).as_deref(), Some("nf_nat"));
+        assert_eq!(
+            owner(0xffff_ffff_c0a0_0000).as_deref(),
+            Some("nf_conntrack")
+        );
+        assert_eq!(owner(0xffff_ffff_8100_0000), None);
+        assert_eq!(owner(0x10), None);
     }
 }

@@ -1,6 +1,6 @@
 //! From kernel addresses to function names.
 
-use std::{fs, io, time::Instant};
+use std::{fs, io, ops::Range, time::Instant};
 
 /// Least time between two readings, so that addresses without a symbol cost
 /// next to nothing.
@@ -100,6 +100,21 @@ impl Symbols {
         self.variables[VARIABLES.iter().position(|known| *known == name)?]
     }
 
+    /// Where the function of this name lies; the first one of several.
+    #[must_use]
+    pub fn function(&self, name: &str) -> Option<Range<u64>> {
+        let is_it = |at: u32| {
+            let named = self.names.get(at as usize..);
+            named
+                .and_then(|rest| rest.strip_prefix(name.as_bytes()))
+                .is_some_and(|rest| rest.first() == Some(&0))
+        };
+        let i = self.functions.iter().position(|(_, at)| is_it(*at))?;
+        let (start, _) = self.functions[i];
+        let end = self.functions.get(i + 1).map_or(start, |(next, _)| *next);
+        Some(start..end.min(start + MAX_FUNCTION_LEN))
+    }
+
     /// The function in which a call returns to `address`.
     #[must_use]
     pub fn find(&self, address: u64) -> Option<Location> {
@@ -167,6 +182,17 @@ mod tests {
             Some(0xffff_ffff_8100_0200)
         );
         assert_eq!(symbols.variable("page_offset_base"), None);
+    }
+
+    #[test]
+    fn a_function_ends_where_the_next_one_begins() {
+        let symbols = Symbols::parse(TEXT);
+        let kfree = 0xffff_ffff_8100_0100..0xffff_ffff_8100_0300;
+        assert_eq!(symbols.function("kfree"), Some(kfree));
+        assert_eq!(symbols.function("kfre"), None);
+        assert_eq!(symbols.function("vmemmap_base"), None);
+        let last = 0xffff_ffff_c000_0000;
+        assert_eq!(symbols.function("nft_do_chain"), Some(last..last));
     }
 
     #[test]

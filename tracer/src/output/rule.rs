@@ -1,30 +1,56 @@
-//! How the rule that decided is written.
+//! How what decided is written.
 
 use crate::event::{Engine, Rule};
 
 /// Where the rule stands: `nft rule: inet filter input handle 5`, with
-/// `probably` before it where that is inferred. Not safe to print.
+/// `probably` before it where that is inferred; or who decided: `bpf: program 7
+/// my_filter`. Not safe to print.
 ///
 /// It leaves out the rule's text, which has counters in it, and its position,
 /// which other rules move: the place stays the same while packets go by.
 pub(super) fn place(rule: &Rule) -> String {
     let probably = if rule.exact { "" } else { "probably " };
-    let engine = match rule.engine {
-        Engine::Nft => "nft",
-        Engine::Conntrack => return format!("{probably}connection tracking"),
-        Engine::Nat => return format!("{probably}address translation"),
-    };
-    let what = if rule.policy { "policy" } else { "rule" };
-    let mut words = vec![format!("{probably}{engine} {what}:")];
-    words.extend(rule.family.clone());
-    if let (Some(table), Some(chain)) = (&rule.table, &rule.chain) {
-        words.extend([table.clone(), chain.clone()]);
+    let engine = engine(rule.engine);
+    let what = if rule.policy {
+        " policy"
+    } else if rule.handle.is_some() {
+        " rule"
     } else {
-        let handle =
-            |what, handle: Option<u64>| handle.map(|handle| format!("{what} handle {handle}"));
-        words.extend(handle("table", rule.table_handle));
-        words.extend(handle("chain", rule.chain_handle));
+        ""
+    };
+    let mut words = vec![format!("{probably}{engine}{what}:")];
+    words.extend(rule.family.clone());
+    match (
+        &rule.table,
+        &rule.chain,
+        rule.table_handle,
+        rule.chain_handle,
+    ) {
+        (Some(table), Some(chain), ..) => words.extend([table.clone(), chain.clone()]),
+        (_, _, Some(table), Some(chain)) => {
+            words.push(format!("table handle {table} chain handle {chain}"));
+        }
+        _ => {}
     }
     words.extend(rule.handle.map(|handle| format!("handle {handle}")));
+    words.extend(rule.prog_id.map(|id| format!("program {id}")));
+    words.extend(rule.name.clone());
+    if rule.prog_id.is_none() {
+        words.extend(rule.function.clone());
+        words.extend(rule.module.as_ref().map(|module| format!("of {module}")));
+    }
     words.join(" ")
+}
+
+fn engine(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Nft => "nft",
+        Engine::Iptables => "iptables",
+        Engine::Ebtables => "ebtables",
+        Engine::Conntrack => "conntrack",
+        Engine::Nat => "nat",
+        Engine::Nfqueue => "nfqueue",
+        Engine::Bpf => "bpf",
+        Engine::Module => "hook function",
+    }
 }

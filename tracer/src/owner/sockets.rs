@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use droptrace_types::{COMM_LEN, Detail, SOCKET_HELD};
+use droptrace_types::{COMM_LEN, Detail};
 
 use super::cgroup;
 use crate::event::Process;
@@ -54,7 +54,7 @@ impl Sockets {
         }
         let holder = match find_in_process(detail.task_pid, inode, uid) {
             // It held the socket when the packet was seen, and is gone by now.
-            None if detail.socket_signs & SOCKET_HELD != 0 => return Some(seen_then(detail)),
+            None if detail.socket_held != 0 => return Some(seen_then(detail)),
             None => self.search(inode, uid)?,
             Some(holder) => holder,
         };
@@ -166,7 +166,7 @@ mod tests {
         socket_inode(link.to_str().unwrap()).unwrap()
     }
 
-    fn detail(socket_inode: u64, task_pid: u32, socket_signs: u8) -> Detail {
+    fn detail(socket_inode: u64, task_pid: u32, socket_held: u8) -> Detail {
         // SAFETY: plain data, of which zeros are a valid value.
         let empty: Detail = unsafe { std::mem::zeroed() };
         let mut comm = [0; COMM_LEN];
@@ -175,7 +175,7 @@ mod tests {
             socket_inode,
             socket_uid: 7,
             task_pid,
-            socket_signs,
+            socket_held,
             comm,
             ..empty
         }

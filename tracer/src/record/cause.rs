@@ -48,6 +48,11 @@ impl Causes {
         self.reasons.add_module(btf);
     }
 
+    /// The kernel's functions.
+    pub fn symbols(&self) -> &Symbols {
+        &self.symbols
+    }
+
     /// The function that freed a packet.
     pub fn location(&mut self, address: u64) -> Option<Location> {
         if address == 0 {

@@ -71,9 +71,16 @@ pub enum Stage {
     Later,
 }
 
-/// That of the hook at which a packet was dropped that `function` freed, called by
-/// `callers`; `None` where they do not tell.
-pub fn stage(function: Option<&str>, callers: &[String]) -> Option<Stage> {
+/// That of the hook at which a packet was dropped: the hook's name, where it is
+/// known; else `function`, which freed the packet, and its `callers` tell.
+pub fn stage(hook: Option<&str>, function: Option<&str>, callers: &[String]) -> Option<Stage> {
+    match hook {
+        Some("prerouting") => return Some(Stage::Received),
+        Some("output") => return Some(Stage::Made),
+        Some("input" | "forward" | "postrouting") => return Some(Stage::Later),
+        Some(_) => return None,
+        None => {}
+    }
     let at_hook = |name: &str| name == tracked::FUNCTION || name == AT_LIST;
     let behind = if function.is_some_and(at_hook) {
         callers
@@ -144,7 +151,7 @@ mod tests {
 
     #[test]
     fn the_stage_follows_from_who_called_the_hook() {
-        let of = |function, callers: &[&str]| stage(Some(function), &names(callers));
+        let of = |function, callers: &[&str]| stage(None, Some(function), &names(callers));
         let callers = ["nft_do_chain_inet", "nf_hook_slow", "ip_local_deliver"];
         assert_eq!(of("nft_do_chain", &callers), Some(Stage::Later));
         assert_eq!(of("nf_hook_slow", &["ip_forward"]), Some(Stage::Later));
@@ -152,6 +159,9 @@ mod tests {
         assert_eq!(of("nf_hook_slow", &callers), Some(Stage::Received));
         assert_eq!(of("nf_hook_slow", &["__ip_local_out"]), Some(Stage::Made));
         assert_eq!(of("nf_hook_slow", &[]), None);
+        let told = |hook| stage(Some(hook), Some("nf_hook_slow"), &names(&["ip_forward"]));
+        assert_eq!(told("prerouting"), Some(Stage::Received));
+        assert_eq!(told("ingress"), None);
         assert_eq!(of("tcp_v4_rcv", &["ip_local_deliver"]), None);
     }
 

@@ -69,7 +69,7 @@ pub fn of(
     if detail.conntrack.info != CT_NONE || !has_headers {
         return None;
     }
-    if rule.is_some_and(|rule| rule.engine != Engine::Nft) {
+    if rule.is_some_and(|rule| matches!(rule.engine, Engine::Conntrack | Engine::Nat)) {
         return None;
     }
     let text = rule.and_then(|rule| rule.text.as_deref());

@@ -6,6 +6,7 @@ mod conntrack;
 mod evidence;
 mod flow;
 mod headers;
+mod hook;
 mod hooks;
 mod invalid;
 mod packet;
@@ -14,7 +15,7 @@ mod tracked;
 
 use std::collections::HashMap;
 
-use droptrace_types::{Counts, Detail, Key, Kind};
+use droptrace_types::{Counts, Detail, Direction, Key, Kind};
 
 use self::{
     cause::{Causes, Stack},
@@ -23,7 +24,7 @@ use self::{
 };
 use crate::{
     conntrack::Conntrack,
-    event::{Event, EventKind, Loss, LossCause, LossOf, Rule, SCHEMA, Where},
+    event::{Class, Event, EventKind, Loss, LossCause, LossOf, Rule, SCHEMA, Where},
     kernel::{
         btf::Btf,
         interface,
@@ -32,7 +33,7 @@ use crate::{
     },
     owner::{netns, sockets::Sockets},
     reason::plain_name,
-    rules::{RuleAt, RuleSets, place},
+    rules::{RuleAt, RuleSets, trial},
     tracer::{Drained, Losses},
 };
 
@@ -122,29 +123,38 @@ impl Recorder {
                 .stack(&stack_of(detail.stack_id), key.cause.location)
         });
         let evidence = evidence::of(key, detail, &stack);
-        let (reason, advice) =
+        let (mut reason, mut advice) =
             self.causes
                 .reason(kind, key.cause.reason, location.as_ref(), &evidence);
+        if kind == EventKind::Drop && detail.is_some_and(is_of_a_trial) {
+            reason.class = Class::Benign;
+            "another droptrace has tried out where this kernel keeps rules"
+                .clone_into(&mut reason.summary);
+            advice = None;
+        }
         let r#where = Where {
             function: location.as_ref().map(|location| location.function.clone()),
             offset: location.as_ref().map(|location| location.offset),
-            hook: None,
+            hook: detail
+                .and_then(|detail| hook::name(&detail.hook))
+                .map(ToOwned::to_owned),
             netns: (key.cause.netns != 0).then_some(key.cause.netns),
             ifname: self.ifname(key, detail),
             ifindex: (key.cause.ifindex != 0).then_some(key.cause.ifindex),
             stack: stack.above,
         };
         let function = location.as_ref().map(|at| plain_name(&at.function));
-        let stage = hooks::stage(function, &evidence.callers);
-        let (rule, look_up) = self.rule(key, detail, function, stage).unzip();
-        let by_rule = function == Some(place::FUNCTION);
-        self.missed_a_rule |= by_rule && detail.is_some() && rule.is_none();
-        let by_netfilter = by_rule
-            || function == Some(tracked::FUNCTION)
-            || reason.name.as_deref() == Some(NETFILTER_DROP);
+        let stage = hooks::stage(r#where.hook.as_deref(), function, &evidence.callers);
+        let decided = self
+            .rule(key, detail, function, stage)
+            .or_else(|| hook::queue(&location.as_ref()?.function));
+        let (rule, look_up) = decided.unzip();
+        let by_netfilter = function.is_some_and(|function| trial::FUNCTIONS.contains(&function));
+        self.missed_a_rule |= by_netfilter && detail.is_some() && rule.is_none();
         let conntrack = detail.and_then(|detail| {
             let entry = conntrack::of(&detail.conntrack);
-            if entry.is_some() || !by_netfilter {
+            let of_netfilter = by_netfilter || reason.name.as_deref() == Some(NETFILTER_DROP);
+            if entry.is_some() || !of_netfilter {
                 return entry;
             }
             let passed = self.hooks(detail).passed(stage);
@@ -202,7 +212,7 @@ impl Recorder {
         std::mem::take(&mut self.missed_a_rule)
     }
 
-    /// The rule that decided, and how to look at it. `function` freed the packet.
+    /// What decided, and how to look at it. `function` freed the packet.
     fn rule(
         &mut self,
         key: &Key,
@@ -211,12 +221,16 @@ impl Recorder {
         stage: Option<Stage>,
     ) -> Option<(Rule, Option<String>)> {
         let detail = detail?;
-        if function == Some(tracked::FUNCTION) {
-            let (rule, advice) = tracked::rule(detail, None, stage, &mut self.conntrack)?;
-            return Some((rule, Some(advice.to_owned())));
-        }
         if detail.rule.is_known == 0 {
-            return None;
+            let hooked = hook::of(&detail.hook, self.causes.symbols());
+            if function != Some(tracked::FUNCTION) {
+                return hooked;
+            }
+            let rule = hooked.as_ref().map(|(rule, _)| rule);
+            let tracked = tracked::told(rule, detail, stage, &mut self.conntrack);
+            return tracked
+                .map(|(rule, advice)| (rule, Some(advice.to_owned())))
+                .or(hooked);
         }
         let at = RuleAt {
             family: u8::try_from(detail.rule.family).ok()?,
@@ -249,6 +263,11 @@ impl Recorder {
         let known = self.names.get(&place).cloned();
         known.or_else(|| (place.0 == self.own_netns).then(|| interface::name_of(place.1))?)
     }
+}
+
+/// Whether the packet is one that another droptrace sent to itself.
+fn is_of_a_trial(detail: &Detail) -> bool {
+    detail.mark == trial::MARK && detail.key.cause.direction == Direction::Local as u8
 }
 
 /// A record for each kind of loss that occurred.

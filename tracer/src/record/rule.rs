@@ -35,6 +35,10 @@ pub fn of(at: &RuleAt, found: Option<&Found>) -> Rule {
             }
         }),
         policy,
+        function: None,
+        module: None,
+        prog_id: None,
+        name: None,
         via: Via::Frame,
         exact: true,
     }

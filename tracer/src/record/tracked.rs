@@ -1,13 +1,14 @@
 //! Packets that connection tracking or address translation itself dropped.
 //!
 //! Their hook functions return "drop", and `nf_hook_slow` frees the packet. Which
-//! function it was, proves who dropped it; why, is inferred from the packet's
-//! entry and from what connection tracking says afterwards.
+//! function it was, proves who dropped it; why, follows from the packet's entry and
+//! from what connection tracking says afterwards.
 
 use droptrace_types::{CT_NONE, ConntrackAt, Detail};
 
 use super::{
     conntrack::{self, CONFIRMED},
+    hook,
     hooks::Stage,
 };
 use crate::{
@@ -46,23 +47,33 @@ pub fn part(function: &str) -> Option<Part> {
     }
 }
 
-/// The decision, and what to do next; `None` where it was somebody else's.
-/// `hook` is the hook function that dropped the packet, at a hook of that `stage`.
-/// Where the function is not known, only what connection tracking still shows
-/// afterwards is believed.
-pub fn rule(
+/// What happened, and what to do next; `None` where it was somebody else. `hooked`
+/// tells the hook function that dropped the packet, at a hook of that `stage`.
+/// Where it is not known, only what connection tracking still shows afterwards is
+/// believed.
+pub fn told(
+    hooked: Option<&Rule>,
     detail: &Detail,
-    hook: Option<&str>,
     stage: Option<Stage>,
     conntrack: &mut Conntrack,
 ) -> Option<(Rule, &'static str)> {
-    let part = match hook {
-        Some(function) => Some(part(function)?),
+    let part = match hooked {
+        Some(rule) => Some(part(rule.function.as_deref()?)?),
         None => None,
     };
     let tuples = tuples(part, stage, detail)?;
     let answer = conntrack.ask(detail.key.cause.netns, &tuples);
-    decision(part, &detail.conntrack, answer.as_ref())
+    let (engine, text, advice) = decision(part, &detail.conntrack, answer.as_ref())?;
+    let rule = hooked.cloned().unwrap_or_else(inferred);
+    let text = Some(text);
+    Some((
+        Rule {
+            engine,
+            text,
+            ..rule
+        },
+        advice,
+    ))
 }
 
 /// What connection tracking is to be asked; `None` where it did not drop the
@@ -80,12 +91,8 @@ fn tuples(part: Option<Part>, stage: Option<Stage>, detail: &Detail) -> Option<V
     }
 }
 
-fn decision(
-    part: Option<Part>,
-    entry: &ConntrackAt,
-    answer: Option<&Answer>,
-) -> Option<(Rule, &'static str)> {
-    let (engine, text, advice) = match part {
+fn decision(part: Option<Part>, entry: &ConntrackAt, answer: Option<&Answer>) -> Option<Decision> {
+    let decision = match part {
         Some(Part::Tracking) => full(answer).unwrap_or((
             Engine::Conntrack,
             "nf_conntrack: no entry could be made for the packet".to_owned(),
@@ -107,28 +114,16 @@ fn decision(
         }
         None => clash(entry, answer)?,
     };
-    let rule = Rule {
-        engine,
-        family: None,
-        table: None,
-        chain: None,
-        table_handle: None,
-        chain_handle: None,
-        handle: None,
-        position: None,
-        text: Some(text),
-        comment: None,
-        verdict: Some("drop".to_owned()),
-        as_of: None,
-        policy: false,
-        via: if part.is_some() {
-            Via::Frame
-        } else {
-            Via::Lookup
-        },
-        exact: part.is_some(),
-    };
-    Some((rule, advice))
+    Some(decision)
+}
+
+/// A rule of which nothing was seen.
+fn inferred() -> Rule {
+    Rule {
+        via: Via::Lookup,
+        exact: false,
+        ..hook::rule(Engine::Conntrack)
+    }
 }
 
 type Decision = (Engine, String, &'static str);
@@ -272,23 +267,21 @@ mod tests {
         }
     }
 
-    fn told(part: Option<Part>, entry: &ConntrackAt, answer: &Answer) -> Option<Rule> {
-        decision(part, entry, Some(answer)).map(|(rule, _)| rule)
+    fn told(part: Option<Part>, entry: &ConntrackAt, answer: &Answer) -> Option<(Engine, String)> {
+        decision(part, entry, Some(answer)).map(|(engine, text, _)| (engine, text))
     }
 
     #[test]
     fn a_full_table_is_told_with_its_numbers() {
-        let text = Some("nf_conntrack: table full: 9 of 9 entries in this namespace".to_owned());
-        let rule = told(Some(Part::Tracking), &none(), &answer(9, vec![])).unwrap();
+        let text = "nf_conntrack: table full: 9 of 9 entries in this namespace";
+        let full = Some((Engine::Conntrack, text.to_owned()));
         assert_eq!(
-            (&rule.text, rule.via, rule.exact),
-            (&text, Via::Frame, true)
+            told(Some(Part::Tracking), &none(), &answer(9, vec![])),
+            full
         );
-        let rule = told(None, &none(), &answer(9, vec![None])).unwrap();
-        assert_eq!(
-            (&rule.text, rule.via, rule.exact),
-            (&text, Via::Lookup, false)
-        );
+        assert_eq!(told(None, &none(), &answer(9, vec![None])), full);
+        let other = told(Some(Part::Tracking), &none(), &answer(8, vec![]));
+        assert!(other.unwrap().1.contains("no entry"));
     }
 
     #[test]
@@ -311,26 +304,17 @@ mod tests {
 
     #[test]
     fn who_came_first_tells_a_race_from_a_clash() {
-        let race = told(
-            None,
-            &new_entry(),
-            &answer(1, vec![Some(tuple(40001)), None]),
-        );
-        let race = race.unwrap();
-        assert_eq!(race.engine, Engine::Conntrack);
-        assert!(race.text.unwrap().contains("insertion race"));
-        let clash = told(
-            None,
-            &new_entry(),
-            &answer(1, vec![None, Some(tuple(40000))]),
-        );
-        let clash = clash.unwrap();
-        assert_eq!(clash.engine, Engine::Nat);
-        assert_eq!(
-            clash.text.unwrap(),
-            "nf_nat: clash: the translated connection 10.0.0.1:2000 -> 10.0.0.5:80 is that of \
-             10.0.1.2:40000 already"
-        );
+        let race = answer(1, vec![Some(tuple(40001)), None]);
+        let (engine, text) = told(None, &new_entry(), &race).unwrap();
+        assert_eq!(engine, Engine::Conntrack);
+        assert!(text.contains("insertion race"));
+        let clash = answer(1, vec![None, Some(tuple(40000))]);
+        let text = "nf_nat: clash: the translated connection 10.0.0.1:2000 -> 10.0.0.5:80 is \
+                    that of 10.0.1.2:40000 already";
+        for part in [None, Some(Part::Confirming)] {
+            let told = told(part, &new_entry(), &clash);
+            assert_eq!(told, Some((Engine::Nat, text.to_owned())));
+        }
     }
 
     #[test]
@@ -338,8 +322,8 @@ mod tests {
         let mut entry = new_entry();
         entry.status = CONFIRMED;
         entry.helper[..3].copy_from_slice(b"sip");
-        let rule = told(Some(Part::Confirming), &entry, &answer(1, vec![])).unwrap();
-        assert!(rule.text.unwrap().contains("helper sip"));
+        let (_, text) = told(Some(Part::Confirming), &entry, &answer(1, vec![])).unwrap();
+        assert!(text.contains("helper sip"));
     }
 
     #[test]

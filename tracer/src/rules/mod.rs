@@ -14,10 +14,10 @@
 pub(crate) mod generation;
 mod listing;
 pub mod nft;
-pub mod place;
 mod statement;
 #[cfg(test)]
 mod tests;
+pub mod trial;
 
 use std::{
     collections::{HashMap, HashSet},

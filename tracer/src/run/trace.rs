@@ -99,7 +99,7 @@ pub fn trace(args: &Trace) -> Result<(), Failure> {
             .set_conntrack(&conntrack)
             .context("cannot set up the kernel programs")?;
     }
-    let mut rules = Rules::new(args.rules);
+    let mut rules = Rules::new(args.rules, &config, &layout);
     if let Some(layout) = rule_layout {
         rules
             .learn(&layout, &mut tracer)
@@ -253,6 +253,7 @@ impl Run<'_> {
                 self.rules.learn(&layout, &mut self.tracer)?;
             }
         }
+        self.rules.update(&mut self.tracer);
         Ok(())
     }
 

@@ -40,7 +40,7 @@ pub struct LossCounters {
 }
 
 impl LossCounters {
-    pub fn new(counters: Map, unlisted: Map, programs: Vec<OwnedFd>) -> Result<Self, MapError> {
+    pub fn new(counters: Map, unlisted: Map) -> Result<Self, MapError> {
         let Map::Array(unlisted) = unlisted else {
             return Err(MapError::InvalidMapType { map_type: 0 });
         };
@@ -48,9 +48,15 @@ impl LossCounters {
             counters: PerCpuArray::try_from(counters)?,
             unlisted,
             sketch: vec![0; UNLISTED_SLOTS].into_boxed_slice(),
-            programs,
+            programs: Vec::new(),
             before: Losses::default(),
         })
+    }
+
+    /// Counts from now on also what the kernel kept from these programs, that for
+    /// `kfree_skb` first.
+    pub fn watch(&mut self, programs: Vec<OwnedFd>) {
+        self.programs = programs;
     }
 
     /// What was lost since the last call.

@@ -3,6 +3,7 @@
 mod counts;
 mod details;
 mod losses;
+pub mod netfilter;
 mod probe;
 mod programs;
 mod rules;
@@ -17,8 +18,8 @@ use aya::{
 use droptrace_types::{Config, ConntrackLayout, Counts, Detail, Filter, Key, Layout};
 
 pub use losses::Losses;
-pub use probe::{Means, Probed, probe};
-pub use programs::{LoadError, SEND_RESET, TRACEPOINTS, functions};
+pub use probe::{Probed, probe};
+pub use programs::{LoadError, Means, SEND_RESET, TRACEPOINTS, functions};
 
 pub use rules::RuleMaps;
 
@@ -67,8 +68,7 @@ struct Maps {
     rules: RuleMaps,
     sockets: aya::maps::HashMap<MapData, u64, u32>,
     cgroups: aya::maps::HashMap<MapData, u64, u32>,
-    lost: aya::maps::Map,
-    unlisted: aya::maps::Map,
+    losses: LossCounters,
 }
 
 impl Maps {
@@ -89,8 +89,7 @@ impl Maps {
             rules: RuleMaps::take(ebpf)?,
             sockets: aya::maps::HashMap::try_from(take(ebpf, "SOCKETS")?)?,
             cgroups: aya::maps::HashMap::try_from(take(ebpf, "CGROUPS")?)?,
-            lost: take(ebpf, "LOSSES")?,
-            unlisted: take(ebpf, "UNLISTED")?,
+            losses: LossCounters::new(take(ebpf, "LOSSES")?, take(ebpf, "UNLISTED")?)?,
         })
     }
 }
@@ -98,14 +97,7 @@ impl Maps {
 /// The loaded and attached kernel programs. Dropping it detaches them; nothing
 /// of them stays in the kernel.
 pub struct Tracer {
-    counts: CountMaps,
-    losses: LossCounters,
-    details: Details,
-    stacks: StackTraceMap<MapData>,
-    conntrack: Array<MapData, ConntrackLayout>,
-    rules: RuleMaps,
-    sockets: aya::maps::HashMap<MapData, u64, u32>,
-    cgroups: aya::maps::HashMap<MapData, u64, u32>,
+    maps: Maps,
     watched: Vec<&'static str>,
     /// Keeps the programs attached.
     ebpf: Ebpf,
@@ -119,20 +111,13 @@ impl Tracer {
     /// If the kernel refuses a program or a map.
     pub fn start(setup: &Setup<'_>) -> Result<Self, LoadError> {
         let mut ebpf = programs::load(setup)?;
-        let maps = Maps::fill(&mut ebpf, setup)?;
+        let mut maps = Maps::fill(&mut ebpf, setup)?;
         let attached = programs::attach(&mut ebpf, setup.config)?;
         let watched = attached.iter().map(|program| program.name).collect();
         let programs = attached.into_iter().map(|attached| attached.program);
-        let losses = LossCounters::new(maps.lost, maps.unlisted, programs.collect())?;
+        maps.losses.watch(programs.collect());
         Ok(Self {
-            counts: maps.counts,
-            losses,
-            details: maps.details,
-            stacks: maps.stacks,
-            conntrack: maps.conntrack,
-            rules: maps.rules,
-            sockets: maps.sockets,
-            cgroups: maps.cgroups,
+            maps,
             watched,
             ebpf,
         })
@@ -152,8 +137,8 @@ impl Tracer {
     ///
     /// If the kernel refuses to hand over a map.
     pub fn drain(&mut self) -> Result<Drained, MapError> {
-        let counts = self.counts.take()?;
-        let mut details = self.details.take();
+        let counts = self.maps.counts.take()?;
+        let mut details = self.maps.details.take();
         let counts: Vec<_> = counts
             .into_iter()
             .map(|(key, counts)| {
@@ -161,14 +146,14 @@ impl Tracer {
                 (key, counts, detail)
             })
             .collect();
-        self.details.keep(details);
+        self.maps.details.keep(details);
         let has_unlisted = counts.iter().any(|(key, ..)| key.sketch != 0);
         let unlisted = if has_unlisted {
-            self.losses.take_unlisted()?
+            self.maps.losses.take_unlisted()?
         } else {
             HashMap::new()
         };
-        let losses = self.losses.take()?;
+        let losses = self.maps.losses.take()?;
         Ok(Drained {
             counts,
             unlisted,
@@ -183,7 +168,8 @@ impl Tracer {
         let Ok(id) = u32::try_from(id) else {
             return Vec::new();
         };
-        self.stacks
+        self.maps
+            .stacks
             .get(&id, 0)
             .map(|stack| stack.frames().iter().map(|frame| frame.ip).collect())
             .unwrap_or_default()
@@ -191,7 +177,7 @@ impl Tracer {
 
     /// Where rules are told.
     pub fn rules(&mut self) -> &mut RuleMaps {
-        &mut self.rules
+        &mut self.maps.rules
     }
 
     /// Says what a conntrack entry looks like.
@@ -200,7 +186,7 @@ impl Tracer {
     ///
     /// If the kernel refuses.
     pub fn set_conntrack(&mut self, layout: &ConntrackLayout) -> Result<(), MapError> {
-        self.conntrack.set(0, layout, 0)
+        self.maps.conntrack.set(0, layout, 0)
     }
 
     /// Sets the sockets that `--pid` selects, by inode number.
@@ -209,7 +195,7 @@ impl Tracer {
     ///
     /// If the kernel refuses.
     pub fn select_sockets(&mut self, inodes: &[u64]) -> Result<(), MapError> {
-        replace(&mut self.sockets, inodes)
+        replace(&mut self.maps.sockets, inodes)
     }
 
     /// Sets the control groups that `--cgroup` selects, by identifier.
@@ -218,7 +204,7 @@ impl Tracer {
     ///
     /// If the kernel refuses.
     pub fn select_cgroups(&mut self, ids: &[u64]) -> Result<(), MapError> {
-        replace(&mut self.cgroups, ids)
+        replace(&mut self.maps.cgroups, ids)
     }
 
     /// The programs' own debug messages, if [`Setup::debug`] asked for them.
@@ -229,6 +215,17 @@ impl Tracer {
     pub fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
         aya_log::EbpfLogger::init(&mut self.ebpf)
     }
+}
+
+/// Name of the BPF program with this identifier; `None` where there is none.
+#[must_use]
+pub fn program_name(id: u32) -> Option<String> {
+    let mut programs = aya::programs::loaded_programs();
+    if id == 0 {
+        return None;
+    }
+    let program = programs.find_map(|program| program.ok().filter(|info| info.id() == id))?;
+    program.name_as_str().map(ToOwned::to_owned)
 }
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, LoadError> {

@@ -1,39 +1,13 @@
 //! Which programs the kernel takes: each is loaded, none attached, and nothing
 //! of them stays.
 
-use std::fmt;
-
-use aya::{
-    Btf, Ebpf,
-    programs::{Program, ProgramError},
-};
+use aya::{Btf, Ebpf, programs::ProgramError};
 use aya_obj::btf::BtfKind;
 
 use super::{
-    LoadError, Maps, Setup, TRACEPOINTS,
+    LoadError, Maps, Means, Setup, TRACEPOINTS,
     programs::{self, chain},
 };
-
-/// How a program is called by the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Means {
-    /// Tracepoint whose arguments the verifier knows.
-    BtfTracepoint,
-    /// Tracepoint, by its name.
-    RawTracepoint,
-    /// Entry of a function.
-    Fentry,
-}
-
-impl fmt::Display for Means {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::BtfTracepoint => "BTF tracepoint",
-            Self::RawTracepoint => "raw tracepoint",
-            Self::Fentry => "fentry",
-        })
-    }
-}
 
 /// A program by its name, which is that of its tracepoint or function; how the
 /// kernel takes it, or why it does not.
@@ -52,9 +26,12 @@ pub fn probe(setup: &Setup<'_>) -> Result<Vec<Probed>, LoadError> {
         .iter()
         .map(|name| (*name, tracepoint(&mut ebpf, &btf, name)));
     let mut probed: Vec<Probed> = tracepoints.collect();
-    let functions = programs::functions(setup.config)
-        .iter()
-        .map(|name| (*name, function(&mut ebpf, &btf, name)));
+    let functions = programs::functions(setup.config).iter().map(|name| {
+        (
+            *name,
+            programs::load_function(&mut ebpf, &btf, name).map_err(|error| refusal(&error)),
+        )
+    });
     probed.extend(functions);
     drop(maps);
     Ok(probed)
@@ -68,29 +45,7 @@ fn tracepoint(ebpf: &mut Ebpf, btf: &Btf, name: &str) -> Result<Means, String> {
     {
         return Err(format!("this kernel has no tracepoint {name}"));
     }
-    let loaded = match ebpf.program_mut(name) {
-        Some(Program::BtfTracePoint(program)) => program.load(name, btf),
-        _ => Err(ProgramError::NotLoaded),
-    };
-    let Err(error) = loaded else {
-        return Ok(Means::BtfTracepoint);
-    };
-    if let Some(Program::RawTracePoint(program)) = ebpf.program_mut(&format!("{name}_raw"))
-        && program.load().is_ok()
-    {
-        return Ok(Means::RawTracepoint);
-    }
-    Err(refusal(&error))
-}
-
-fn function(ebpf: &mut Ebpf, btf: &Btf, name: &str) -> Result<Means, String> {
-    match ebpf.program_mut(name) {
-        Some(Program::FEntry(program)) => match program.load(name, btf) {
-            Ok(()) => Ok(Means::Fentry),
-            Err(error) => Err(refusal(&error)),
-        },
-        _ => Err(format!("this version has no program for {name}")),
-    }
+    programs::load_tracepoint(ebpf, btf, name).map_err(|error| refusal(&error))
 }
 
 /// What the kernel said, without the verifier's log.

@@ -7,7 +7,7 @@ use aya::{
     programs::{Program, ProgramError},
 };
 use std::{
-    io,
+    fmt, io,
     os::fd::{AsFd, OwnedFd},
 };
 
@@ -153,6 +153,63 @@ pub fn functions(config: &Config) -> &'static [&'static str] {
     }
 }
 
+/// How a program is called by the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Means {
+    /// Tracepoint whose arguments the verifier knows.
+    BtfTracepoint,
+    /// Tracepoint, by its name.
+    RawTracepoint,
+    /// Entry of a function.
+    Fentry,
+}
+
+impl fmt::Display for Means {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BtfTracepoint => "BTF tracepoint",
+            Self::RawTracepoint => "raw tracepoint",
+            Self::Fentry => "fentry",
+        })
+    }
+}
+
+/// Loads the program for one of [`TRACEPOINTS`], by the first means that the
+/// kernel takes. The error is that of the first.
+pub fn load_tracepoint(ebpf: &mut Ebpf, btf: &Btf, name: &str) -> Result<Means, ProgramError> {
+    let refused = match ebpf.program_mut(name) {
+        Some(Program::BtfTracePoint(program)) => match program.load(name, btf) {
+            Ok(()) => return Ok(Means::BtfTracepoint),
+            Err(error) => error,
+        },
+        _ => ProgramError::NotLoaded,
+    };
+    log::debug!("no BTF tracepoint for {name}: {}", verdict(&refused));
+    let Some(Program::RawTracePoint(program)) = ebpf.program_mut(&raw(name)) else {
+        return Err(refused);
+    };
+    match program.load() {
+        Ok(()) => Ok(Means::RawTracepoint),
+        Err(error) => {
+            log::debug!("no raw tracepoint for {name}: {}", verdict(&error));
+            Err(refused)
+        }
+    }
+}
+
+/// Loads the program for a function.
+pub fn load_function(ebpf: &mut Ebpf, btf: &Btf, name: &str) -> Result<Means, ProgramError> {
+    match ebpf.program_mut(name) {
+        Some(Program::FEntry(program)) => program.load(name, btf).map(|()| Means::Fentry),
+        _ => Err(ProgramError::NotLoaded),
+    }
+}
+
+/// Name of the program that a tracepoint has beside its own.
+fn raw(tracepoint: &str) -> String {
+    format!("{tracepoint}_raw")
+}
+
 /// A program at work.
 pub struct Attached {
     /// Its name, which is also that of the tracepoint or function it runs at.
@@ -165,12 +222,20 @@ pub struct Attached {
 /// then those for what this kernel's tracepoints do not tell.
 pub fn attach(ebpf: &mut Ebpf, config: &Config) -> Result<Vec<Attached>, LoadError> {
     let btf = Btf::from_sys_fs()?;
-    let mut attached = TRACEPOINTS
-        .iter()
-        .map(|tracepoint| attach_one(ebpf, &btf, tracepoint))
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut attached = Vec::new();
+    for name in TRACEPOINTS {
+        let program = load_tracepoint(ebpf, &btf, name)
+            .and_then(|means| attach_loaded(ebpf, name, means))
+            .map_err(|error| LoadError::Program {
+                tracepoint: name,
+                error,
+            })?;
+        attached.push(Attached { name, program });
+    }
     for name in functions(config) {
-        match attach_function(ebpf, &btf, name) {
+        let program =
+            load_function(ebpf, &btf, name).and_then(|means| attach_loaded(ebpf, name, means));
+        match program {
             Ok(program) => attached.push(Attached { name, program }),
             Err(error) => log::warn!(
                 "resets that answer a packet without a socket are not told: \
@@ -182,63 +247,25 @@ pub fn attach(ebpf: &mut Ebpf, config: &Config) -> Result<Vec<Attached>, LoadErr
     Ok(attached)
 }
 
-fn attach_one(ebpf: &mut Ebpf, btf: &Btf, tracepoint: &'static str) -> Result<Attached, LoadError> {
-    let attached = |program| Attached {
-        name: tracepoint,
-        program,
+fn attach_loaded(ebpf: &mut Ebpf, name: &str, means: Means) -> Result<OwnedFd, ProgramError> {
+    let program = match means {
+        Means::RawTracepoint => ebpf.program_mut(&raw(name)),
+        Means::BtfTracepoint | Means::Fentry => ebpf.program_mut(name),
     };
-    match attach_btf(ebpf, btf, tracepoint) {
-        Ok(program) => Ok(attached(program)),
-        Err(error) => {
-            log::debug!("no BTF tracepoint for {tracepoint}: {}", verdict(&error));
-            match attach_raw(ebpf, tracepoint) {
-                Ok(program) => Ok(attached(program)),
-                Err(second) => {
-                    log::debug!("no raw tracepoint for {tracepoint}: {}", verdict(&second));
-                    Err(LoadError::Program { tracepoint, error })
-                }
-            }
+    let fd = match program.ok_or(ProgramError::NotLoaded)? {
+        Program::BtfTracePoint(program) => {
+            program.attach()?;
+            program.fd()?
         }
-    }
-}
-
-fn attach_function(
-    ebpf: &mut Ebpf,
-    btf: &Btf,
-    function: &'static str,
-) -> Result<OwnedFd, ProgramError> {
-    let program = ebpf.program_mut(function).ok_or(ProgramError::NotLoaded)?;
-    let Program::FEntry(program) = program else {
-        return Err(ProgramError::UnexpectedProgramType);
+        Program::RawTracePoint(program) => {
+            program.attach(name)?;
+            program.fd()?
+        }
+        Program::FEntry(program) => {
+            program.attach()?;
+            program.fd()?
+        }
+        _ => return Err(ProgramError::UnexpectedProgramType),
     };
-    program.load(function, btf)?;
-    program.attach()?;
-    Ok(program.fd()?.as_fd().try_clone_to_owned()?)
-}
-
-fn attach_btf(
-    ebpf: &mut Ebpf,
-    btf: &Btf,
-    tracepoint: &'static str,
-) -> Result<OwnedFd, ProgramError> {
-    let program = ebpf
-        .program_mut(tracepoint)
-        .ok_or(ProgramError::NotLoaded)?;
-    let Program::BtfTracePoint(program) = program else {
-        return Err(ProgramError::UnexpectedProgramType);
-    };
-    program.load(tracepoint, btf)?;
-    program.attach()?;
-    Ok(program.fd()?.as_fd().try_clone_to_owned()?)
-}
-
-fn attach_raw(ebpf: &mut Ebpf, tracepoint: &'static str) -> Result<OwnedFd, ProgramError> {
-    let name = format!("{tracepoint}_raw");
-    let program = ebpf.program_mut(&name).ok_or(ProgramError::NotLoaded)?;
-    let Program::RawTracePoint(program) = program else {
-        return Err(ProgramError::UnexpectedProgramType);
-    };
-    program.load()?;
-    program.attach(tracepoint)?;
-    Ok(program.fd()?.as_fd().try_clone_to_owned()?)
+    Ok(fd.as_fd().try_clone_to_owned()?)
 }

@@ -6,16 +6,15 @@ use aya::{
     Ebpf,
     maps::{Array, MapData, MapError},
 };
-use droptrace_types::{RULE_STACK_WORDS, RuleLayout, RulePlace, RuleStack};
+use droptrace_types::{Places, RuleLayout, STACK_WORDS, StackWords};
 
 use super::{LoadError, take};
-use crate::rules::place::Kernel;
 
 /// The maps of rule attribution.
 pub struct RuleMaps {
     layout: Array<MapData, RuleLayout>,
-    place: Array<MapData, RulePlace>,
-    stack: Array<MapData, RuleStack>,
+    places: Array<MapData, Places>,
+    trial: Array<MapData, StackWords>,
 }
 
 impl RuleMaps {
@@ -27,8 +26,8 @@ impl RuleMaps {
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
         Ok(Self {
             layout: Array::try_from(take(ebpf, "RULE_LAYOUT")?)?,
-            place: Array::try_from(take(ebpf, "RULE_PLACE")?)?,
-            stack: Array::try_from(take(ebpf, "RULE_STACK")?)?,
+            places: Array::try_from(take(ebpf, "PLACES")?)?,
+            trial: Array::try_from(take(ebpf, "TRIAL")?)?,
         })
     }
 
@@ -40,23 +39,41 @@ impl RuleMaps {
     pub fn set_layout(&mut self, layout: &RuleLayout) -> Result<(), MapError> {
         self.layout.set(0, layout, 0)
     }
-}
 
-impl Kernel for RuleMaps {
-    fn set_place(&mut self, place: &RulePlace) -> io::Result<()> {
-        self.place.set(0, place, 0).map_err(io::Error::other)
+    /// Says where on the stack stands what tells who dropped a packet, or in which
+    /// namespace that is looked for.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn set_places(&mut self, places: &Places) -> io::Result<()> {
+        self.places.set(0, places, 0).map_err(io::Error::other)
     }
 
-    fn forget_stack(&mut self) -> io::Result<()> {
-        let nothing = RuleStack {
-            words: [0; RULE_STACK_WORDS],
-            heads: [0; RULE_STACK_WORDS],
+    /// Makes [`RuleMaps::stack`] empty.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn forget_stack(&mut self) -> io::Result<()> {
+        let nothing = StackWords {
+            at: 0,
+            words: [0; STACK_WORDS],
+            heads: [0; STACK_WORDS],
+            chains: [0; STACK_WORDS],
+            packet: 0,
+            location: 0,
         };
-        self.stack.set(0, nothing, 0).map_err(io::Error::other)
+        self.trial.set(0, nothing, 0).map_err(io::Error::other)
     }
 
-    fn stack(&mut self) -> io::Result<Box<RuleStack>> {
-        let stack = self.stack.get(&0, 0).map_err(io::Error::other)?;
+    /// The stack at the last event in that namespace, zeros if there was none.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn stack(&mut self) -> io::Result<Box<StackWords>> {
+        let stack = self.trial.get(&0, 0).map_err(io::Error::other)?;
         Ok(Box::new(stack))
     }
 }

@@ -1,13 +1,20 @@
 //! The `bpf` calls that aya does not offer.
 
 use std::{
+    ffi::CStr,
     io, mem,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
 };
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_prog_info};
+use aya_obj::generated::{
+    BPF_EXIT, BPF_JMP, BPF_K, BPF_MOV, bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_info,
+    bpf_prog_type,
+};
 
-fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<()> {
+/// `BPF_ALU64`
+const ALU64: u32 = 0x07;
+
+fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<RawFd> {
     // SAFETY: the attribute is as large as said; callers fill it with pointers
     // that are valid for the sizes that they give.
     let result = unsafe {
@@ -21,7 +28,7 @@ fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<()> {
     if result < 0 {
         Err(io::Error::last_os_error())
     } else {
-        Ok(())
+        RawFd::try_from(result).map_err(io::Error::other)
     }
 }
 
@@ -73,7 +80,7 @@ pub unsafe fn take_batch<K, V>(
     // SAFETY: as above; the kernel wrote how many elements it gave.
     let count = unsafe { attr.batch.count } as usize;
     match result {
-        Ok(()) => Ok((count, Some(next))),
+        Ok(_) => Ok((count, Some(next))),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok((count, None)),
         Err(error) => Err(error),
     }
@@ -92,7 +99,7 @@ pub unsafe fn is_empty<K>(map: BorrowedFd<'_>) -> io::Result<bool> {
     element.map_fd = map.as_raw_fd().cast_unsigned();
     element.__bindgen_anon_1.next_key = first.as_mut_ptr() as u64;
     match bpf(bpf_cmd::BPF_MAP_GET_NEXT_KEY, &mut attr) {
-        Ok(()) => Ok(false),
+        Ok(_) => Ok(false),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(true),
         Err(error) => Err(error),
     }
@@ -124,7 +131,54 @@ fn only_element(command: bpf_cmd, map: BorrowedFd<'_>, value: u64) -> io::Result
     element.map_fd = map.as_raw_fd().cast_unsigned();
     element.key = (&raw const key) as u64;
     element.__bindgen_anon_1.value = value;
-    bpf(command, &mut attr)
+    bpf(command, &mut attr).map(|_| ())
+}
+
+/// Loads a program for netfilter hooks that only returns `verdict`.
+pub fn load_netfilter(verdict: i32, name: &CStr) -> io::Result<OwnedFd> {
+    let instruction = |code: u32, imm| {
+        // SAFETY: plain data, of which zeros are a valid value.
+        let mut instruction: bpf_insn = unsafe { mem::zeroed() };
+        instruction.code = u8::try_from(code).unwrap_or_default();
+        instruction.imm = imm;
+        instruction
+    };
+    let program = [
+        instruction(ALU64 | BPF_MOV | BPF_K, verdict),
+        instruction(BPF_JMP | BPF_EXIT, 0),
+    ];
+    let mut attr = empty();
+    // SAFETY: all fields of the union are plain data.
+    let load = unsafe { &mut attr.__bindgen_anon_3 };
+    load.prog_type = bpf_prog_type::BPF_PROG_TYPE_NETFILTER as u32;
+    load.expected_attach_type = bpf_attach_type::BPF_NETFILTER as u32;
+    load.insns = program.as_ptr() as u64;
+    load.insn_cnt = 2;
+    load.license = c"Dual MIT/GPL".as_ptr() as u64;
+    for (place, byte) in load.prog_name.iter_mut().zip(name.to_bytes()) {
+        *place = byte.cast_signed();
+    }
+    let fd = bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)?;
+    // SAFETY: just made, and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Puts a netfilter program on a hook for IPv4 in the calling thread's network
+/// namespace.
+pub fn attach_netfilter(program: &OwnedFd, hook: u32, priority: i32) -> io::Result<OwnedFd> {
+    let mut attr = empty();
+    // SAFETY: all fields of the union are plain data.
+    let link = unsafe { &mut attr.link_create };
+    link.__bindgen_anon_1.prog_fd = program.as_raw_fd().cast_unsigned();
+    link.attach_type = bpf_attach_type::BPF_NETFILTER as u32;
+    // SAFETY: as above.
+    let netfilter = unsafe { &mut link.__bindgen_anon_3.netfilter };
+    netfilter.pf = libc::NFPROTO_IPV4.cast_unsigned();
+    netfilter.hooknum = hook;
+    netfilter.priority = priority;
+    let fd = bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)?;
+    // SAFETY: just made, and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// How often the kernel skipped the program because it was running already on

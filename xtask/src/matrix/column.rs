@@ -10,7 +10,6 @@ use anyhow::{Context as _, Result};
 
 use super::results::{Column, Entry, Start};
 use crate::{
-    scenarios::Selection,
     vm::{
         self,
         end::{End, Limits},
@@ -75,8 +74,8 @@ pub fn column(
 }
 
 /// On this machine's own kernel.
-pub fn on_host(ws: &Workspace, selection: &Selection, out: &mut Lines<'_>) -> Result<Whole> {
-    let [program, arguments @ ..] = &selection.command_line(ws)[..] else {
+pub fn on_host(runner: &[String], out: &mut Lines<'_>) -> Result<Whole> {
+    let [program, arguments @ ..] = runner else {
         unreachable!("a runner has a name")
     };
     let mut child = Command::new(program)
@@ -100,13 +99,13 @@ pub fn on_host(ws: &Workspace, selection: &Selection, out: &mut Lines<'_>) -> Re
 /// On another kernel.
 pub fn in_guest(
     ws: &Workspace,
-    selection: &Selection,
+    runner: &[String],
     kernel: &Kernel,
     limit: Duration,
     out: &mut Lines<'_>,
     err: &mut Lines<'_>,
 ) -> Result<Whole> {
-    let command = vm::shell_line(&ws.root().to_string_lossy(), &selection.command_line(ws));
+    let command = vm::shell_line(&ws.root().to_string_lossy(), runner);
     let limits = Limits {
         whole: limit,
         silence: Some(SILENCE),

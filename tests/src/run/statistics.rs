@@ -1,0 +1,73 @@
+//! How often the kernel ran droptrace's programs, by its own statistics.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::fd::{FromRawFd as _, OwnedFd};
+
+use anyhow::{Context as _, bail};
+
+/// `BPF_ENABLE_STATS`
+const ENABLE_STATS: libc::c_long = 32;
+
+/// While it lives, the kernel counts how often BPF programs run.
+pub struct Statistics {
+    _enabled: OwnedFd,
+    process: u32,
+    before: u64,
+}
+
+impl Statistics {
+    /// Begins to count the runs of a process's programs.
+    pub fn of(process: u32) -> anyhow::Result<Self> {
+        // `BPF_STATS_RUN_TIME`
+        let attribute = [0_u32; 32];
+        // SAFETY: the attribute is as large as said.
+        let fd = unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                ENABLE_STATS,
+                attribute.as_ptr(),
+                size_of_val(&attribute),
+            )
+        };
+        if fd < 0 {
+            let error = io::Error::last_os_error();
+            bail!("the kernel does not count runs of BPF programs: {error}");
+        }
+        // SAFETY: just made, and nobody else's.
+        let enabled = unsafe { OwnedFd::from_raw_fd(i32::try_from(fd)?) };
+        Ok(Self {
+            _enabled: enabled,
+            process,
+            before: runs(process)?,
+        })
+    }
+
+    /// How often they ran since.
+    pub fn runs(&self) -> anyhow::Result<u64> {
+        Ok(runs(self.process)? - self.before)
+    }
+}
+
+/// Sum over all programs that the process holds.
+fn runs(process: u32) -> anyhow::Result<u64> {
+    let folder = format!("/proc/{process}/fdinfo");
+    let mut programs = BTreeMap::new();
+    for file in fs::read_dir(&folder).with_context(|| format!("cannot read {folder}"))? {
+        let Ok(text) = fs::read_to_string(file?.path()) else {
+            continue;
+        };
+        let number = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|value| value.trim().parse::<u64>().ok())
+        };
+        if let (Some(program), Some(runs)) = (number("prog_id:"), number("run_cnt:")) {
+            programs.insert(program, runs);
+        }
+    }
+    if programs.is_empty() {
+        bail!("droptrace holds no BPF program");
+    }
+    Ok(programs.values().sum())
+}

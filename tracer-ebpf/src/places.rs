@@ -1,0 +1,63 @@
+//! Where on the kernel's stack stands what tells who dropped a packet.
+//!
+//! That differs from kernel to kernel. User space finds it out by trial, for
+//! which it is given the stack at drops in a namespace of its own.
+
+use aya_ebpf::cty::c_void;
+use droptrace_types::{STACK_WORDS, STACK_WORDS_BELOW};
+
+use crate::{
+    event::Event,
+    kernel::Pointer,
+    maps::{PLACES, RULE_LAYOUT, TRIAL},
+};
+
+/// The words of the stack around a program's context, which lies on it.
+#[derive(Clone, Copy)]
+pub struct Stack(Pointer);
+
+impl Stack {
+    #[inline(always)]
+    pub fn of(ctx: *mut c_void) -> Self {
+        let below = STACK_WORDS_BELOW as u64 * 8;
+        Self(Pointer::new((ctx as u64).wrapping_sub(below)))
+    }
+
+    /// One of the [`STACK_WORDS`].
+    #[inline(always)]
+    pub fn word(self, at: u32) -> u64 {
+        self.0.read(at * 8)
+    }
+}
+
+/// While user space looks for the places: hands it the stack of an event in the
+/// namespace that it does so in. True if the event was such a one.
+#[inline(never)]
+pub fn is_trial(ctx: *mut c_void, event: &Event) -> bool {
+    let Some(places) = PLACES.get(0) else {
+        return false;
+    };
+    if places.trial_netns == 0 || places.trial_netns != event.key.cause.netns {
+        return false;
+    }
+    let (Some(copy), Some(layout)) = (TRIAL.get_ptr_mut(0), RULE_LAYOUT.get(0)) else {
+        return true;
+    };
+    let stack = Stack::of(ctx);
+    for i in 0..STACK_WORDS {
+        let word = Pointer::new(stack.word(i as u32));
+        // SAFETY: inside the element; nobody else writes it meanwhile.
+        unsafe {
+            (&raw mut (*copy).words[i]).write_volatile(word.address());
+            (&raw mut (*copy).heads[i]).write_volatile(word.read(0));
+            (&raw mut (*copy).chains[i]).write_volatile(word.read(layout.chain_handle));
+        }
+    }
+    // SAFETY: as above.
+    unsafe {
+        (&raw mut (*copy).at).write_volatile(stack.0.address());
+        (&raw mut (*copy).packet).write_volatile(event.packet.skb.address());
+        (&raw mut (*copy).location).write_volatile(event.key.cause.location);
+    }
+    true
+}
