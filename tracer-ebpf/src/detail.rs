@@ -6,16 +6,17 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_current_comm, bpf_probe_read_kernel},
     programs::{RawTracePointContext, tracing::StackIdContext as _},
 };
-use droptrace_types::{ABSENT, COMM_LEN, CT_NONE, Detail, HEADER_LEN, HookAt, Loss, RuleAt};
+use droptrace_types::{COMM_LEN, Detail, HEADER_LEN, HookAt, Loss, RuleAt};
 
 use crate::{
+    conntrack,
     count::lose,
     device,
     event::Event,
     hook,
-    kernel::{Pointer, constant},
-    maps::{CONNTRACK, DETAIL_RATE, DETAILS, STACKS},
-    rule,
+    kernel::constant,
+    maps::{DETAIL_RATE, DETAILS, STACKS},
+    rule, signs,
 };
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -124,13 +125,16 @@ unsafe fn fill<const DROP: bool>(
     unsafe { bpf_get_current_comm(detail.comm.as_mut_ptr().cast(), COMM_LEN as u32) };
     detail.mark = 0;
     detail.header_len = 0;
-    detail.ct_info = CT_NONE;
-    detail.ct_mark = 0;
-    detail.ct_zone = 0;
+    detail.bad_checksum = 0;
+    conntrack::forget(&mut detail.conntrack);
     let packet = &event.packet;
     if !packet.skb.is_null() {
         detail.mark = packet.skb.read(constant!(LAYOUT.skb_mark));
-        fill_conntrack(detail, packet.skb);
+        detail.bad_checksum = u32::from(signs::has_bad_checksum(packet.skb));
+        conntrack::read(packet.skb, &mut detail.conntrack);
+        if DROP {
+            conntrack::read_hooks(event, &mut detail.conntrack);
+        }
         let at = event.decoded.tcp(&event.key.flow);
         if at != 0
             && let Ok(tcp) = packet.load::<[u8; 14]>(at)
@@ -156,33 +160,5 @@ unsafe fn fill<const DROP: bool>(
         if failed == 0 {
             detail.header_len = len;
         }
-    }
-}
-
-/// The lowest three bits of `skb->_nfct` (`NFCT_INFOMASK`) say how the packet
-/// relates to the entry that the others point to.
-/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/skbuff.h>
-#[inline(always)]
-fn fill_conntrack(detail: &mut Detail, skb: Pointer) {
-    if constant!(LAYOUT.skb_nfct) == ABSENT {
-        return;
-    }
-    let word: u64 = skb.read(constant!(LAYOUT.skb_nfct));
-    if word == 0 {
-        return;
-    }
-    detail.ct_info = (word & 7) as u32;
-    let entry = Pointer::new(word & !7);
-    let Some(layout) = CONNTRACK.get(0) else {
-        return;
-    };
-    if entry.is_null() || layout.is_known == 0 {
-        return;
-    }
-    if layout.mark != ABSENT {
-        detail.ct_mark = entry.read(layout.mark);
-    }
-    if layout.zone != ABSENT {
-        detail.ct_zone = u32::from(entry.read::<u16>(layout.zone));
     }
 }

@@ -10,6 +10,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod conntrack;
 mod count;
 mod detail;
 mod device;

@@ -51,6 +51,17 @@ pub fn read(event: &mut Event) -> u32 {
     0
 }
 
+/// Whether the kernel computed the checksum and found it wrong: set by
+/// `__skb_checksum_complete` together with its verdict.
+/// <https://github.com/torvalds/linux/blob/v5.10/net/core/skbuff.c>
+#[inline(always)]
+pub fn has_bad_checksum(skb: Pointer) -> bool {
+    let summed = skb.bits(constant!(CONFIG.ip_summed)) & IP_SUMMED;
+    let by_kernel = skb.bits(constant!(CONFIG.csum_complete_sw)) & 1;
+    let valid = skb.bits(constant!(CONFIG.csum_valid)) & 1;
+    (summed == CHECKSUM_COMPLETE) & (by_kernel == 1) & (valid == 0)
+}
+
 #[inline(always)]
 fn of_packet(signs: &mut Signs, packet: &Packet) {
     let skb = packet.skb;
@@ -58,13 +69,7 @@ fn of_packet(signs: &mut Signs, packet: &Packet) {
     signs.add(Sign::OtherHost, kind == PACKET_OTHERHOST);
     let to_all = kind == PACKET_BROADCAST || kind == PACKET_MULTICAST;
     signs.add(Sign::ToAll, to_all);
-    // Set by `__skb_checksum_complete` together with its verdict.
-    // <https://github.com/torvalds/linux/blob/v5.10/net/core/skbuff.c>
-    let summed = skb.bits(constant!(CONFIG.ip_summed)) & IP_SUMMED;
-    let by_kernel = skb.bits(constant!(CONFIG.csum_complete_sw)) & 1;
-    let valid = skb.bits(constant!(CONFIG.csum_valid)) & 1;
-    let bad = (summed == CHECKSUM_COMPLETE) & (by_kernel == 1) & (valid == 0);
-    signs.add(Sign::BadChecksum, bad);
+    signs.add(Sign::BadChecksum, has_bad_checksum(skb));
     let transport: u16 = skb.read(constant!(LAYOUT.skb_transport_header));
     signs.add(
         Sign::HeaderTaken,

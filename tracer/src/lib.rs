@@ -9,6 +9,7 @@
 //! `docs/architecture.md` has the map.
 
 pub mod cli;
+pub mod conntrack;
 pub mod doctor;
 pub mod event;
 pub mod filter;

@@ -240,10 +240,14 @@ fn pattern(
 }
 
 /// Puts what is meant in the place of `"(pid of NAME)"` (of a process) and
-/// `"(handle of NAME)"`, `"(number of NAME)"`, `"(text of NAME)"` (of a rule).
+/// `"(handle of NAME)"`, `"(number of NAME)"`, `"(text of NAME)"` (of a rule), and
+/// numbers in that of each `(truth NAME)` in a text.
 fn fill_in(pattern: &mut Value, seen: &Seen) -> anyhow::Result<()> {
     match pattern {
         Value::String(text) => {
+            for (name, number) in &seen.truths {
+                *text = text.replace(&format!("(truth {name})"), &number.to_string());
+            }
             let words = text
                 .strip_prefix('(')
                 .and_then(|rest| rest.strip_suffix(')'))

@@ -25,6 +25,9 @@ pub struct Raw {
     /// How many frames.
     #[serde(default = "one")]
     pub count: u32,
+    /// How many threads send each frame at the same moment, each time from the next
+    /// port.
+    pub racers: Option<u32>,
     /// Time to live or hop limit.
     #[serde(default = "ttl")]
     pub ttl: u8,

@@ -153,6 +153,48 @@ pub struct ConntrackLayout {
     pub mark: u32,
     /// `nf_conn.zone.id`, [`ABSENT`] where the kernel has none.
     pub zone: u32,
+    /// `nf_conn.status`
+    pub status: u32,
+    /// Of the `nf_conntrack_tuple` in the original direction, inside `nf_conn`.
+    pub original: u32,
+    /// The same in the reply direction.
+    pub reply: u32,
+    /// `nf_conn.proto.tcp.state`
+    pub tcp_state: u32,
+    /// `nf_conn.ext`
+    pub ext: u32,
+    /// `nf_ct_ext.offset`, whose first element is that of the helper
+    /// (`NF_CT_EXT_HELPER`).
+    pub ext_offset: u32,
+    /// `nf_conn_help.helper`
+    pub help_helper: u32,
+    /// `nf_conntrack_helper.name`; [`ABSENT`] where what leads there is not known.
+    pub helper_name: u32,
+}
+
+/// A packet's conntrack entry.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConntrackAt {
+    /// With an entry: its two `struct nf_conntrack_tuple`, of the original and of
+    /// the reply direction, as they stand in memory. Without one, of a dropped
+    /// packet: the first functions at the hooks prerouting and output of the
+    /// packet's family and namespace, in their order.
+    pub words: [[u64; 5]; 2],
+    /// Name of its helper, zero-terminated; empty without one.
+    pub helper: [u8; 16],
+    /// Bits `IPS_*`.
+    pub status: u32,
+    /// Its mark.
+    pub mark: u32,
+    /// `enum ip_conntrack_info`, [`crate::CT_NONE`] without an entry.
+    pub info: u32,
+    /// Its zone.
+    pub zone: u16,
+    /// `enum tcp_conntrack`
+    pub tcp_state: u8,
+    /// 1 if the entry was read.
+    pub is_known: u8,
 }
 
 /// As [`Layout`], of nftables' rules, chains and tables, for the same cause.

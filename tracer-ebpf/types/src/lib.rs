@@ -10,7 +10,7 @@ mod layout;
 mod xtables;
 
 pub use layout::{
-    ABSENT, ChainPlaces, Config, ConntrackLayout, FILTER_BY_CGROUP, FILTER_BY_FLOW,
+    ABSENT, ChainPlaces, Config, ConntrackAt, ConntrackLayout, FILTER_BY_CGROUP, FILTER_BY_FLOW,
     FILTER_BY_INTERFACE, FILTER_BY_NETNS, FILTER_BY_REASON, FILTER_BY_SOCKET, HookAt, HookPlaces,
     Layout, Places, RuleAt, RuleHead, RuleLayout, STACK_WORDS, STACK_WORDS_BELOW, StackWords,
 };
@@ -307,7 +307,7 @@ pub struct IfName(pub [u8; IFNAME_LEN]);
 /// Length of a task's name, with its terminating zero (`TASK_COMM_LEN`).
 pub const COMM_LEN: usize = 16;
 
-/// [`Detail::ct_info`] of a packet without a conntrack entry.
+/// [`ConntrackAt::info`] of a packet without a conntrack entry.
 pub const CT_NONE: u32 = u32::MAX;
 
 /// One packet seen closely: sent through the ring buffer for the first packets
@@ -332,16 +332,12 @@ pub struct Detail {
     pub mark: u32,
     /// The packet's length in bytes.
     pub len: u32,
-    /// `enum ip_conntrack_info`, [`CT_NONE`] without an entry.
-    pub ct_info: u32,
-    /// The conntrack entry's mark.
-    pub ct_mark: u32,
     /// TCP sequence number, host order.
     pub tcp_seq: u32,
     /// TCP acknowledgement number, host order.
     pub tcp_ack: u32,
-    /// The conntrack entry's zone.
-    pub ct_zone: u32,
+    /// 1 if the kernel computed the transport checksum and found it wrong.
+    pub bad_checksum: u32,
     /// Bytes of `header` that are valid.
     pub header_len: u32,
     /// TCP flag byte.
@@ -354,6 +350,8 @@ pub struct Detail {
     pub socket_held: u8,
     /// The nftables rule that dropped the packet.
     pub rule: RuleAt,
+    /// The packet's conntrack entry.
+    pub conntrack: ConntrackAt,
     /// The netfilter hook at which it was dropped.
     pub hook: HookAt,
     /// Name of the interface, zero-terminated; empty where there is none.
@@ -449,7 +447,8 @@ const _: () = {
     assert!(size_of::<Cause>() == 40);
     assert!(size_of::<Key>() == 128);
     assert!(size_of::<Counts>() == 32);
-    assert!(size_of::<Detail>() == 128 + 40 + 16 + 40 + 24 + 8 + 32 + HEADER_LEN);
+    assert!(size_of::<Detail>() == 128 + 16 + 40 + 40 + 24 + 112 + 32 + HEADER_LEN);
+    assert!(size_of::<ConntrackAt>() == 112);
     assert!(size_of::<EndpointRule>() == 40);
     assert!(size_of::<Config>() == 128);
     assert!(size_of::<Filter>() == FILTER_RULES * (40 + 16 + 4 + 4) + 40);

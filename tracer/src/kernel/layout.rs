@@ -29,15 +29,46 @@ pub fn layout(btf: &Btf) -> Result<Layout, MissingMember> {
         .map_err(|(structure, member)| MissingMember { structure, member })
 }
 
+/// Members of `struct nf_conntrack_tuple` and their offsets, by which a
+/// [`droptrace_types::ConntrackAt`] is read.
+const TUPLE: [(&str, u32); 6] = [
+    ("src.u3", 0),
+    ("src.u", 16),
+    ("src.l3num", 18),
+    ("dst.u3", 20),
+    ("dst.u", 36),
+    ("dst.protonum", 38),
+];
+
 /// What a conntrack entry looks like; `None` where this BTF does not say.
 #[must_use]
 pub fn conntrack(btf: &Btf) -> Option<ConntrackLayout> {
     // A mere declaration has no members.
-    btf.offset("nf_conn", "status")?;
+    let status = btf.offset("nf_conn", "status")?;
+    let is_tuple = |(path, at)| btf.offset("nf_conntrack_tuple", path) == Some(at);
+    if !TUPLE.into_iter().all(is_tuple) {
+        return None;
+    }
+    let original =
+        btf.offset("nf_conn", "tuplehash")? + btf.offset("nf_conntrack_tuple_hash", "tuple")?;
+    let member = |structure, member| btf.offset(structure, member).unwrap_or(ABSENT);
+    let help_helper = member("nf_conn_help", "helper");
     Some(ConntrackLayout {
         is_known: 1,
-        mark: btf.offset("nf_conn", "mark").unwrap_or(ABSENT),
-        zone: btf.offset("nf_conn", "zone.id").unwrap_or(ABSENT),
+        mark: member("nf_conn", "mark"),
+        zone: member("nf_conn", "zone.id"),
+        status,
+        original,
+        reply: original + btf.size("nf_conntrack_tuple_hash")?,
+        tcp_state: btf.offset("nf_conn", "proto.tcp.state")?,
+        ext: btf.offset("nf_conn", "ext")?,
+        ext_offset: btf.offset("nf_ct_ext", "offset")?,
+        help_helper,
+        helper_name: if help_helper == ABSENT {
+            ABSENT
+        } else {
+            member("nf_conntrack_helper", "name")
+        },
     })
 }
 

@@ -3,6 +3,8 @@
 
 use std::{fs, path::Path};
 
+use droptrace_types::{ABSENT, ConntrackLayout};
+
 use super::btf::{Btf, FOLDER};
 
 /// Its conntrack entries are decoded.
@@ -57,7 +59,8 @@ impl Modules {
     #[must_use]
     pub fn new(kernel: &Btf) -> Self {
         let mut awaited = WITH_REASONS.to_vec();
-        if super::layout::conntrack(kernel).is_none() {
+        let is_whole = |layout: ConntrackLayout| layout.helper_name != ABSENT;
+        if !super::layout::conntrack(kernel).is_some_and(is_whole) {
             awaited.push(CONNTRACK);
         }
         if !super::layout::has_nftables(kernel) {

@@ -25,7 +25,12 @@ pub(super) fn words(event: &Event, look: &Look) -> Vec<String> {
         words.extend(tcp.state.as_deref().map(|state| look.safe(state)));
     }
     if let Some(conntrack) = &event.conntrack {
-        words.push(format!("ct {}", look.safe(&conntrack.state)));
+        let invalid = conntrack.invalid.as_ref();
+        let why = invalid.map_or_else(String::new, |why| {
+            let probably = if why.exact { "" } else { "probably " };
+            format!(": {probably}{}", look.safe(&why.text))
+        });
+        words.push(format!("ct {}{why}", look.safe(&conntrack.state)));
     }
     words.extend(place.and_then(|place| function(event, place, look)));
     words

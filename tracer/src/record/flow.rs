@@ -72,7 +72,8 @@ fn low_byte(word: u16) -> u8 {
     word.to_le_bytes()[0]
 }
 
-fn protocol(number: u8) -> String {
+/// The name of an IP protocol, or its number.
+pub fn protocol(number: u8) -> String {
     let named = PROTOCOLS.iter().find(|(known, _)| *known == number);
     named.map_or_else(|| number.to_string(), |(_, name)| (*name).to_owned())
 }

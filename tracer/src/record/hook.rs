@@ -84,7 +84,10 @@ const QUEUE: &str = "nf_queue";
 
 /// A queue to user space, where `function` freed a packet that was for one.
 pub fn queue(function: &str) -> Option<(Rule, Option<String>)> {
-    let rule = rule(Engine::Nfqueue, function);
+    let rule = Rule {
+        function: Some(function.to_owned()),
+        ..rule(Engine::Nfqueue)
+    };
     (plain_name(function) == QUEUE).then_some((rule, None))
 }
 
@@ -109,13 +112,15 @@ pub fn of(at: &HookAt, symbols: &Symbols) -> Option<(Rule, Option<String>)> {
         module: modules::owner(at.function),
         prog_id: (at.prog_id != 0).then_some(at.prog_id),
         name: program_name(at.prog_id),
-        ..rule(engine, &function)
+        function: Some(function),
+        ..rule(engine)
     };
     let advice = advice(&rule);
     Some((rule, advice))
 }
 
-fn rule(engine: Engine, function: &str) -> Rule {
+/// A drop that an engine decided.
+pub fn rule(engine: Engine) -> Rule {
     Rule {
         engine,
         family: None,
@@ -131,7 +136,7 @@ fn rule(engine: Engine, function: &str) -> Rule {
         verdict: Some("drop".to_owned()),
         as_of: None,
         policy: false,
-        function: Some(function.to_owned()),
+        function: None,
         module: None,
         prog_id: None,
         name: None,

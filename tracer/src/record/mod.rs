@@ -2,12 +2,16 @@
 
 mod cause;
 mod clock;
+mod conntrack;
 mod evidence;
 mod flow;
 mod headers;
 mod hook;
+mod hooks;
+mod invalid;
 mod packet;
 mod rule;
+mod tracked;
 
 use std::collections::HashMap;
 
@@ -16,16 +20,26 @@ use droptrace_types::{Counts, Detail, Direction, Key, Kind};
 use self::{
     cause::{Causes, Stack},
     clock::Clock,
+    hooks::{Hooks, Stage},
 };
 use crate::{
-    event::{Class, Event, EventKind, Loss, LossCause, LossOf, Rule, SCHEMA, Where},
-    kernel::{btf::Btf, interface, reasons::Reasons, symbols::Symbols},
+    conntrack::Conntrack,
+    event::{Class, Engine, Event, EventKind, Loss, LossCause, LossOf, Rule, SCHEMA, Where},
+    kernel::{
+        btf::Btf,
+        interface,
+        reasons::Reasons,
+        symbols::{Location, Symbols},
+    },
     owner::{netns, sockets::Sockets},
     reason::plain_name,
     rules::{RuleAt, RuleSets, trial},
     tracer::{Drained, Losses},
     xtables,
 };
+
+/// The kernel's reason for what netfilter dropped.
+const NETFILTER_DROP: &str = "NETFILTER_DROP";
 
 /// Interface names that are remembered.
 const MAX_NAMES: usize = 4096;
@@ -35,6 +49,7 @@ pub struct Recorder {
     causes: Causes,
     sockets: Sockets,
     rules: RuleSets,
+    conntrack: Conntrack,
     /// Names of interfaces by namespace and index, from earlier details.
     names: HashMap<(u32, u32), String>,
     own_netns: u32,
@@ -49,6 +64,7 @@ impl Recorder {
             causes: Causes::new(reasons, symbols),
             sockets: Sockets::default(),
             rules: RuleSets::default(),
+            conntrack: Conntrack::default(),
             names: HashMap::new(),
             own_netns: netns::own(),
             missed_a_rule: false,
@@ -132,17 +148,33 @@ impl Recorder {
             ifindex: (key.cause.ifindex != 0).then_some(key.cause.ifindex),
             stack: stack.above,
         };
-        let decided = match legacy.get(&key.cause.rule) {
+        let function = location.as_ref().map(|at| plain_name(&at.function));
+        let stage = hooks::stage(r#where.hook.as_deref(), function, &evidence.callers);
+        let counted = legacy.get(&key.cause.rule);
+        let decided = match counted.filter(|_| !self.is_of_another_engine(detail)) {
             Some(found) => Some((rule::of_xtables(found), rule::xtables_advice(found))),
             None => self
-                .rule(key, detail)
+                .rule(key, detail, function, stage)
                 .or_else(|| hook::queue(&location.as_ref()?.function)),
         };
         let (rule, look_up) = decided.unzip();
-        let by_netfilter = location
-            .as_ref()
-            .is_some_and(|location| trial::FUNCTIONS.contains(&plain_name(&location.function)));
+        let by_netfilter = function.is_some_and(|function| trial::FUNCTIONS.contains(&function));
         self.missed_a_rule |= by_netfilter && detail.is_some() && rule.is_none();
+        let conntrack = detail.and_then(|detail| {
+            let entry = conntrack::of(&detail.conntrack);
+            let of_netfilter = by_netfilter || reason.name.as_deref() == Some(NETFILTER_DROP);
+            if entry.is_some() || !of_netfilter {
+                return entry;
+            }
+            let passed = self.hooks(detail).passed(stage);
+            invalid::of(
+                detail,
+                evidence.signs,
+                rule.as_ref(),
+                passed,
+                &mut self.conntrack,
+            )
+        });
         let process = detail.and_then(|detail| self.sockets.owner(detail));
         Event {
             schema: SCHEMA.to_owned(),
@@ -156,9 +188,9 @@ impl Recorder {
             rule,
             r#where: Some(r#where),
             process,
-            conntrack: detail.and_then(packet::conntrack),
             tcp: detail.and_then(packet::tcp),
-            advice: look_up.flatten().or(advice),
+            advice: invalid::with_advice(look_up.flatten().or(advice), conntrack.as_ref()),
+            conntrack,
             packet: detail.and_then(packet::seen),
             undecoded: flow::undecoded(key),
             flows_unlisted: None,
@@ -166,16 +198,55 @@ impl Recorder {
         }
     }
 
+    /// The functions at the hooks that the kernel side saw.
+    fn hooks(&mut self, detail: &Detail) -> Hooks {
+        let mut names = |functions: &[u64; 5]| {
+            let functions = functions.iter().filter(|address| **address != 0);
+            // One byte into it.
+            let names = functions.map(|address| self.causes.location(*address + 1));
+            let plain = |found: Location| plain_name(&found.function).to_owned();
+            names
+                .map(|found| found.map_or_else(String::new, plain))
+                .collect()
+        };
+        let [prerouting, output] = &detail.conntrack.words;
+        Hooks {
+            prerouting: names(prerouting),
+            output: names(output),
+        }
+    }
+
+    /// Whether the hook function that dropped the packet is known, and not one of
+    /// xtables.
+    fn is_of_another_engine(&self, detail: Option<&Detail>) -> bool {
+        let by = detail.and_then(|detail| hook::of(&detail.hook, self.causes.symbols()));
+        by.is_some_and(|(rule, _)| rule.engine != Engine::Iptables)
+    }
+
     /// Whether a rule dropped a packet and was not found since the last call.
     pub fn missed_a_rule(&mut self) -> bool {
         std::mem::take(&mut self.missed_a_rule)
     }
 
-    /// What decided, and how to look at it.
-    fn rule(&mut self, key: &Key, detail: Option<&Detail>) -> Option<(Rule, Option<String>)> {
+    /// What decided, and how to look at it. `function` freed the packet.
+    fn rule(
+        &mut self,
+        key: &Key,
+        detail: Option<&Detail>,
+        function: Option<&str>,
+        stage: Option<Stage>,
+    ) -> Option<(Rule, Option<String>)> {
         let detail = detail?;
         if detail.rule.is_known == 0 {
-            return hook::of(&detail.hook, self.causes.symbols());
+            let hooked = hook::of(&detail.hook, self.causes.symbols());
+            if function != Some(tracked::FUNCTION) {
+                return hooked;
+            }
+            let rule = hooked.as_ref().map(|(rule, _)| rule);
+            let tracked = tracked::told(rule, detail, stage, &mut self.conntrack);
+            return tracked
+                .map(|(rule, advice)| (rule, Some(advice.to_owned())))
+                .or(hooked);
         }
         let at = RuleAt {
             family: u8::try_from(detail.rule.family).ok()?,

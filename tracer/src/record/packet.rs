@@ -3,7 +3,7 @@
 use droptrace_types::{Decode, Detail, Kind};
 
 use super::headers;
-use crate::event::{Conntrack, Packet, Tcp};
+use crate::event::{Packet, Tcp};
 
 /// `IPPROTO_TCP`
 const TCP: u8 = 6;
@@ -50,28 +50,12 @@ pub fn tcp(detail: &Detail) -> Option<Tcp> {
     })
 }
 
-fn flags(byte: u8) -> String {
+/// TCP flags as letters.
+pub fn flags(byte: u8) -> String {
     (0..8)
         .filter(|bit| byte >> bit & 1 == 1)
         .map(|bit| FLAGS[bit])
         .collect()
-}
-
-/// The packet's conntrack entry; `None` without one.
-/// <https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/netfilter/nf_conntrack_common.h>
-pub fn conntrack(detail: &Detail) -> Option<Conntrack> {
-    let state = match detail.ct_info {
-        0 | 3 => "established",
-        1 | 4 => "related",
-        2 => "new",
-        7 => "untracked",
-        _ => return None,
-    };
-    Some(Conntrack {
-        state: state.to_owned(),
-        mark: detail.ct_mark,
-        zone: u16::try_from(detail.ct_zone).unwrap_or_default(),
-    })
 }
 
 /// What was seen of the packet itself; `None` for events without one.

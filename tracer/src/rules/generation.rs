@@ -60,7 +60,7 @@ impl Generation {
     }
 }
 
-fn netfilter_socket() -> io::Result<OwnedFd> {
+pub(crate) fn netfilter_socket() -> io::Result<OwnedFd> {
     let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
     // SAFETY: no pointers.
     let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_NETFILTER) };

@@ -11,7 +11,7 @@
 //! and gives it another text, so a text is said to be that of the time of the
 //! drop ([`Found::then`]) only where the generation proves it.
 
-mod generation;
+pub(crate) mod generation;
 mod listing;
 pub mod nft;
 pub mod program;
