@@ -2,6 +2,7 @@
 //! that into the namespace.
 
 use std::{
+    collections::HashSet,
     fs::{self, File},
     io,
     os::{fd::AsRawFd as _, unix::fs::MetadataExt},
@@ -60,37 +61,55 @@ pub fn own() -> u32 {
     inode_of("self").unwrap_or(0)
 }
 
+/// Files that stand for namespaces: the tracer's own, the named ones, those of
+/// processes.
+fn places() -> impl Iterator<Item = PathBuf> {
+    let named = fs::read_dir(NAMED).into_iter().flatten().flatten();
+    let named = named.map(|entry| entry.path());
+    let of_processes = sockets::processes().map(|pid| PathBuf::from(format!("/proc/{pid}/ns/net")));
+    [PathBuf::from(OWN)]
+        .into_iter()
+        .chain(named)
+        .chain(of_processes)
+}
+
+/// The namespaces that most likely matter, at most so many.
+#[must_use]
+pub fn likely(most: usize) -> Vec<(u32, PathBuf)> {
+    let mut seen = HashSet::new();
+    let namespaces = places().filter_map(|place| {
+        let there = fs::metadata(&place).ok()?;
+        let inode = u32::try_from(there.ino()).ok()?;
+        (is_namespace(&there) && seen.insert(inode)).then_some((inode, place))
+    });
+    namespaces.take(most).collect()
+}
+
+/// Inode numbers of other file systems mean something else.
+fn is_namespace(there: &fs::Metadata) -> bool {
+    fs::metadata(OWN).is_ok_and(|own| own.dev() == there.dev())
+}
+
 /// Opens the namespace with this inode number: the tracer's own, a named one, that
 /// of a process, or one that a process holds open. Also tells where it was found.
 #[must_use]
 pub fn open(inode: u32) -> Option<(PathBuf, File)> {
-    let entries = |folder: &str| fs::read_dir(folder).into_iter().flatten().flatten();
-    let named = entries(NAMED).map(|entry| entry.path());
-    let processes = entries("/proc").filter_map(|entry| {
-        let name = entry.file_name();
-        let is_process = name.to_str()?.bytes().all(|byte| byte.is_ascii_digit());
-        is_process.then(|| entry.path().join("ns/net"))
-    });
-    let mut places = [PathBuf::from(OWN)]
-        .into_iter()
-        .chain(named)
-        .chain(processes);
-    places.find_map(|place| open_at(&place, inode)).or_else(|| {
-        let link = format!("net:[{inode}]");
-        let held = sockets::processes().find_map(|pid| {
-            let (fd, _) = sockets::links_of(pid).find(|(_, of)| *of == link)?;
-            Some(PathBuf::from(format!("/proc/{pid}/fd/{fd}")))
-        })?;
-        open_at(&held, inode)
-    })
+    places()
+        .find_map(|place| open_at(&place, inode))
+        .or_else(|| {
+            let link = format!("net:[{inode}]");
+            let held = sockets::processes().find_map(|pid| {
+                let (fd, _) = sockets::links_of(pid).find(|(_, of)| *of == link)?;
+                Some(PathBuf::from(format!("/proc/{pid}/fd/{fd}")))
+            })?;
+            open_at(&held, inode)
+        })
 }
 
 /// Opens the namespace with this inode number if it is there.
 #[must_use]
 pub fn open_at(place: &Path, inode: u32) -> Option<(PathBuf, File)> {
-    // Inode numbers of other file systems mean something else.
-    let namespaces = fs::metadata(OWN).ok()?.dev();
-    let is_it = |there: &fs::Metadata| there.ino() == u64::from(inode) && there.dev() == namespaces;
+    let is_it = |there: &fs::Metadata| there.ino() == u64::from(inode) && is_namespace(there);
     fs::metadata(place).ok().filter(is_it)?;
     let file = File::open(place).ok()?;
     file.metadata().ok().filter(is_it)?;

@@ -8,7 +8,10 @@ mod headers;
 mod packet;
 mod rule;
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use droptrace_types::{Counts, Detail, Key, Kind};
 
@@ -17,16 +20,21 @@ use self::{
     clock::Clock,
 };
 use crate::{
-    event::{Event, EventKind, Loss, LossCause, LossOf, Rule, SCHEMA, Where},
+    event::{Event, EventKind, Loss, LossCause, LossOf, SCHEMA, Where},
     kernel::{btf::Btf, interface, reasons::Reasons, symbols::Symbols},
     owner::{netns, sockets::Sockets},
     reason::plain_name,
-    rules::{RuleAt, RuleSets, place},
+    rules::{Answer, RuleAt, RuleSets, place},
     tracer::{Drained, Losses},
 };
 
 /// Interface names that are remembered.
 const MAX_NAMES: usize = 4096;
+/// A record waits so long at most for the text of its rule. A rule set of 50,000
+/// rules is read in half of it.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// Records that wait at a time; others come without the text, or with an older one.
+const MAX_WAITING: usize = 4096;
 
 /// Makes records; keeps what it has learnt about the machine.
 pub struct Recorder {
@@ -37,6 +45,16 @@ pub struct Recorder {
     names: HashMap<(u32, u32), String>,
     own_netns: u32,
     missed_a_rule: bool,
+    /// Records whose rules are being read.
+    waiting: Vec<Waiting>,
+}
+
+/// A record that waits for the text of its rule.
+struct Waiting {
+    event: Event,
+    netns: u32,
+    at: RuleAt,
+    until: Instant,
 }
 
 impl Recorder {
@@ -50,7 +68,14 @@ impl Recorder {
             names: HashMap::new(),
             own_netns: netns::own(),
             missed_a_rule: false,
+            waiting: Vec::new(),
         }
+    }
+
+    /// Begins to read the rules of rule sets, for records that come up to
+    /// `interval` after what they are about.
+    pub fn read_rules(&mut self, interval: Duration) {
+        self.rules.start(interval + PATIENCE);
     }
 
     /// Learns the reasons of a kernel module.
@@ -65,7 +90,7 @@ impl Recorder {
         drained: Drained,
         stack_of: impl Fn(i32) -> Vec<u64> + 'a,
     ) -> impl Iterator<Item = Event> + 'a {
-        self.rules.look_again();
+        let told = self.told();
         let clock = Clock::now();
         let losses = losses(&drained.losses, &clock);
         let Drained {
@@ -74,16 +99,63 @@ impl Recorder {
             ..
         } = drained;
         counts.sort_by_key(|(_, counts, _)| counts.last_ns);
-        let records = counts.into_iter().map(move |(key, counts, detail)| {
+        let records = counts.into_iter().filter_map(move |(key, counts, detail)| {
             let mut event = self.record(&key, &counts, detail.as_deref(), &clock, &stack_of);
             if key.sketch != 0 {
                 let flows = unlisted.get(&key.sketch).copied();
                 event.flows_unlisted = Some(flows.unwrap_or(1));
                 event.undecoded = None;
             }
-            event
+            match detail.and_then(|detail| rule_at(&detail)) {
+                Some(at) => self.with_rule(event, at),
+                None => Some(event),
+            }
         });
-        records.chain(losses)
+        told.into_iter().chain(records).chain(losses)
+    }
+
+    /// Whether records wait for the text of their rules.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// The records that need not wait any longer.
+    pub fn told(&mut self) -> Vec<Event> {
+        self.rules.look_again();
+        let waiting = std::mem::take(&mut self.waiting);
+        let told = waiting
+            .into_iter()
+            .filter_map(|waiting| self.try_again(waiting));
+        told.collect()
+    }
+
+    /// Adds the rule to a record; `None` if it has to wait for that.
+    fn with_rule(&mut self, event: Event, at: RuleAt) -> Option<Event> {
+        let netns = event.r#where.as_ref().and_then(|place| place.netns);
+        self.try_again(Waiting {
+            event,
+            netns: netns.unwrap_or(0),
+            at,
+            until: Instant::now() + PATIENCE,
+        })
+    }
+
+    fn try_again(&mut self, mut waiting: Waiting) -> Option<Event> {
+        let found = match self.rules.find(waiting.netns, &waiting.at) {
+            Answer::Later(_)
+                if self.waiting.len() < MAX_WAITING && Instant::now() < waiting.until =>
+            {
+                self.waiting.push(waiting);
+                return None;
+            }
+            Answer::Now(found) | Answer::Later(found) => found,
+        };
+        let rule = rule::of(&waiting.at, found.as_ref());
+        let look_up = rule::advice(&rule, found.as_ref());
+        waiting.event.advice = look_up.or(waiting.event.advice);
+        waiting.event.rule = Some(rule);
+        Some(waiting.event)
     }
 
     fn record(
@@ -118,11 +190,10 @@ impl Recorder {
             ifindex: (key.cause.ifindex != 0).then_some(key.cause.ifindex),
             stack: stack.above,
         };
-        let (rule, look_up) = self.rule(key, detail).unzip();
         let by_rule = location
             .as_ref()
             .is_some_and(|location| plain_name(&location.function) == place::FUNCTION);
-        self.missed_a_rule |= by_rule && detail.is_some() && rule.is_none();
+        self.missed_a_rule |= by_rule && detail.is_some_and(|detail| rule_at(detail).is_none());
         let process = detail.and_then(|detail| self.sockets.owner(detail));
         Event {
             schema: SCHEMA.to_owned(),
@@ -133,12 +204,12 @@ impl Recorder {
             packets: counts.packets,
             bytes: counts.bytes,
             reason: Some(reason),
-            rule,
+            rule: None,
             r#where: Some(r#where),
             process,
             conntrack: detail.and_then(packet::conntrack),
             tcp: detail.and_then(packet::tcp),
-            advice: look_up.flatten().or(advice),
+            advice,
             packet: detail.and_then(packet::seen),
             undecoded: flow::undecoded(key),
             flows_unlisted: None,
@@ -149,23 +220,6 @@ impl Recorder {
     /// Whether a rule dropped a packet and was not found since the last call.
     pub fn missed_a_rule(&mut self) -> bool {
         std::mem::take(&mut self.missed_a_rule)
-    }
-
-    /// The rule that decided, and how to look at it.
-    fn rule(&mut self, key: &Key, detail: Option<&Detail>) -> Option<(Rule, Option<String>)> {
-        let detail = detail.filter(|detail| detail.rule.is_known != 0)?;
-        let at = RuleAt {
-            family: u8::try_from(detail.rule.family).ok()?,
-            table: detail.rule.table,
-            chain: detail.rule.chain,
-            rule: detail.rule.rule,
-            cookie: (detail.rule.cookie != 0).then_some(detail.rule.cookie),
-            ns: detail.time_ns,
-        };
-        let found = self.rules.find(key.cause.netns, &at);
-        let rule = rule::of(&at, found.as_ref());
-        let advice = rule::advice(&rule, found.as_ref());
-        Some((rule, advice))
     }
 
     /// The packet may have lost its device by the time it was dropped; then
@@ -185,6 +239,19 @@ impl Recorder {
         let known = self.names.get(&place).cloned();
         known.or_else(|| (place.0 == self.own_netns).then(|| interface::name_of(place.1))?)
     }
+}
+
+/// The rule that decided, by its numbers.
+fn rule_at(detail: &Detail) -> Option<RuleAt> {
+    let rule = (detail.rule.is_known != 0).then_some(&detail.rule)?;
+    Some(RuleAt {
+        family: u8::try_from(rule.family).ok()?,
+        table: rule.table,
+        chain: rule.chain,
+        rule: rule.rule,
+        cookie: (rule.cookie != 0).then_some(rule.cookie),
+        ns: detail.time_ns,
+    })
 }
 
 /// A record for each kind of loss that occurred.

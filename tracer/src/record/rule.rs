@@ -16,11 +16,15 @@ pub fn of(at: &RuleAt, found: Option<&Found>) -> Rule {
         family: rules::family_name(at.family).map(ToOwned::to_owned),
         table: found.map(|found| found.table.clone()),
         chain: found.map(|found| found.chain.clone()),
+        path: found
+            .and_then(|found| found.path.clone())
+            .unwrap_or_default(),
         table_handle: at.table,
         chain_handle: at.chain,
         handle: (!policy).then_some(at.rule),
         position: found.and_then(|found| found.position),
         text: text(|found| &found.text),
+        iptables: text(|found| &found.iptables),
         comment: text(|found| &found.comment),
         verdict: if policy {
             Some("drop".to_owned())
@@ -84,8 +88,10 @@ mod tests {
         Found {
             table: table.into(),
             chain: chain.into(),
+            path: Some(vec!["base".into(), chain.into()]),
             position: Some(2),
             text: Some("drop".into()),
+            iptables: None,
             comment: None,
             verdict: Some("drop".into()),
             then: true,

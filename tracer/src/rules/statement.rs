@@ -1,4 +1,4 @@
-//! What the text of a rule says: its comment, its verdict.
+//! What the text of a rule says: its comment, its verdict, where it leads.
 
 /// How the last statement of a rule may begin.
 const VERDICTS: [&str; 9] = [
@@ -21,6 +21,60 @@ pub fn verdict(text: &str) -> Option<&str> {
     let comment = outer_words(text).find(|(at, word)| *at > start && *word == "comment");
     let end = comment.map_or(text.len(), |(at, _)| at);
     Some(text.get(start..end)?.trim_end())
+}
+
+/// Where a rule, or an element of a map, may lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// The chain of this name.
+    Chain(&'a str),
+    /// What the map of this name has.
+    Map(&'a str),
+}
+
+/// Where a rule, or the elements of a map, may lead; `None` where quotes within
+/// quotes leave that open.
+pub fn targets(text: &str) -> Option<Vec<Target<'_>>> {
+    let mut targets = Vec::new();
+    if !["jump", "goto", "vmap"]
+        .iter()
+        .any(|word| text.contains(word))
+    {
+        return Some(targets);
+    }
+    let parts: Vec<&str> = text.split('"').collect();
+    let end = parts.len() - 1;
+    if end % 2 == 1 {
+        return None;
+    }
+    let is_apart = |c: Option<char>| c.is_some_and(|c| " ,{}".contains(c));
+    // Every second part stands between quotes.
+    for (n, part) in parts.into_iter().enumerate().step_by(2) {
+        let begins_well = n == 0 || is_apart(part.chars().next()) || (n == end && part.is_empty());
+        let ends_well =
+            n == end || is_apart(part.chars().next_back()) || (n == 0 && part.is_empty());
+        if !begins_well || !ends_well {
+            return None;
+        }
+        let mut last = "";
+        for word in part
+            .split([' ', ',', '{', '}'])
+            .filter(|word| !word.is_empty())
+        {
+            last = match (last, word.strip_prefix('@')) {
+                ("jump" | "goto", _) => {
+                    targets.push(Target::Chain(word));
+                    ""
+                }
+                ("vmap", Some(name)) => {
+                    targets.push(Target::Map(name));
+                    ""
+                }
+                _ => word,
+            };
+        }
+    }
+    Some(targets)
 }
 
 /// The words outside quotes and braces, with their places.

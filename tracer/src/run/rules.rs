@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use aya::maps::MapError;
 use droptrace_types::RuleLayout;
 
-use crate::{cli::RulesMode, rules::place, tracer::Tracer};
+use crate::{cli::RulesMode, record::Recorder, rules::place, tracer::Tracer};
 
 /// A trial that has become invalid is repeated at most so often.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -13,15 +13,18 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// Whether and how rules are found.
 pub struct Rules {
     mode: RulesMode,
+    /// After what happened, records come at the latest.
+    interval: Duration,
     /// What rules look like, once that is known.
     layout: Option<RuleLayout>,
     last_trial: Instant,
 }
 
 impl Rules {
-    pub fn new(mode: RulesMode) -> Self {
+    pub fn new(mode: RulesMode, interval: Duration) -> Self {
         Self {
             mode,
+            interval,
             layout: None,
             last_trial: Instant::now(),
         }
@@ -29,10 +32,16 @@ impl Rules {
 
     /// Learns what rules look like. From now on records name the rule, if this
     /// kernel lets it be found.
-    pub fn learn(&mut self, layout: &RuleLayout, tracer: &mut Tracer) -> Result<(), MapError> {
+    pub fn learn(
+        &mut self,
+        layout: &RuleLayout,
+        tracer: &mut Tracer,
+        recorder: &mut Recorder,
+    ) -> Result<(), MapError> {
         if self.mode == RulesMode::Off {
             return Ok(());
         }
+        recorder.read_rules(self.interval);
         tracer.rules().set_layout(layout)?;
         self.layout = Some(*layout);
         self.try_out(tracer);

@@ -80,6 +80,18 @@ fn a_rule_is_told_as_the_cause_then_its_text_then_what_to_do() {
             list,
         ]
     );
+    let deep = json!({
+        "chain": "deep", "path": ["input", "deep"], "iptables": "-A deep -p tcp --dport 443 -j DROP"
+    });
+    assert_eq!(
+        told(by(&deep))[..4],
+        [
+            "nft rule: inet filter deep handle 5",
+            "input → deep",
+            "tcp dport 443 counter packets 3 bytes 180 drop",
+            "-A deep -p tcp --dport 443 -j DROP",
+        ]
+    );
     let inferred = told(by(&json!({"exact": false, "text": null})));
     assert_eq!(
         inferred,
