@@ -289,6 +289,13 @@ pub struct Where {
     pub hook: Option<String>,
     /// Inode number of the network namespace.
     pub netns: Option<u32>,
+    /// Name of that namespace (`ip netns`), if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns_name: Option<String>,
+    /// The container that all processes in that namespace belong to, or the
+    /// control group of their pod; absent for the tracer's own namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
     /// Interface name.
     pub ifname: Option<String>,
     /// Interface index in that namespace.

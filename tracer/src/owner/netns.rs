@@ -61,15 +61,28 @@ pub fn own() -> u32 {
     inode_of("self").unwrap_or(0)
 }
 
+/// The named namespaces.
+pub fn named() -> impl Iterator<Item = (u32, PathBuf)> {
+    let named = fs::read_dir(NAMED).into_iter().flatten().flatten();
+    let places = named.map(|entry| entry.path());
+    places.filter_map(|place| Some((inode_at(&place)?, place)))
+}
+
+/// The number of the namespace that a file stands for; `None` if it stands for
+/// none.
+#[must_use]
+pub fn inode_at(place: &Path) -> Option<u32> {
+    let there = fs::metadata(place).ok().filter(is_namespace)?;
+    u32::try_from(there.ino()).ok()
+}
+
 /// Files that stand for namespaces: the tracer's own, the named ones, those of
 /// processes.
 fn places() -> impl Iterator<Item = PathBuf> {
-    let named = fs::read_dir(NAMED).into_iter().flatten().flatten();
-    let named = named.map(|entry| entry.path());
     let of_processes = sockets::processes().map(|pid| PathBuf::from(format!("/proc/{pid}/ns/net")));
     [PathBuf::from(OWN)]
         .into_iter()
-        .chain(named)
+        .chain(named().map(|(_, place)| place))
         .chain(of_processes)
 }
 
@@ -77,12 +90,11 @@ fn places() -> impl Iterator<Item = PathBuf> {
 #[must_use]
 pub fn likely(most: usize) -> Vec<(u32, PathBuf)> {
     let mut seen = HashSet::new();
-    let namespaces = places().filter_map(|place| {
-        let there = fs::metadata(&place).ok()?;
-        let inode = u32::try_from(there.ino()).ok()?;
-        (is_namespace(&there) && seen.insert(inode)).then_some((inode, place))
-    });
-    namespaces.take(most).collect()
+    let namespaces = places().filter_map(|place| Some((inode_at(&place)?, place)));
+    namespaces
+        .filter(|(inode, _)| seen.insert(*inode))
+        .take(most)
+        .collect()
 }
 
 /// Inode numbers of other file systems mean something else.

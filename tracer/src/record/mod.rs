@@ -22,7 +22,11 @@ use self::{
 use crate::{
     event::{Event, EventKind, Loss, LossCause, LossOf, SCHEMA, Where},
     kernel::{btf::Btf, interface, reasons::Reasons, symbols::Symbols},
-    owner::{netns, sockets::Sockets},
+    owner::{
+        home::{Home, Homes},
+        netns,
+        sockets::Sockets,
+    },
     reason::plain_name,
     rules::{Answer, RuleAt, RuleSets, place},
     tracer::{Drained, Losses},
@@ -40,6 +44,7 @@ const MAX_WAITING: usize = 4096;
 pub struct Recorder {
     causes: Causes,
     sockets: Sockets,
+    homes: Homes,
     rules: RuleSets,
     /// Names of interfaces by namespace and index, from earlier details.
     names: HashMap<(u32, u32), String>,
@@ -64,6 +69,7 @@ impl Recorder {
         Self {
             causes: Causes::new(reasons, symbols),
             sockets: Sockets::default(),
+            homes: Homes::default(),
             rules: RuleSets::default(),
             names: HashMap::new(),
             own_netns: netns::own(),
@@ -181,11 +187,18 @@ impl Recorder {
         let (reason, advice) =
             self.causes
                 .reason(kind, key.cause.reason, location.as_ref(), &evidence);
+        let home = match key.cause.netns {
+            0 => Home::default(),
+            own if own == self.own_netns => Home::default(),
+            netns => self.homes.of(netns),
+        };
         let r#where = Where {
             function: location.as_ref().map(|location| location.function.clone()),
             offset: location.as_ref().map(|location| location.offset),
             hook: None,
             netns: (key.cause.netns != 0).then_some(key.cause.netns),
+            netns_name: home.name,
+            container: home.container,
             ifname: self.ifname(key, detail),
             ifindex: (key.cause.ifindex != 0).then_some(key.cause.ifindex),
             stack: stack.above,

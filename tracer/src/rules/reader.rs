@@ -31,6 +31,11 @@ const MAX_BYTES: usize = 128 << 20;
 /// Reading what has changed, searching for namespaces, and hearing of changes may
 /// each take one part in so many of the time.
 const SHARE: u32 = 10;
+/// Reading what has changed may be ahead of its share by so much, so that what
+/// changes seldom is read at once.
+const AHEAD: Duration = Duration::from_secs(3);
+/// A reading that begins within this time is worth waiting for.
+const SOON: Duration = Duration::from_secs(1);
 /// Messages that wait at a time.
 const MAX_MESSAGES: usize = 256;
 /// A namespace that is gone is let go after this time.
@@ -89,7 +94,7 @@ impl Reader {
             keep_ns: u64::try_from(keep.as_nanos()).unwrap_or(u64::MAX),
             at_work: None,
             questions: 0,
-            no_rereading_before: now,
+            share_used_until: now,
             no_search_before: now,
             next_look: now,
             complained: HashSet::new(),
@@ -147,7 +152,8 @@ struct Thread {
     at_work: Option<u32>,
     /// Grows with every question.
     questions: u64,
-    no_rereading_before: Instant,
+    /// Until then the share of the time for reading what has changed is used up.
+    share_used_until: Instant,
     no_search_before: Instant,
     next_look: Instant,
     /// What was complained about.
@@ -165,6 +171,8 @@ struct Space {
     deaf_until: Option<Instant>,
     /// When it was last asked for.
     question: u64,
+    /// That it was read, or tried to be.
+    was_tried: bool,
     /// Why its rule set could not be read.
     failure: Option<ReadError>,
 }
@@ -346,7 +354,7 @@ impl Thread {
             self.no_search_before = now + told.searched * SHARE;
         }
         let took = told.took.max(Duration::from_millis(1));
-        self.no_rereading_before = now + took * SHARE;
+        self.share_used_until = self.share_used_until.max(now) + took * SHARE;
         let mut histories = lock(&self.histories);
         let history = histories.entry(told.netns).or_default();
         history.sure_ns = now_ns();
@@ -401,6 +409,7 @@ impl Thread {
             return;
         };
         space.due = None;
+        space.was_tried = true;
         let path = space.path.clone();
         let may_search = self.no_search_before <= now;
         let sender = self.sender.clone();
@@ -414,24 +423,26 @@ impl Thread {
         self.say_what_is_read();
     }
 
-    /// When what is due may be read: what was never read, at once.
+    /// When what is due may be read: what was never tried, at once.
     fn earliest(&self, netns: u32, due: Instant) -> Instant {
-        let space = self.spaces.get(&netns);
-        if space.is_some_and(|space| space.watch.is_some()) {
-            due.max(self.no_rereading_before)
-        } else {
-            due
-        }
+        let is_known = self
+            .spaces
+            .get(&netns)
+            .is_some_and(|space| space.watch.is_some());
+        let earliest = self.share_used_until.checked_sub(AHEAD * SHARE);
+        earliest
+            .filter(|_| is_known)
+            .map_or(due, |earliest| due.max(earliest))
     }
 }
 
 impl Thread {
     /// Tells the tracer for which rule sets it is worth to wait.
     fn say_what_is_read(&self) {
-        let now = Instant::now();
+        let soon = Instant::now() + SOON;
         for (netns, history) in lock(&self.histories).iter_mut() {
             let due = self.spaces.get(netns).and_then(|space| space.due);
-            let is_next = due.is_some_and(|due| self.earliest(*netns, due) <= now);
+            let is_next = due.is_some_and(|due| self.earliest(*netns, due) <= soon);
             history.is_read = is_next || self.at_work == Some(*netns);
         }
     }

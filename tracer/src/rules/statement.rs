@@ -148,6 +148,36 @@ mod tests {
             ("ip saddr { 10.0.0.1 : accept } reject", "reject"),
             ("jump drop", "jump drop"),
             ("queue to 3", "queue to 3"),
+            (
+                "queue flags bypass,fanout to 1-3",
+                "queue flags bypass,fanout to 1-3",
+            ),
+            ("queue to numgen inc mod 4", "queue to numgen inc mod 4"),
+            ("queue num 3 bypass", "queue num 3 bypass"),
+            ("limit rate over 5/second burst 5 packets drop", "drop"),
+            (
+                "limit name \"drop\" reject with icmpx admin-prohibited",
+                "reject with icmpx admin-prohibited",
+            ),
+            (
+                "meter flood size 128000 { ip saddr limit rate over 10/second } drop",
+                "drop",
+            ),
+            (
+                "add @flood { ip saddr limit rate over 10/second burst 5 packets } drop",
+                "drop",
+            ),
+            (
+                "meta l4proto tcp ct count over 20 reject with tcp reset",
+                "reject with tcp reset",
+            ),
+            ("quota over 5 mbytes drop", "drop"),
+            ("fib saddr . iif oif missing drop", "drop"),
+            (
+                "synproxy mss 1460 wscale 7 timestamp sack-perm",
+                "synproxy mss 1460 wscale 7 timestamp sack-perm",
+            ),
+            ("synproxy name \"drop\"", "synproxy name \"drop\""),
             ("synproxy mss 1460 wscale 7", "synproxy mss 1460 wscale 7"),
         ] {
             assert_eq!(verdict(text), Some(expected), "{text}");

@@ -53,6 +53,16 @@ fn packets_without_a_flow_say_why() {
     );
 }
 
+#[test]
+fn a_namespace_is_told_by_its_name_and_its_container() {
+    let line =
+        |place: serde_json::Value| show(options(None), &[vec![event(&json!({"where": place}))]]);
+    assert!(line(json!({"netns": 7})).contains(" netns 7 "));
+    assert!(line(json!({"netns": 7, "netns_name": "blue"})).contains(" netns blue "));
+    let text = line(json!({"netns": 7, "container": "0123abcd"}));
+    assert!(text.contains(" netns 7 (0123abcd) "), "{text}");
+}
+
 /// A record of [`by_rule`] with `changes` made to its rule.
 fn by(changes: &serde_json::Value) -> Event {
     let mut record = serde_json::to_value(by_rule()).expect("JSON");
