@@ -179,7 +179,7 @@ mod tests {
                 .map(|id| format!("{pod}/cri-containerd-{id}.scope"));
             assert_eq!(all(&[&app, &pause]).as_deref(), Some(pod));
             assert_eq!(all(&[&app]).as_ref(), Some(&ids[0]));
-            assert_eq!(all(&[&app, &docker[0]]), None);
+            assert_eq!(all(&[&app, &docker[1]]), None);
         }
     }
 }

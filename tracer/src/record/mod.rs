@@ -34,9 +34,9 @@ use crate::{
 
 /// Interface names that are remembered.
 const MAX_NAMES: usize = 4096;
-/// A record waits so long at most for the text of its rule. A rule set of 50,000
-/// rules is read in half of it.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// A record waits so long at most for the text of its rule: several times what
+/// reading 50,000 rules takes on a machine that has nothing else to do.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Records that wait at a time; others come without the text, or with an older one.
 const MAX_WAITING: usize = 4096;
 
@@ -124,6 +124,13 @@ impl Recorder {
     #[must_use]
     pub fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
+    }
+
+    /// Lets no record wait any longer than until then.
+    pub fn hurry(&mut self, until: Instant) {
+        for waiting in &mut self.waiting {
+            waiting.until = waiting.until.min(until);
+        }
     }
 
     /// The records that need not wait any longer.

@@ -117,10 +117,10 @@ impl History {
         }
     }
 
-    /// Forgets what ended before then.
+    /// Forgets what ended before then, but not the newest.
     pub fn forget(&mut self, ns: u64) {
-        self.kept
-            .retain(|kept| kept.ended_ns.is_none_or(|ended| ended >= ns));
+        let is_old = |kept: &Kept| kept.ended_ns.is_some_and(|ended| ended < ns);
+        while self.kept.front().is_some_and(is_old) && self.forget_oldest() {}
     }
 
     /// Forgets the oldest; false if there is none beside the newest.
@@ -285,7 +285,10 @@ mod tests {
         assert_eq!(history.kept.len(), MAX_KEPT);
         history.forget(98 * SECOND);
         assert_eq!(history.kept.len(), 3);
-        while history.forget_oldest() {}
+        history.changed(100 * SECOND);
+        history.forget(200 * SECOND);
+        assert_eq!(history.kept.len(), 1);
+        assert!(!history.forget_oldest());
         assert_eq!(history.newest().unwrap().generations.1, 99);
     }
 }

@@ -6,6 +6,7 @@ use std::{
     io::{BufRead, BufReader},
     path::Path,
     sync::LazyLock,
+    time::Duration,
 };
 
 use super::program::{self, ProgramError};
@@ -56,9 +57,9 @@ fn program_for(family: &str) -> Option<&'static str> {
 /// # Errors
 ///
 /// If there is no such program, or it fails, or takes or prints too much.
-pub fn save(family: &str) -> Result<String, ProgramError> {
+pub fn save_within(family: &str, time: Duration) -> Result<String, ProgramError> {
     let program = program_for(family).unwrap_or_default();
-    program::output(program, "iptables", &[])
+    program::output(program, "iptables", &[], time)
 }
 
 /// The rules of a table's chains, as iptables prints them.
@@ -70,7 +71,7 @@ pub struct Saved<'a> {
     pub rules: HashMap<&'a str, Vec<&'a str>>,
 }
 
-/// The tables in what [`save`] printed; those are left out in which a line does
+/// The tables in what [`save_within`] printed; those are left out in which a line does
 /// not belong, as after a comment with a line break.
 pub fn parse(text: &str) -> HashMap<&str, Saved<'_>> {
     let mut tables = HashMap::new();

@@ -36,6 +36,8 @@ const SHARE: u32 = 10;
 const AHEAD: Duration = Duration::from_secs(3);
 /// A reading that begins within this time is worth waiting for.
 const SOON: Duration = Duration::from_secs(1);
+/// Readings at a time: a large rule set does not hold up the others.
+const MAX_AT_WORK: usize = 2;
 /// Messages that wait at a time.
 const MAX_MESSAGES: usize = 256;
 /// A namespace that is gone is let go after this time.
@@ -92,7 +94,7 @@ impl Reader {
             ring: Arc::downgrade(&ring),
             spaces: HashMap::new(),
             keep_ns: u64::try_from(keep.as_nanos()).unwrap_or(u64::MAX),
-            at_work: None,
+            at_work: HashSet::new(),
             questions: 0,
             share_used_until: now,
             no_search_before: now,
@@ -148,8 +150,8 @@ struct Thread {
     ring: Weak<UnixStream>,
     spaces: HashMap<u32, Space>,
     keep_ns: u64,
-    /// The namespace that is being read.
-    at_work: Option<u32>,
+    /// The namespaces that are being read.
+    at_work: HashSet<u32>,
     /// Grows with every question.
     questions: u64,
     /// Until then the share of the time for reading what has changed is used up.
@@ -198,7 +200,7 @@ impl Thread {
         let mut wake = self.next_look;
         let mut listened = Vec::new();
         for (netns, space) in &self.spaces {
-            let due = space.due.filter(|_| self.at_work.is_none());
+            let due = space.due.filter(|_| self.at_work.len() < MAX_AT_WORK);
             let due = due.map(|due| self.earliest(*netns, due));
             wake = wake.min(due.unwrap_or(wake));
             match (&space.watch, space.deaf_until) {
@@ -246,7 +248,7 @@ impl Thread {
             }
             Message::Asked(netns) => self.answer(netns),
             Message::Told(told) => {
-                self.at_work = None;
+                self.at_work.remove(&told.netns);
                 self.keep(*told);
             }
         }
@@ -394,15 +396,17 @@ impl Thread {
         self.say_what_is_read();
     }
 
-    /// Begins the reading that is due the longest.
+    /// Begins the reading that is due the longest, of those that were asked for if
+    /// there are such.
     fn start_reading(&mut self) {
         let now = Instant::now();
         let due = self.spaces.iter().filter_map(|(netns, space)| {
-            let due = space.due?;
-            (self.earliest(*netns, due) <= now).then_some((*netns, due))
+            let due = space.due.filter(|_| !self.at_work.contains(netns))?;
+            let is_next = self.earliest(*netns, due) <= now;
+            is_next.then_some((space.question == 0, due, *netns))
         });
-        let next = due.min_by_key(|(_, due)| *due).map(|(netns, _)| netns);
-        let (Some(netns), Some(bell), None) = (next, self.ring.upgrade(), self.at_work) else {
+        let next = due.min().filter(|_| self.at_work.len() < MAX_AT_WORK);
+        let (Some((_, _, netns)), Some(bell)) = (next, self.ring.upgrade()) else {
             return;
         };
         let Some(space) = self.spaces.get_mut(&netns) else {
@@ -419,7 +423,9 @@ impl Thread {
             mail.send(Message::Told(Box::new(told)));
         };
         let worker = thread::Builder::new().spawn(read);
-        self.at_work = worker.is_ok().then_some(netns);
+        if worker.is_ok() {
+            self.at_work.insert(netns);
+        }
         self.say_what_is_read();
     }
 
@@ -443,7 +449,7 @@ impl Thread {
         for (netns, history) in lock(&self.histories).iter_mut() {
             let due = self.spaces.get(netns).and_then(|space| space.due);
             let is_next = due.is_some_and(|due| self.earliest(*netns, due) <= soon);
-            history.is_read = is_next || self.at_work == Some(*netns);
+            history.is_read = is_next || self.at_work.contains(netns);
         }
     }
 

@@ -19,6 +19,8 @@ use crate::{kernel::clock, owner::netns};
 /// A packet that a change overtakes is dropped by the rules from before it, at
 /// most so long afterwards.
 const ON_THE_WAY: Duration = Duration::from_millis(10);
+/// What a listing may take.
+const MAX_TIME: Duration = Duration::from_secs(30);
 /// Maps of verdicts whose elements are read.
 const MAX_MAPS: usize = 16;
 
@@ -107,7 +109,7 @@ fn read_here() -> Result<Reading, ReadError> {
     let from_ns = now_ns() + u64::try_from(ON_THE_WAY.as_nanos()).unwrap_or(0);
     let mut listing = Listing::default();
     if !generation.is_first() {
-        let text = nft::list().map_err(ReadError::List)?;
+        let text = nft::list_within(MAX_TIME).map_err(ReadError::List)?;
         listing = Listing::parse(&text);
         drop(text);
         for map in listing.maps().iter().take(MAX_MAPS) {
@@ -124,7 +126,7 @@ fn read_here() -> Result<Reading, ReadError> {
     for family in listing.families_of_iptables() {
         if is_certain
             && iptables::may_be_asked()
-            && let Ok(text) = iptables::save(family)
+            && let Ok(text) = iptables::save_within(family, MAX_TIME)
             && is_same()
         {
             listing.add_iptables(family, &text);

@@ -34,8 +34,8 @@ pub struct Generation {
 
 impl Generation {
     /// Whether no rule set was ever made there:
-    /// [`base_seq`](https://github.com/torvalds/linux/blob/v6.12/net/netfilter/nf_tables_api.c#L11684)
-    /// begins with 1.
+    /// `base_seq` begins with 1 in
+    /// [`nf_tables_init_net`](https://github.com/torvalds/linux/blob/v6.12/net/netfilter/nf_tables_api.c).
     pub fn is_first(self) -> bool {
         self.id == 1
     }

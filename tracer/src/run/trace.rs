@@ -45,6 +45,9 @@ const FOR_MODULES: Duration = Duration::from_secs(1);
 /// rules.
 const FOR_RULES: Duration = Duration::from_millis(10);
 
+/// At the end they wait so long at most.
+const AT_THE_END: Duration = Duration::from_secs(4);
+
 /// Records that are in memory at a time.
 const AT_ONCE: usize = 256;
 
@@ -229,6 +232,7 @@ impl Run<'_> {
             }
         }
         self.step()?;
+        self.recorder.hurry(Instant::now() + AT_THE_END);
         while self.recorder.has_waiting() {
             time::sleep(FOR_RULES).await;
             self.show_told()?;
