@@ -55,7 +55,7 @@ pub struct Selection {
 
 /// Some three times what all of them take in a guest that is emulated in
 /// software, beside another one.
-pub const LIMIT: Duration = Duration::from_secs(30 * 60);
+pub const LIMIT: Duration = Duration::from_secs(60 * 60);
 
 pub fn verb(ws: &Workspace, args: &Args) -> Result<ExitCode> {
     let step = Step::start("set up the tools of the scenarios");
