@@ -210,6 +210,10 @@ pub struct Rule {
     pub table: Option<String>,
     /// Chain; `null` as `table`.
     pub chain: Option<String>,
+    /// The chains on the way to it, from the base chain on: `["input", "deep"]`.
+    /// Absent for a rule of a base chain, and where several ways lead there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub path: Vec<String>,
     /// The kernel's number of the table in its network namespace; `nft` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table_handle: Option<u64>,
@@ -230,12 +234,16 @@ pub struct Rule {
     /// The rule as `nft -a list ruleset` printed it, without its handle; for a
     /// policy the line that has it. `null` where it could not be read.
     pub text: Option<String>,
+    /// The rule, or the policy, as iptables prints it: `-A INPUT … -j DROP`.
+    /// Absent if iptables-nft did not make it, or where it cannot be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iptables: Option<String>,
     /// The rule's comment.
     pub comment: Option<String>,
     /// What it does with a packet, such as `drop` or `reject with tcp reset`;
     /// `null` where its text does not tell.
     pub verdict: Option<String>,
-    /// Of when position, text, comment and verdict are; absent without a text.
+    /// Of when path, position, text, comment and verdict are; absent without a text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_of: Option<AsOf>,
     /// True where no rule matched and the base chain's policy decided.
@@ -286,7 +294,7 @@ pub enum Engine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AsOf {
-    /// Of the drop: the rule set's generation was the same when it was read.
+    /// Of the drop, as the generations of the rule set prove.
     Drop,
     /// Of the reading, mostly moments after the drop. A rule that was replaced
     /// in between has kept its handle and not its text.
@@ -318,6 +326,13 @@ pub struct Where {
     pub hook: Option<String>,
     /// Inode number of the network namespace.
     pub netns: Option<u32>,
+    /// Name of that namespace (`ip netns`), if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns_name: Option<String>,
+    /// The container that all processes in that namespace belong to, or the
+    /// control group of their pod; absent for the tracer's own namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
     /// Interface name.
     pub ifname: Option<String>,
     /// Interface index in that namespace.

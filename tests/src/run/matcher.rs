@@ -3,8 +3,8 @@
 //! A pattern names some fields of a record and what they must be:
 //! a value, a list of allowed values, `"(null)"`, `"(any)"` (not null),
 //! `{ at_least = N }`, `{ contains = "TEXT" }` (of a list: one of its texts),
-//! `{ reads = "TEXT" }` (figures that go on counting aside) or a table of further
-//! fields.
+//! `{ is = [VALUE, …] }` (this list), `{ reads = "TEXT" }` (figures that go on
+//! counting aside) or a table of further fields.
 
 use serde_json::{Map, Value};
 
@@ -47,6 +47,7 @@ fn operator(fields: &Map<String, Value>, actual: &Value) -> Option<bool> {
                 .zip(wanted.as_u64())
                 .is_some_and(|(is, least)| is >= least),
         ),
+        "is" => Some(wanted == actual),
         "contains" => Some(wanted.as_str().is_some_and(|part| contains(actual, part))),
         "reads" => Some(
             wanted
@@ -135,6 +136,9 @@ mod tests {
         assert!(!differences(&json!({"n": {"at_least": 6}}), &record).is_empty());
         assert!(differences(&json!({"text": {"contains": "443"}}), &record).is_empty());
         assert!(!differences(&json!({"text": {"contains": "80"}}), &record).is_empty());
+        let list = json!({"n": ["a", "b"]});
+        assert!(differences(&json!({"n": {"is": ["a", "b"]}}), &list).is_empty());
+        assert!(!differences(&json!({"n": {"is": ["a"]}}), &list).is_empty());
         let record = json!({"stack": ["nf_hook_slow+0x41", "ip_local_deliver+0xf0"]});
         assert!(differences(&json!({"stack": {"contains": "ip_local"}}), &record).is_empty());
         assert!(!differences(&json!({"stack": {"contains": "ip_rcv"}}), &record).is_empty());

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::tuple::{Ends, Tuple};
-use crate::rules::generation::netfilter_socket;
+use crate::rules::watch::netfilter_socket;
 
 /// `struct nlmsghdr` and `struct nfgenmsg`.
 const HEADERS: usize = 16 + 4;
@@ -74,7 +74,7 @@ pub struct Entry {
 ///
 /// If the kernel does not answer, or refuses.
 pub fn find(tuple: &Tuple) -> io::Result<Option<Entry>> {
-    let socket = netfilter_socket()?;
+    let socket = netfilter_socket(0)?;
     let request = request(tuple);
     // SAFETY: the buffer is valid for its length.
     let sent = unsafe {

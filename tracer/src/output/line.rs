@@ -175,8 +175,8 @@ fn explanation(event: &Event, explain: bool, look: &Look) -> String {
         (None, Some(reason)) => paragraph(&reason.summary, PLAIN),
         (None, None) => String::new(),
     };
-    if let Some(rule) = rule.and_then(|rule| rule.text.as_deref()) {
-        text.push_str(&paragraph(rule, BOLD));
+    for words in rule.map_or_else(Vec::new, |rule| rule::texts(rule, look)) {
+        text.push_str(&paragraph(&words, BOLD));
     }
     if let Some(advice) = &event.advice {
         let arrow = look.glyph("→", "->");

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::layout::Look;
 use crate::event::{Class, Direction, Event, Process, Where};
 
-/// The words that tell where: `in eth0`, `netns 4026532281`, `nginx[812]`,
+/// The words that tell where: `in eth0`, `netns 4026532281`, `netns blue`, `nginx[812]`,
 /// `nft_do_chain+0x4d2`.
 pub(super) fn words(event: &Event, look: &Look) -> Vec<String> {
     let mut words = Vec::new();
@@ -14,7 +14,7 @@ pub(super) fn words(event: &Event, look: &Look) -> Vec<String> {
     words.extend(interface(direction, place, look));
     if let Some(place) = place {
         let netns = place.netns.filter(|netns| Some(*netns) != look.netns);
-        words.extend(netns.map(|netns| format!("netns {netns}")));
+        words.extend(netns.map(|netns| namespace(netns, place, look)));
         if event.rule.is_none() {
             let hook = place.hook.as_deref();
             words.extend(hook.map(|hook| format!("hook {}", look.safe(hook))));
@@ -34,6 +34,15 @@ pub(super) fn words(event: &Event, look: &Look) -> Vec<String> {
     }
     words.extend(place.and_then(|place| function(event, place, look)));
     words
+}
+
+fn namespace(netns: u32, place: &Where, look: &Look) -> String {
+    let name = place.netns_name.as_ref().map(|name| look.safe(name));
+    let name = name.unwrap_or_else(|| netns.to_string());
+    match &place.container {
+        Some(container) => format!("netns {name} ({})", look.safe(container)),
+        None => format!("netns {name}"),
+    }
 }
 
 fn interface(direction: Option<Direction>, place: Option<&Where>, look: &Look) -> Option<String> {

@@ -1,5 +1,6 @@
 //! How what decided is written.
 
+use super::layout::Look;
 use crate::event::{Engine, Rule};
 
 /// Where the rule stands: `nft rule: inet filter input handle 5`, with
@@ -54,4 +55,14 @@ fn engine(engine: Engine) -> &'static str {
         Engine::Bpf => "bpf",
         Engine::Module => "hook function",
     }
+}
+
+/// What it says: the chains that lead to it, its text, and that as iptables
+/// prints it. Not safe to print.
+pub(super) fn texts(rule: &Rule, look: &Look) -> Vec<String> {
+    let path = rule.path.join(look.glyph(" → ", " -> "));
+    let mut texts = Vec::from_iter((!path.is_empty()).then_some(path));
+    texts.extend(rule.text.clone());
+    texts.extend(rule.iptables.clone());
+    texts
 }

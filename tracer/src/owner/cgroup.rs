@@ -103,6 +103,29 @@ pub fn container(cgroup: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
+/// The container that all of these groups belong to; of several containers of
+/// one Kubernetes pod, the pod's group.
+#[must_use]
+pub fn container_of_all(groups: &[String]) -> Option<String> {
+    let (first, others) = groups.split_first()?;
+    let of_first = container(first);
+    if of_first.is_some() && others.iter().all(|group| container(group) == of_first) {
+        return of_first;
+    }
+    let pod = Path::new(first).ancestors().find(|group| is_pod(group))?;
+    let all = groups.iter().all(|group| Path::new(group).starts_with(pod));
+    all.then(|| pod.to_string_lossy().into_owned())
+}
+
+/// `/kubepods.slice/…/kubepods-burstable-podUID.slice` or
+/// `/kubepods/burstable/podUID`.
+fn is_pod(group: &Path) -> bool {
+    let name = group.file_name().and_then(|name| name.to_str());
+    let is_one = name.is_some_and(|name| name.starts_with("pod") || name.contains("-pod"));
+    let mut above = group.iter().filter_map(|part| part.to_str());
+    is_one && above.any(|part| part.starts_with("kubepods"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,5 +152,34 @@ mod tests {
         }
         assert_eq!(container("/system.slice/nginx.service"), None);
         assert_eq!(container(&format!("/docker/{id}0")), None);
+    }
+
+    #[test]
+    fn a_container_is_told_only_if_all_agree() {
+        let ids = ["a", "b"].map(|digit| digit.repeat(64));
+        let docker = ids
+            .clone()
+            .map(|id| format!("/system.slice/docker-{id}.scope"));
+        let all = |groups: &[&str]| {
+            let groups: Vec<String> = groups.iter().map(ToString::to_string).collect();
+            container_of_all(&groups)
+        };
+        let inside = format!("{}/init.scope", docker[0]);
+        assert_eq!(all(&[&docker[0], &inside]).as_ref(), Some(&ids[0]));
+        assert_eq!(all(&[&docker[0], &docker[1]]), None);
+        assert_eq!(all(&[&docker[0], "/user.slice"]), None);
+        assert_eq!(all(&["/user.slice"]), None);
+        assert_eq!(all(&[]), None);
+        for pod in [
+            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod8d0.slice",
+            "/kubepods/besteffort/pod8d0",
+        ] {
+            let [app, pause] = ids
+                .clone()
+                .map(|id| format!("{pod}/cri-containerd-{id}.scope"));
+            assert_eq!(all(&[&app, &pause]).as_deref(), Some(pod));
+            assert_eq!(all(&[&app]).as_ref(), Some(&ids[0]));
+            assert_eq!(all(&[&app, &docker[1]]), None);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Whose packet it was: process, control group, network namespace.
 
 pub mod cgroup;
+pub mod home;
 pub mod netns;
 pub mod sockets;

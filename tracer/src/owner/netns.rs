@@ -61,6 +61,47 @@ pub fn own() -> u32 {
     inode_of("self").unwrap_or(0)
 }
 
+/// The named namespaces.
+pub fn named() -> impl Iterator<Item = (u32, PathBuf)> {
+    let named = fs::read_dir(NAMED).into_iter().flatten().flatten();
+    let places = named.map(|entry| entry.path());
+    places.filter_map(|place| Some((inode_at(&place)?, place)))
+}
+
+/// The number of the namespace that a file stands for; `None` if it stands for
+/// none.
+#[must_use]
+pub fn inode_at(place: &Path) -> Option<u32> {
+    let there = fs::metadata(place).ok().filter(is_namespace)?;
+    u32::try_from(there.ino()).ok()
+}
+
+/// Files that stand for namespaces: the tracer's own, the named ones, those of
+/// processes.
+fn places() -> impl Iterator<Item = PathBuf> {
+    let of_processes = sockets::processes().map(|pid| PathBuf::from(format!("/proc/{pid}/ns/net")));
+    [PathBuf::from(OWN)]
+        .into_iter()
+        .chain(named().map(|(_, place)| place))
+        .chain(of_processes)
+}
+
+/// The namespaces that most likely matter, at most so many.
+#[must_use]
+pub fn likely(most: usize) -> Vec<(u32, PathBuf)> {
+    let mut seen = HashSet::new();
+    let namespaces = places().filter_map(|place| Some((inode_at(&place)?, place)));
+    namespaces
+        .filter(|(inode, _)| seen.insert(*inode))
+        .take(most)
+        .collect()
+}
+
+/// Inode numbers of other file systems mean something else.
+fn is_namespace(there: &fs::Metadata) -> bool {
+    fs::metadata(OWN).is_ok_and(|own| own.dev() == there.dev())
+}
+
 /// Opens the namespace with this inode number: the tracer's own, a named one, that
 /// of a process, or one that a process holds open. Also tells where it was found.
 #[must_use]
@@ -98,27 +139,10 @@ pub fn all(limit: usize) -> Vec<(u32, PathBuf, File)> {
         .collect()
 }
 
-/// Where namespaces are to be found.
-fn places() -> impl Iterator<Item = PathBuf> {
-    let entries = |folder: &str| fs::read_dir(folder).into_iter().flatten().flatten();
-    let named = entries(NAMED).map(|entry| entry.path());
-    let processes = entries("/proc").filter_map(|entry| {
-        let name = entry.file_name();
-        let is_process = name.to_str()?.bytes().all(|byte| byte.is_ascii_digit());
-        is_process.then(|| entry.path().join("ns/net"))
-    });
-    [PathBuf::from(OWN)]
-        .into_iter()
-        .chain(named)
-        .chain(processes)
-}
-
 /// Opens the namespace with this inode number if it is there.
 #[must_use]
 pub fn open_at(place: &Path, inode: u32) -> Option<(PathBuf, File)> {
-    // Inode numbers of other file systems mean something else.
-    let namespaces = fs::metadata(OWN).ok()?.dev();
-    let is_it = |there: &fs::Metadata| there.ino() == u64::from(inode) && there.dev() == namespaces;
+    let is_it = |there: &fs::Metadata| there.ino() == u64::from(inode) && is_namespace(there);
     fs::metadata(place).ok().filter(is_it)?;
     let file = File::open(place).ok()?;
     file.metadata().ok().filter(is_it)?;

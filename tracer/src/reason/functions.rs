@@ -332,6 +332,8 @@ pub(super) static TEXTS: &[Text] = texts! {
     "nf_reinject" Policy
         "the program that a rule hands such packets to dropped the packet"
         => "see the queues: cat /proc/net/netfilter/nfnetlink_queue";
+    "nft_commit_notify" Benign
+        "a message about a rule set (netlink) was put together with others";
     "nft_do_chain" Policy
         "an nftables rule dropped the packet"
         => "find the rule: nft -a list ruleset";
@@ -503,6 +505,8 @@ pub(super) static PREFIXES: &[Text] = texts! {
         "a message between programs on this machine (unix socket) was freed";
     "netlink_" Benign
         "a message between a program and the kernel (netlink) was freed";
+    "nf_tables_" Benign
+        "a message about a rule set (netlink) was put together with others, or freed";
     "nfnetlink_" Benign
         "a message between a program and netfilter (netlink) was freed";
     "rtnetlink_" Benign

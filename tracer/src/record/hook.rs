@@ -2,8 +2,10 @@
 
 use droptrace_types::HookAt;
 
+use super::rule;
+
 use crate::{
-    event::{Engine, Rule, Via},
+    event::{Engine, Rule},
     kernel::{modules, symbols::Symbols},
     reason::plain_name,
     rules,
@@ -86,7 +88,7 @@ const QUEUE: &str = "nf_queue";
 pub fn queue(function: &str) -> Option<(Rule, Option<String>)> {
     let rule = Rule {
         function: Some(function.to_owned()),
-        ..rule(Engine::Nfqueue)
+        ..rule::by(Engine::Nfqueue)
     };
     (plain_name(function) == QUEUE).then_some((rule, None))
 }
@@ -113,36 +115,10 @@ pub fn of(at: &HookAt, symbols: &Symbols) -> Option<(Rule, Option<String>)> {
         prog_id: (at.prog_id != 0).then_some(at.prog_id),
         name: program_name(at.prog_id),
         function: Some(function),
-        ..rule(engine)
+        ..rule::by(engine)
     };
     let advice = advice(&rule);
     Some((rule, advice))
-}
-
-/// A drop that an engine decided.
-pub fn rule(engine: Engine) -> Rule {
-    Rule {
-        engine,
-        family: None,
-        table: None,
-        chain: None,
-        table_handle: None,
-        chain_handle: None,
-        handle: None,
-        number: None,
-        position: None,
-        text: None,
-        comment: None,
-        verdict: Some("drop".to_owned()),
-        as_of: None,
-        policy: false,
-        function: None,
-        module: None,
-        prog_id: None,
-        name: None,
-        via: Via::Frame,
-        exact: true,
-    }
 }
 
 /// A chain of the family `inet` sits on the hooks of others.

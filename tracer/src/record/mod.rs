@@ -13,14 +13,17 @@ mod packet;
 mod rule;
 mod tracked;
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use droptrace_types::{Counts, Detail, Direction, Key, Kind};
 
 use self::{
     cause::{Causes, Stack},
     clock::Clock,
-    hooks::{Hooks, Stage},
+    hooks::{Hooks, Passed, Stage},
 };
 use crate::{
     conntrack::Conntrack,
@@ -31,9 +34,13 @@ use crate::{
         reasons::Reasons,
         symbols::{Location, Symbols},
     },
-    owner::{netns, sockets::Sockets},
-    reason::plain_name,
-    rules::{RuleAt, RuleSets, trial},
+    owner::{
+        home::{Home, Homes},
+        netns,
+        sockets::Sockets,
+    },
+    reason::{Signs, plain_name},
+    rules::{Answer, RuleAt, RuleSets, trial},
     tracer::{Drained, Losses},
     xtables,
 };
@@ -43,17 +50,43 @@ const NETFILTER_DROP: &str = "NETFILTER_DROP";
 
 /// Interface names that are remembered.
 const MAX_NAMES: usize = 4096;
+/// A record waits so long at most for the text of its rule: several times what
+/// reading 50,000 rules takes on a machine that has nothing else to do.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Records that wait at a time; others come without the text, or with an older one.
+const MAX_WAITING: usize = 4096;
 
 /// Makes records; keeps what it has learnt about the machine.
 pub struct Recorder {
     causes: Causes,
     sockets: Sockets,
+    homes: Homes,
     rules: RuleSets,
     conntrack: Conntrack,
     /// Names of interfaces by namespace and index, from earlier details.
     names: HashMap<(u32, u32), String>,
     own_netns: u32,
     missed_a_rule: bool,
+    /// Records whose rules are being read.
+    waiting: Vec<Waiting>,
+}
+
+/// A record that waits for the text of its rule.
+struct Waiting {
+    event: Event,
+    detail: Box<Detail>,
+    unexplained: Option<Unexplained>,
+    netns: u32,
+    at: RuleAt,
+    until: Instant,
+}
+
+/// What is known of a packet without a connection, of which the text of its rule
+/// may say that it was invalid.
+#[derive(Clone, Copy)]
+struct Unexplained {
+    signs: Signs,
+    passed: Passed,
 }
 
 impl Recorder {
@@ -63,12 +96,20 @@ impl Recorder {
         Self {
             causes: Causes::new(reasons, symbols),
             sockets: Sockets::default(),
+            homes: Homes::default(),
             rules: RuleSets::default(),
             conntrack: Conntrack::default(),
             names: HashMap::new(),
             own_netns: netns::own(),
             missed_a_rule: false,
+            waiting: Vec::new(),
         }
+    }
+
+    /// Begins to read the rules of rule sets, for records that come up to
+    /// `interval` after what they are about.
+    pub fn read_rules(&mut self, interval: Duration) {
+        self.rules.start(interval + PATIENCE);
     }
 
     /// Learns the reasons of a kernel module.
@@ -85,7 +126,7 @@ impl Recorder {
         legacy: HashMap<u64, xtables::Found>,
         stack_of: impl Fn(i32) -> Vec<u64> + 'a,
     ) -> impl Iterator<Item = Event> + 'a {
-        self.rules.look_again();
+        let told = self.told();
         let clock = Clock::now();
         let losses = losses(&drained.losses, &clock);
         let Drained {
@@ -94,19 +135,93 @@ impl Recorder {
             ..
         } = drained;
         counts.sort_by_key(|(_, counts, _)| counts.last_ns);
-        let records = counts.into_iter().map(move |(key, counts, detail)| {
-            let mut event =
+        let records = counts.into_iter().filter_map(move |(key, counts, detail)| {
+            let (mut event, unexplained) =
                 self.record(&key, &counts, detail.as_deref(), &clock, &legacy, &stack_of);
             if key.sketch != 0 {
                 let flows = unlisted.get(&key.sketch).copied();
                 event.flows_unlisted = Some(flows.unwrap_or(1));
                 event.undecoded = None;
             }
-            event
+            match detail.and_then(|detail| Some((rule_at(&detail)?, detail))) {
+                Some((at, detail)) => self.with_rule(event, at, detail, unexplained),
+                None => Some(event),
+            }
         });
-        records.chain(losses)
+        told.into_iter().chain(records).chain(losses)
     }
 
+    /// Whether records wait for the text of their rules.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Lets no record wait any longer than until then.
+    pub fn hurry(&mut self, until: Instant) {
+        for waiting in &mut self.waiting {
+            waiting.until = waiting.until.min(until);
+        }
+    }
+
+    /// The records that need not wait any longer.
+    pub fn told(&mut self) -> Vec<Event> {
+        self.rules.look_again();
+        let waiting = std::mem::take(&mut self.waiting);
+        let told = waiting
+            .into_iter()
+            .filter_map(|waiting| self.try_again(waiting));
+        told.collect()
+    }
+
+    /// Adds the rule to a record; `None` if it has to wait for that.
+    fn with_rule(
+        &mut self,
+        event: Event,
+        at: RuleAt,
+        detail: Box<Detail>,
+        unexplained: Option<Unexplained>,
+    ) -> Option<Event> {
+        let netns = event.r#where.as_ref().and_then(|place| place.netns);
+        self.try_again(Waiting {
+            event,
+            detail,
+            unexplained,
+            netns: netns.unwrap_or(0),
+            at,
+            until: Instant::now() + PATIENCE,
+        })
+    }
+
+    fn try_again(&mut self, waiting: Waiting) -> Option<Event> {
+        let found = match self.rules.find(waiting.netns, &waiting.at) {
+            Answer::Later(_)
+                if self.waiting.len() < MAX_WAITING && Instant::now() < waiting.until =>
+            {
+                self.waiting.push(waiting);
+                return None;
+            }
+            Answer::Now(found) | Answer::Later(found) => found,
+        };
+        let rule = rule::of(&waiting.at, found.as_ref());
+        let look_up = rule::advice(&rule, found.as_ref());
+        let mut event = waiting.event;
+        if let Some(Unexplained { signs, passed }) = waiting.unexplained {
+            let why = invalid::of(
+                &waiting.detail,
+                signs,
+                Some(&rule),
+                passed,
+                &mut self.conntrack,
+            );
+            event.conntrack = why;
+        }
+        event.advice = invalid::with_advice(look_up.or(event.advice), event.conntrack.as_ref());
+        event.rule = Some(rule);
+        Some(event)
+    }
+
+    /// A record, without the rule of nftables; and what that rule may explain.
     fn record(
         &mut self,
         key: &Key,
@@ -115,7 +230,7 @@ impl Recorder {
         clock: &Clock,
         legacy: &HashMap<u64, xtables::Found>,
         stack_of: &impl Fn(i32) -> Vec<u64>,
-    ) -> Event {
+    ) -> (Event, Option<Unexplained>) {
         let kind = match Kind::from_u8(key.cause.kind) {
             Some(Kind::ResetSent) => EventKind::ResetSent,
             Some(Kind::ResetReceived) => EventKind::ResetReceived,
@@ -137,6 +252,11 @@ impl Recorder {
                 .clone_into(&mut reason.summary);
             advice = None;
         }
+        let home = match key.cause.netns {
+            0 => Home::default(),
+            own if own == self.own_netns => Home::default(),
+            netns => self.homes.of(netns),
+        };
         let r#where = Where {
             function: location.as_ref().map(|location| location.function.clone()),
             offset: location.as_ref().map(|location| location.offset),
@@ -144,6 +264,8 @@ impl Recorder {
                 .and_then(|detail| hook::name(&detail.hook))
                 .map(ToOwned::to_owned),
             netns: (key.cause.netns != 0).then_some(key.cause.netns),
+            netns_name: home.name,
+            container: home.container,
             ifname: self.ifname(key, detail),
             ifindex: (key.cause.ifindex != 0).then_some(key.cause.ifindex),
             stack: stack.above,
@@ -154,29 +276,29 @@ impl Recorder {
         let decided = match counted.filter(|_| !self.is_of_another_engine(detail)) {
             Some(found) => Some((rule::of_xtables(found), rule::xtables_advice(found))),
             None => self
-                .rule(key, detail, function, stage)
+                .decided(detail, function, stage)
                 .or_else(|| hook::queue(&location.as_ref()?.function)),
         };
         let (rule, look_up) = decided.unzip();
         let by_netfilter = function.is_some_and(|function| trial::FUNCTIONS.contains(&function));
-        self.missed_a_rule |= by_netfilter && detail.is_some() && rule.is_none();
-        let conntrack = detail.and_then(|detail| {
-            let entry = conntrack::of(&detail.conntrack);
-            let of_netfilter = by_netfilter || reason.name.as_deref() == Some(NETFILTER_DROP);
-            if entry.is_some() || !of_netfilter {
-                return entry;
-            }
-            let passed = self.hooks(detail).passed(stage);
-            invalid::of(
-                detail,
-                evidence.signs,
-                rule.as_ref(),
-                passed,
-                &mut self.conntrack,
-            )
-        });
+        let is_missed = |detail: &Detail| rule.is_none() && rule_at(detail).is_none();
+        self.missed_a_rule |= by_netfilter && detail.is_some_and(is_missed);
+        let waits_for_rule = detail.is_some_and(|detail| rule_at(detail).is_some());
+        let mut conntrack = detail.and_then(|detail| conntrack::of(&detail.conntrack));
+        let mut unexplained = None;
+        let of_netfilter = by_netfilter || reason.name.as_deref() == Some(NETFILTER_DROP);
+        if let Some(detail) = detail.filter(|_| conntrack.is_none() && of_netfilter) {
+            let (signs, passed) = (evidence.signs, self.hooks(detail).passed(stage));
+            conntrack = invalid::of(detail, signs, rule.as_ref(), passed, &mut self.conntrack);
+            let is_open = conntrack.is_none() && waits_for_rule;
+            unexplained = is_open.then_some(Unexplained { signs, passed });
+        }
+        let mut advice = look_up.flatten().or(advice);
+        if !waits_for_rule {
+            advice = invalid::with_advice(advice, conntrack.as_ref());
+        }
         let process = detail.and_then(|detail| self.sockets.owner(detail));
-        Event {
+        let event = Event {
             schema: SCHEMA.to_owned(),
             kind,
             time: clock.utc(counts.last_ns),
@@ -189,13 +311,14 @@ impl Recorder {
             r#where: Some(r#where),
             process,
             tcp: detail.and_then(packet::tcp),
-            advice: invalid::with_advice(look_up.flatten().or(advice), conntrack.as_ref()),
+            advice,
             conntrack,
             packet: detail.and_then(packet::seen),
             undecoded: flow::undecoded(key),
             flows_unlisted: None,
             loss: None,
-        }
+        };
+        (event, unexplained)
     }
 
     /// The functions at the hooks that the kernel side saw.
@@ -228,38 +351,24 @@ impl Recorder {
         std::mem::take(&mut self.missed_a_rule)
     }
 
-    /// What decided, and how to look at it. `function` freed the packet.
-    fn rule(
+    /// Who decided where no rule of nftables is known, and how to look at it.
+    /// `function` freed the packet.
+    fn decided(
         &mut self,
-        key: &Key,
         detail: Option<&Detail>,
         function: Option<&str>,
         stage: Option<Stage>,
     ) -> Option<(Rule, Option<String>)> {
-        let detail = detail?;
-        if detail.rule.is_known == 0 {
-            let hooked = hook::of(&detail.hook, self.causes.symbols());
-            if function != Some(tracked::FUNCTION) {
-                return hooked;
-            }
-            let rule = hooked.as_ref().map(|(rule, _)| rule);
-            let tracked = tracked::told(rule, detail, stage, &mut self.conntrack);
-            return tracked
-                .map(|(rule, advice)| (rule, Some(advice.to_owned())))
-                .or(hooked);
+        let detail = detail.filter(|detail| detail.rule.is_known == 0)?;
+        let hooked = hook::of(&detail.hook, self.causes.symbols());
+        if function != Some(tracked::FUNCTION) {
+            return hooked;
         }
-        let at = RuleAt {
-            family: u8::try_from(detail.rule.family).ok()?,
-            table: detail.rule.table,
-            chain: detail.rule.chain,
-            rule: detail.rule.rule,
-            cookie: (detail.rule.cookie != 0).then_some(detail.rule.cookie),
-            ns: detail.time_ns,
-        };
-        let found = self.rules.find(key.cause.netns, &at);
-        let rule = rule::of(&at, found.as_ref());
-        let advice = rule::advice(&rule, found.as_ref());
-        Some((rule, advice))
+        let rule = hooked.as_ref().map(|(rule, _)| rule);
+        let tracked = tracked::told(rule, detail, stage, &mut self.conntrack);
+        tracked
+            .map(|(rule, advice)| (rule, Some(advice.to_owned())))
+            .or(hooked)
     }
 
     /// The packet may have lost its device by the time it was dropped; then
@@ -284,6 +393,19 @@ impl Recorder {
 /// Whether the packet is one that another droptrace sent to itself.
 fn is_of_a_trial(detail: &Detail) -> bool {
     detail.mark == trial::MARK && detail.key.cause.direction == Direction::Local as u8
+}
+
+/// The rule that decided, by its numbers.
+fn rule_at(detail: &Detail) -> Option<RuleAt> {
+    let rule = (detail.rule.is_known != 0).then_some(&detail.rule)?;
+    Some(RuleAt {
+        family: u8::try_from(rule.family).ok()?,
+        table: rule.table,
+        chain: rule.chain,
+        rule: rule.rule,
+        cookie: (rule.cookie != 0).then_some(rule.cookie),
+        ns: detail.time_ns,
+    })
 }
 
 /// A record for each kind of loss that occurred.

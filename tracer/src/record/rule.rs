@@ -8,21 +8,51 @@ use crate::{
     xtables,
 };
 
+/// A drop that an engine decided, of which no more is known.
+pub fn by(engine: Engine) -> Rule {
+    Rule {
+        engine,
+        family: None,
+        table: None,
+        chain: None,
+        path: Vec::new(),
+        table_handle: None,
+        chain_handle: None,
+        handle: None,
+        number: None,
+        position: None,
+        text: None,
+        iptables: None,
+        comment: None,
+        verdict: Some("drop".to_owned()),
+        as_of: None,
+        policy: false,
+        function: None,
+        module: None,
+        prog_id: None,
+        name: None,
+        via: Via::Frame,
+        exact: true,
+    }
+}
+
 /// A rule that was seen on the kernel's stack, with what its rule set says of it.
 pub fn of(at: &RuleAt, found: Option<&Found>) -> Rule {
     let policy = at.rule == 0;
     let text = |of: fn(&Found) -> &Option<String>| found.and_then(|found| of(found).clone());
     Rule {
-        engine: Engine::Nft,
         family: rules::family_name(at.family).map(ToOwned::to_owned),
         table: found.map(|found| found.table.clone()),
         chain: found.map(|found| found.chain.clone()),
+        path: found
+            .and_then(|found| found.path.clone())
+            .unwrap_or_default(),
         table_handle: Some(at.table),
-        chain_handle: Some(at.chain),
+        chain_handle: (at.chain != 0).then_some(at.chain),
         handle: (!policy).then_some(at.rule),
-        number: None,
         position: found.and_then(|found| found.position),
         text: text(|found| &found.text),
+        iptables: text(|found| &found.iptables),
         comment: text(|found| &found.comment),
         verdict: if policy {
             Some("drop".to_owned())
@@ -37,38 +67,25 @@ pub fn of(at: &RuleAt, found: Option<&Found>) -> Rule {
             }
         }),
         policy,
-        function: None,
-        module: None,
-        prog_id: None,
-        name: None,
-        via: Via::Frame,
-        exact: true,
+        ..by(Engine::Nft)
     }
 }
 
 /// A rule of iptables' legacy backend, whose counter had risen.
 pub fn of_xtables(found: &xtables::Found) -> Rule {
     Rule {
-        engine: Engine::Iptables,
         family: Some(found.family.name().to_owned()),
         table: Some(found.table.clone()),
         chain: Some(found.chain.clone()),
-        table_handle: None,
-        chain_handle: None,
-        handle: None,
         number: found.number,
-        position: None,
         text: found.text.clone(),
         comment: found.comment.clone(),
         verdict: Some(found.verdict.clone()),
         as_of: found.text.as_ref().map(|_| AsOf::Drop),
         policy: found.number.is_none(),
-        function: None,
-        module: None,
-        prog_id: None,
-        name: None,
         via: Via::Counter,
         exact: found.exact,
+        ..by(Engine::Iptables)
     }
 }
 
@@ -137,8 +154,10 @@ mod tests {
         Found {
             table: table.into(),
             chain: chain.into(),
+            path: Some(vec!["base".into(), chain.into()]),
             position: Some(2),
             text: Some("drop".into()),
+            iptables: None,
             comment: None,
             verdict: Some("drop".into()),
             then: true,

@@ -8,8 +8,8 @@ use droptrace_types::{CT_NONE, ConntrackAt, Detail};
 
 use super::{
     conntrack::{self, CONFIRMED},
-    hook,
     hooks::Stage,
+    rule,
 };
 use crate::{
     conntrack::{Answer, Conntrack, Ends, Entry, Tuple},
@@ -122,7 +122,7 @@ fn inferred() -> Rule {
     Rule {
         via: Via::Lookup,
         exact: false,
-        ..hook::rule(Engine::Conntrack)
+        ..rule::by(Engine::Conntrack)
     }
 }
 

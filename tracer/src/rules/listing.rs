@@ -8,6 +8,11 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 
+use super::{
+    iptables,
+    jumps::{Jumps, Ways},
+};
+
 /// What stands before a handle.
 const HANDLE: &str = " # handle ";
 
@@ -17,6 +22,7 @@ pub struct Listing {
     tables: HashMap<(String, u64), Table>,
     /// The texts of the rules, one after the other.
     texts: String,
+    has_maps: bool,
 }
 
 #[derive(Debug)]
@@ -25,6 +31,9 @@ struct Table {
     chains: HashMap<u64, Chain>,
     /// By handle, which is the rule's own in its table.
     rules: HashMap<u64, Place>,
+    jumps: Jumps,
+    /// What leads where, once all is read.
+    ways: Ways,
     /// Something in it does not add up.
     doubtful: bool,
 }
@@ -35,14 +44,29 @@ struct Chain {
     /// `type filter hook input priority filter; policy drop;` of a base chain.
     base: Option<String>,
     rules: usize,
+    /// As iptables prints it.
+    iptables: Option<OfIptables>,
+}
+
+#[derive(Debug)]
+struct OfIptables {
+    policy: Option<String>,
+    /// As many as the chain has.
+    rules: Vec<Span>,
+}
+
+/// A part of the texts.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    start: u32,
+    end: u32,
 }
 
 #[derive(Debug)]
 struct Place {
     chain: u64,
-    position: usize,
-    start: usize,
-    end: usize,
+    index: u32,
+    text: Span,
 }
 
 /// A chain of a rule set, and where one of its rules stands.
@@ -52,19 +76,25 @@ pub struct Listed<'a> {
     pub table: &'a str,
     /// Name of the chain.
     pub chain: &'a str,
+    /// The chains from a base chain to this one, if that is one way and not the
+    /// base chain alone.
+    pub path: Option<Vec<&'a str>>,
     /// What makes it a base chain.
     pub base: Option<&'a str>,
     /// The rule's position, from 1 on, and its text; `None` where the chain has
     /// no such rule.
     pub rule: Option<(usize, &'a str)>,
+    /// The rule, or for a policy that, as iptables prints it.
+    pub iptables: Option<&'a str>,
 }
 
 /// What a line belongs to.
 enum Inside {
     Nothing,
     Table,
-    /// A set, a map, an object: anything but a chain.
+    /// A set, an object: anything but a chain and a map.
     Block,
+    Map(String),
     Chain {
         handle: u64,
         /// The lines so far of what is not complete yet.
@@ -73,7 +103,7 @@ enum Inside {
 }
 
 impl Listing {
-    /// Reads what `nft -a list ruleset` prints.
+    /// Reads what `nft -t -a list ruleset` prints.
     pub fn parse(text: &str) -> Self {
         let mut listing = Self::default();
         let mut inside = Inside::Nothing;
@@ -92,7 +122,15 @@ impl Listing {
                     Inside::Nothing
                 }
                 (Inside::Table, Some((_, table))) => table.line(line),
-                (Inside::Block | Inside::Chain { .. }, _) if line == "\t}" => Inside::Table,
+                (Inside::Block | Inside::Map(_) | Inside::Chain { .. }, _) if line == "\t}" => {
+                    Inside::Table
+                }
+                (Inside::Map(name), Some((_, table))) => {
+                    if line.starts_with("\t\ttype") && line.ends_with(" : verdict") {
+                        table.jumps.map(&name);
+                    }
+                    Inside::Map(name)
+                }
                 (Inside::Chain { handle, begun }, Some((_, table))) => {
                     let begun = table.line_of_chain(handle, begun, line, &mut listing.texts);
                     Inside::Chain { handle, begun }
@@ -114,30 +152,140 @@ impl Listing {
         }
     }
 
-    /// The chain and the rule of these handles.
+    /// The maps of verdicts that rules look into, whose elements show where they
+    /// lead: family, table, name.
+    pub fn maps(&self) -> Vec<[String; 3]> {
+        let tables = self.tables.iter();
+        let maps = tables.flat_map(|((family, _), table)| {
+            let of_table = |map: &str| [family, &table.name, map].map(ToOwned::to_owned);
+            table.jumps.maps().into_iter().map(of_table)
+        });
+        maps.collect()
+    }
+
+    /// The elements of such a map, as `nft list map` prints them.
+    pub fn add_elements(&mut self, [family, table, map]: &[String; 3], text: &str) {
+        let elements = text
+            .split_once("elements = {")
+            .map_or("", |(_, elements)| elements);
+        for ((of, _), found) in &mut self.tables {
+            if of == family && found.name == *table {
+                found.jumps.elements(map, elements);
+            }
+        }
+    }
+
+    /// Finds out what leads where, from all that was read.
+    pub fn find_ways(&mut self) {
+        for table in self.tables.values_mut() {
+            self.has_maps |= !table.jumps.maps().is_empty();
+            let chains = table.chains.iter();
+            let names = chains
+                .map(|(handle, chain)| (&*chain.name, *handle))
+                .collect();
+            table.ways = std::mem::take(&mut table.jumps).ways(&names);
+        }
+    }
+
+    /// Whether elements of maps are among what was read.
+    pub fn has_maps(&self) -> bool {
+        self.has_maps
+    }
+
+    /// The families in which iptables-nft has tables.
+    pub fn families_of_iptables(&self) -> Vec<&'static str> {
+        let has_tables = |family: &&str| {
+            let tables = self.tables.iter();
+            let mut tables = tables.filter(|((of, _), _)| of == family);
+            tables.any(|(_, table)| table.is_of_iptables(family))
+        };
+        ["ip", "ip6"].into_iter().filter(has_tables).collect()
+    }
+
+    /// The rules of a family as iptables-nft-save prints them. A chain in which it
+    /// prints another number of rules than nft is left out.
+    pub fn add_iptables(&mut self, family: &str, text: &str) {
+        let saved = iptables::parse(text);
+        let texts = &mut self.texts;
+        for ((of, _), table) in &mut self.tables {
+            let Some(saved) = saved.get(&*table.name) else {
+                continue;
+            };
+            if of != family || !table.is_of_iptables(family) {
+                continue;
+            }
+            for chain in table.chains.values_mut() {
+                let rules = saved.rules.get(&*chain.name).map_or(&[][..], Vec::as_slice);
+                chain.iptables = (rules.len() == chain.rules).then(|| OfIptables {
+                    policy: saved.policies.get(&*chain.name).cloned(),
+                    rules: rules.iter().map(|rule| push(texts, rule)).collect(),
+                });
+            }
+        }
+    }
+
+    /// The chain and the rule of these handles; of a rule 0 the chain's policy.
     pub fn find(&self, family: &str, table: u64, chain: u64, rule: u64) -> Option<Listed<'_>> {
         let table = self.tables.get(&(family.to_owned(), table))?;
         if table.doubtful {
             return None;
         }
         let at = table.rules.get(&rule).filter(|at| at.chain == chain);
+        let path = table.way_to(chain);
         let chain = table.chains.get(&chain)?;
+        let iptables = chain.iptables.as_ref().and_then(|of| match at {
+            Some(at) => self.text(*of.rules.get(at.index())?),
+            None => of.policy.as_deref().filter(|_| rule == 0),
+        });
         Some(Listed {
             table: &table.name,
             chain: &chain.name,
+            path,
             base: chain.base.as_deref(),
-            rule: at.and_then(|at| Some((at.position, self.texts.get(at.start..at.end)?))),
+            rule: at.and_then(|at| Some((at.index() + 1, self.text(at.text)?))),
+            iptables,
         })
+    }
+
+    fn text(&self, span: Span) -> Option<&str> {
+        let at = |place: u32| usize::try_from(place).ok();
+        self.texts.get(at(span.start)?..at(span.end)?)
     }
 
     /// About how much memory it takes.
     pub fn size(&self) -> usize {
         let tables = self.tables.values();
         let parts = tables.map(|table| {
-            table.rules.len() * size_of::<(u64, Place)>()
-                + table.chains.len() * size_of::<(u64, Chain)>()
+            let of_iptables = table
+                .chains
+                .values()
+                .filter_map(|chain| chain.iptables.as_ref());
+            // A table of the standard library is half empty at worst.
+            2 * (table.rules.len() * size_of::<(u64, Place)>()
+                + table.chains.len() * size_of::<(u64, Chain)>())
+                + of_iptables
+                    .map(|of| of.rules.len() * size_of::<Span>())
+                    .sum::<usize>()
+                + table.ways.size()
         });
-        self.texts.len() + 2 * parts.sum::<usize>()
+        self.texts.capacity() + parts.sum::<usize>()
+    }
+}
+
+/// Adds a text to the others.
+fn push(texts: &mut String, text: &str) -> Span {
+    let place = |texts: &String| u32::try_from(texts.len()).unwrap_or(u32::MAX);
+    let start = place(texts);
+    texts.push_str(text);
+    Span {
+        start,
+        end: place(texts),
+    }
+}
+
+impl Place {
+    fn index(&self) -> usize {
+        usize::try_from(self.index).unwrap_or(usize::MAX)
     }
 }
 
@@ -147,8 +295,27 @@ impl Table {
             name: name.to_owned(),
             chains: HashMap::new(),
             rules: HashMap::new(),
+            jumps: Jumps::default(),
+            ways: Ways::default(),
             doubtful: false,
         }
+    }
+
+    fn is_of_iptables(&self, family: &str) -> bool {
+        let chains = self.chains.values();
+        let base = chains.filter_map(|chain| chain.base.as_ref().map(|_| &*chain.name));
+        !self.doubtful && iptables::is_own(family, &self.name, base)
+    }
+
+    /// The names of the chains on the way to a chain.
+    fn way_to(&self, chain: u64) -> Option<Vec<&str>> {
+        let of = |chain| self.chains.get(&chain);
+        let is_base = |chain| of(chain).is_some_and(|chain| chain.base.is_some());
+        let way = self.ways.to(chain, is_base)?;
+        let names = way.into_iter().map(|chain| Some(&*of(chain)?.name));
+        names
+            .collect::<Option<Vec<_>>>()
+            .filter(|way| way.len() > 1)
     }
 
     /// A line of the table itself.
@@ -158,12 +325,16 @@ impl Table {
                 name: name.to_owned(),
                 base: None,
                 rules: 0,
+                iptables: None,
             };
             self.doubtful |= self.chains.insert(handle, chain).is_some();
             return Inside::Chain {
                 handle,
                 begun: String::new(),
             };
+        }
+        if let Some((name, _)) = header(line, "\tmap ") {
+            return Inside::Map(name.to_owned());
         }
         self.doubtful |= !line.is_empty() && !line.starts_with('\t');
         if line.ends_with(" {") || header(line, "\t").is_some() {
@@ -192,15 +363,14 @@ impl Table {
             return String::new();
         };
         if let Some((text, handle)) = handle_at_end(&begun) {
-            properties.rules += 1;
             let place = Place {
                 chain,
-                position: properties.rules,
-                start: texts.len(),
-                end: texts.len() + text.len(),
+                index: u32::try_from(properties.rules).unwrap_or(u32::MAX),
+                text: push(texts, text),
             };
-            texts.push_str(text);
+            properties.rules += 1;
             self.doubtful |= self.rules.insert(handle, place).is_some();
+            self.jumps.rule(chain, text);
             return String::new();
         }
         if properties.rules > 0 {
@@ -234,6 +404,9 @@ mod tests {
 
     const NATIVE: &str = include_str!("../../../tests/fixtures/nft_ruleset.txt");
     const OF_IPTABLES: &str = include_str!("../../../tests/fixtures/nft_ruleset_of_iptables.txt");
+    const WITH_SAVED: &str =
+        include_str!("../../../tests/fixtures/nft_ruleset_of_iptables_saved.txt");
+    const SAVED: &str = include_str!("../../../tests/fixtures/iptables_nft_save.txt");
     const FORGED: &str = include_str!("../../../tests/fixtures/nft_ruleset_forged.txt");
 
     /// Names, position and text of a rule.
@@ -339,6 +512,57 @@ mod tests {
         let listing = Listing::parse(NATIVE);
         let found = listing.find("ip", 1, 3, 1000).unwrap();
         assert_eq!((found.chain, found.rule), ("input", None));
+    }
+
+    #[test]
+    fn a_chain_tells_the_way_to_it() {
+        let text = "table inet x { # handle 1\n\tmap m { # handle 5\n\t\ttype inet_service : verdict\n\t}\n\n\
+            \tchain a { # handle 1\n\t\tdrop # handle 7\n\t}\n\n\
+            \tchain b { # handle 2\n\t\tct state vmap { invalid : jump a } # handle 9\n\t}\n\n\
+            \tchain i { # handle 3\n\t\ttype filter hook input priority filter; policy accept;\n\
+            \t\tudp dport vmap @m # handle 10\n\t}\n}\n";
+        let way = |elements: Option<&str>, chain| {
+            let mut listing = Listing::parse(text);
+            let maps = listing.maps();
+            assert_eq!(maps, [["inet", "x", "m"]]);
+            if let Some(elements) = elements {
+                listing.add_elements(&maps[0], elements);
+            }
+            listing.find_ways();
+            let path = listing.find("inet", 1, chain, 7).unwrap().path?;
+            Some(path.join(" "))
+        };
+        let to_b = "\t\telements = { 1 : drop,\n\t\t\t     2 : goto b }\n";
+        assert_eq!(way(Some(to_b), 1).as_deref(), Some("i b a"));
+        assert_eq!(way(Some(to_b), 2).as_deref(), Some("i b"));
+        assert_eq!(way(Some(to_b), 3), None);
+        assert_eq!(way(Some(""), 1), None);
+        assert_eq!(way(None, 2), None);
+    }
+
+    #[test]
+    fn rules_that_iptables_made_are_told_as_it_prints_them() {
+        let read = |saved: &str| {
+            let mut listing = Listing::parse(WITH_SAVED);
+            assert_eq!(listing.families_of_iptables(), ["ip"]);
+            listing.add_iptables("ip", saved);
+            listing
+        };
+        let of = |listing: &Listing, chain, rule| {
+            let found = listing.find("ip", 1, chain, rule).unwrap();
+            found.iptables.map(ToOwned::to_owned)
+        };
+        let listing = read(SAVED);
+        let first = Some("-A INPUT -p tcp -m tcp --dport 443 -j DROP".to_owned());
+        assert_eq!(of(&listing, 1, 2), first);
+        assert!(of(&listing, 3, 5).unwrap().starts_with("-A DEEP -p udp"));
+        assert_eq!(of(&listing, 6, 0).as_deref(), Some("-P FORWARD DROP"));
+        assert_eq!(of(&listing, 6, 99), None);
+        // One rule more in one chain, the others are told.
+        let more = read(&SAVED.replace("-A DEEP", "-A INPUT -j ACCEPT\n-A DEEP"));
+        assert_eq!(of(&more, 1, 2), None);
+        assert!(of(&more, 3, 5).is_some());
+        assert!(Listing::parse(NATIVE).families_of_iptables().is_empty());
     }
 
     #[test]

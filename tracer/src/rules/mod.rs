@@ -1,47 +1,39 @@
 //! Which rule a handle stands for: table, chain, position and text.
 //!
-//! The rule set of a network namespace is read when one of its rules is first
-//! asked for, and again when it has changed (its generation tells). The kernel
+//! The rule set of a network namespace is read (by a thread of its own, [`reader`])
+//! at the start if a rule of it is likely to be asked for, else when one is first
+//! asked for, and again when it has changed, of which the kernel tells. The kernel
 //! gives no handle of a
 //! [table](https://github.com/torvalds/linux/blob/v6.12/net/netfilter/nf_tables_api.c#L1484)
 //! twice in a namespace, and none of a
 //! [chain or rule](https://github.com/torvalds/linux/blob/v6.12/net/netfilter/nf_tables_api.c#L873)
 //! twice in a table. But `nft replace rule`
 //! [keeps the handle](https://github.com/torvalds/linux/blob/v6.12/net/netfilter/nf_tables_api.c#L4142)
-//! and gives it another text, so a text is said to be that of the time of the
-//! drop ([`Found::then`]) only where the generation proves it.
+//! and gives it another text. So rule sets are kept by generation ([`history`]), and
+//! a text is said to be that of the time of the drop ([`Found::then`]) only where
+//! that is proven.
 
-pub(crate) mod generation;
+mod history;
+mod iptables;
+mod jumps;
 mod listing;
 pub mod nft;
 pub mod program;
+mod reader;
+mod reading;
 mod statement;
 #[cfg(test)]
 mod tests;
 pub mod trial;
+pub(crate) mod watch;
 
-use std::{
-    collections::{HashMap, HashSet},
-    fs::File,
-    io,
-    mem::{Discriminant, discriminant},
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
+use std::{collections::HashSet, path::PathBuf, time::Duration};
 
 use self::{
-    generation::Generation,
-    listing::{Listed, Listing},
-    nft::NftError,
+    history::{Handles, History},
+    listing::Listed,
+    reader::Reader,
 };
-use crate::{kernel::clock, owner::netns};
-
-/// Namespaces whose rule sets are remembered, and how much memory they may take.
-const MAX_REMEMBERED: usize = 64;
-const MAX_BYTES: usize = 128 << 20;
-/// Reading one rule set, or searching for a namespace, may take one part in so
-/// many of the time.
-const SHARE: u32 = 10;
 
 /// A rule by the kernel's own numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +48,7 @@ pub struct RuleAt {
     pub rule: u64,
     /// The namespace's cookie (`net_cookie`), where the kernel showed it.
     pub cookie: Option<u64>,
-    /// When the packet was dropped, on the kernel's monotonic clock; before the
-    /// last call of [`RuleSets::look_again`].
+    /// When the packet was dropped, on the kernel's monotonic clock.
     pub ns: u64,
 }
 
@@ -68,211 +59,102 @@ pub struct Found {
     pub table: String,
     /// Name of the chain.
     pub chain: String,
+    /// The chains from a base chain to this one, where it is certain which and
+    /// there are several.
+    pub path: Option<Vec<String>>,
     /// Position in the chain, from 1 on; `None` for a policy, and where the rule
     /// is no longer there.
     pub position: Option<usize>,
     /// As `nft -a list ruleset` prints it, without the handle; for a policy the
     /// line that has it.
     pub text: Option<String>,
+    /// The rule, or the policy, as iptables prints it, if iptables-nft made it.
+    pub iptables: Option<String>,
     /// The rule's comment.
     pub comment: Option<String>,
     /// Its last statement where that is a verdict.
     pub verdict: Option<String>,
-    /// Position, text, comment and verdict are as they were when the packet was
+    /// All but the names are as they were when the packet was
     /// dropped; else as they were when they were read.
     pub then: bool,
     /// A file that stands for the namespace; `None` for the tracer's own.
     pub namespace: Option<PathBuf>,
 }
 
-/// The rule sets of the machine's namespaces, as far as they were asked for.
+/// The rule sets of the machine's namespaces.
 #[derive(Debug, Default)]
 pub struct RuleSets {
-    remembered: HashMap<u32, RuleSet>,
-    /// Grows with every call of [`RuleSets::look_again`].
-    round: u64,
-    /// No search for a namespace before then.
-    no_search_before: Option<Instant>,
-    /// What was complained about.
-    complained: HashSet<Discriminant<RuleSetError>>,
+    /// `None` until rule sets are to be read.
+    reader: Option<Reader>,
+    /// Namespaces that were asked for since the last call of
+    /// [`RuleSets::look_again`].
+    asked: HashSet<u32>,
 }
 
-/// What is known of one namespace.
-#[derive(Debug)]
-struct RuleSet {
-    path: PathBuf,
-    /// Of the listing; `None` where the kernel did not tell.
-    generation: Option<Generation>,
-    /// When the rule set is known to have been of that generation, from then
-    /// until it was last made sure of; `None` where it is not any more.
-    since_ns: Option<u64>,
-    /// `None` where it could not be read.
-    listing: Option<Listing>,
-    /// The round in which it was last made sure of.
-    round: u64,
-    /// No reading before then.
-    not_before: Instant,
-}
-
-/// Why a rule has no name.
-#[derive(Debug, thiserror::Error)]
-enum RuleSetError {
-    #[error("network namespace {0}: it could not be entered to read its rules: {1}")]
-    Enter(u32, io::Error),
-    #[error("network namespace {0}: the kernel did not tell the rule set's generation: {1}")]
-    Generation(u32, io::Error),
-    #[error("network namespace {0}: its rules could not be read: {1}")]
-    Read(u32, NftError),
+/// What is known of a rule.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// This, and it will not be more.
+    Now(Option<Found>),
+    /// This so far; more is on its way.
+    Later(Option<Found>),
 }
 
 impl RuleSets {
-    /// Lets every rule set be made sure of again before it is next believed. To
-    /// be called after packets were taken from the kernel and before their rules
-    /// are asked for.
+    /// Begins to read rule sets. Each is kept for `keep` after it has changed.
+    pub fn start(&mut self, keep: Duration) {
+        if self.reader.is_none() {
+            match Reader::start(keep) {
+                Ok(reader) => self.reader = Some(reader),
+                Err(error) => log::warn!(
+                    "no thread could be started to read rule sets: {error}; netfilter rules are \
+                     told by handle only"
+                ),
+            }
+        }
+    }
+
+    /// To be called from time to time, or what is asked for does not come.
     pub fn look_again(&mut self) {
-        self.round += 1;
+        self.asked.clear();
     }
 
-    /// The rule in the namespace with this inode number; `None` where neither it
-    /// nor its chain is known.
-    pub fn find(&mut self, netns: u32, at: &RuleAt) -> Option<Found> {
-        let family = family_name(at.family)?;
-        self.make_sure(netns);
-        let set = self.remembered.get(&netns)?;
-        if set.is_of_another_namespace_than(at) {
-            return None;
-        }
-        let listing = set.listing.as_ref()?;
-        let listed = listing.find(family, at.table, at.chain, at.rule)?;
-        let then = set.is_of_the_time_of(at);
-        let is_own = set.path == Path::new(netns::OWN);
-        let namespace = (!is_own).then(|| set.path.clone());
-        Some(found(&listed, at, then, namespace))
-    }
-
-    /// Sees to it that what is remembered of a namespace belongs to it, and is
-    /// of its present generation if there is time to read that.
-    fn make_sure(&mut self, netns: u32) {
-        let known = self.remembered.get(&netns);
-        if known.is_some_and(|set| set.round == self.round) {
-            return;
-        }
-        let Some((path, file)) = self.open(netns) else {
-            self.remembered.remove(&netns);
-            return;
+    /// The rule in the namespace with this inode number.
+    pub fn find(&mut self, netns: u32, at: &RuleAt) -> Answer {
+        let (Some(reader), Some(family)) = (&self.reader, family_name(at.family)) else {
+            return Answer::Now(None);
         };
-        let old = self.remembered.remove(&netns);
-        let (mut set, complaint) = refresh(netns, path, &file, old);
-        set.round = self.round;
-        self.make_room(set.size());
-        self.remembered.insert(netns, set);
-        if let Some(error) = complaint {
-            self.complain(&error);
+        let histories = reader.histories();
+        let history = histories.get(&netns);
+        let found = history.and_then(|history| find(history, family, at));
+        let is_proven = found.as_ref().is_some_and(|found| found.then);
+        if is_proven || history.is_some_and(|history| history.sure_ns >= at.ns && !history.is_read)
+        {
+            return Answer::Now(found);
         }
-    }
-
-    /// Opens a namespace, where it was found before or else wherever it is.
-    fn open(&mut self, netns: u32) -> Option<(PathBuf, File)> {
-        let known = self.remembered.get(&netns);
-        if let Some(found) = known.and_then(|set| netns::open_at(&set.path, netns)) {
-            return Some(found);
+        let is_sure = history.is_some_and(|history| history.sure_ns >= at.ns);
+        drop(histories);
+        if !is_sure && self.asked.insert(netns) {
+            reader.ask(netns);
         }
-        let start = Instant::now();
-        if self.no_search_before.is_some_and(|then| start < then) {
-            return None;
-        }
-        let found = netns::open(netns);
-        if found.is_none() {
-            self.no_search_before = Some(start + start.elapsed() * SHARE);
-        }
-        found
-    }
-
-    /// Forgets the sets that were not asked for the longest.
-    fn make_room(&mut self, more: usize) {
-        loop {
-            let bytes: usize = self.remembered.values().map(RuleSet::size).sum();
-            let oldest = self.remembered.iter().min_by_key(|(_, set)| set.round);
-            let Some((&oldest, _)) = oldest else { return };
-            if self.remembered.len() < MAX_REMEMBERED && bytes + more <= MAX_BYTES {
-                return;
-            }
-            self.remembered.remove(&oldest);
-        }
-    }
-
-    /// Says once what is wrong.
-    fn complain(&mut self, error: &RuleSetError) {
-        if self.complained.insert(discriminant(error)) {
-            log::warn!("{error}; netfilter rules are told by handle only");
-        }
+        Answer::Later(found)
     }
 }
 
-impl RuleSet {
-    /// Whether the packet's namespace is gone, and this one has its number.
-    fn is_of_another_namespace_than(&self, at: &RuleAt) -> bool {
-        let own = self.generation.map_or(0, |generation| generation.cookie);
-        own != 0 && at.cookie.is_some_and(|cookie| cookie != own)
+fn find(history: &History, family: &str, at: &RuleAt) -> Option<Found> {
+    // The packet's namespace is gone, and this one has its number.
+    let is_another = |cookie| history.cookie != 0 && cookie != history.cookie;
+    if at.cookie.is_some_and(is_another) {
+        return None;
     }
-
-    /// Whether the packet was dropped while the rule set was as in the listing.
-    fn is_of_the_time_of(&self, at: &RuleAt) -> bool {
-        self.since_ns.is_some_and(|since| since <= at.ns)
-    }
-
-    fn size(&self) -> usize {
-        self.listing.as_ref().map_or(0, Listing::size)
-    }
-}
-
-/// What there is to know of an opened namespace, and why it is not more.
-fn refresh(
-    netns: u32,
-    path: PathBuf,
-    file: &File,
-    old: Option<RuleSet>,
-) -> (RuleSet, Option<RuleSetError>) {
-    let start = Instant::now();
-    let mut set = RuleSet {
-        path,
-        generation: None,
-        since_ns: None,
-        listing: None,
-        round: 0,
-        not_before: start,
+    let handles = Handles {
+        family,
+        table: at.table,
+        chain: at.chain,
+        rule: at.rule,
     };
-    let generation = || Generation::now().map_err(|error| RuleSetError::Generation(netns, error));
-    let entered = netns::enter(file, || {
-        let now = generation()?;
-        let since_ns = u64::try_from(clock::read(libc::CLOCK_MONOTONIC)).ok();
-        // Of the namespace that had this number before, nothing is true.
-        let is_same = |old: &RuleSet| {
-            let cookie = old.generation.map(|generation| generation.cookie);
-            cookie == Some(now.cookie) && (now.cookie != 0 || old.path == set.path)
-        };
-        if let Some(old) = old.filter(is_same) {
-            let is_present = old.generation == Some(now) && old.listing.is_some();
-            if is_present || start < old.not_before {
-                set.since_ns = old.since_ns.filter(|_| is_present);
-                set.generation = old.generation;
-                set.listing = old.listing;
-                set.not_before = old.not_before;
-                return Ok(());
-            }
-        }
-        set.generation = Some(now);
-        let listed = nft::list();
-        let took = start.elapsed().max(Duration::from_millis(1));
-        set.not_before = start + took * SHARE;
-        let text = listed.map_err(|error| RuleSetError::Read(netns, error))?;
-        set.listing = Some(Listing::parse(&text));
-        // Else it may be of either.
-        set.since_ns = since_ns.filter(|_| generation().is_ok_and(|after| after == now));
-        Ok(())
-    });
-    let result = entered.unwrap_or_else(|error| Err(RuleSetError::Enter(netns, error)));
-    (set, result.err())
+    let (listed, then) = history.find(handles, at.ns)?;
+    Some(found(&listed, at, then, history.namespace.clone()))
 }
 
 fn found(listed: &Listed<'_>, at: &RuleAt, then: bool, namespace: Option<PathBuf>) -> Found {
@@ -286,8 +168,13 @@ fn found(listed: &Listed<'_>, at: &RuleAt, then: bool, namespace: Option<PathBuf
     Found {
         table: listed.table.to_owned(),
         chain: listed.chain.to_owned(),
+        path: listed
+            .path
+            .as_ref()
+            .map(|path| path.iter().copied().map(ToOwned::to_owned).collect()),
         position,
         text: owned(text),
+        iptables: owned(listed.iptables),
         comment: owned(statement.and_then(statement::comment)),
         verdict: owned(statement.and_then(statement::verdict)),
         then,

@@ -12,7 +12,6 @@ use std::{
 /// Where it is looked for: `PATH` of an ordinary user leaves out where it is.
 const FOLDERS: [&str; 3] = ["", "/usr/sbin/", "/sbin/"];
 
-const MAX_TIME: Duration = Duration::from_secs(5);
 const MAX_BYTES: usize = 64 << 20;
 const MAX_COMPLAINT: u64 = 1024;
 
@@ -30,7 +29,7 @@ enum Why {
     Missing(&'static str),
     #[error("could not be run: {0}")]
     Run(#[from] io::Error),
-    #[error("took longer than {MAX_TIME:?} and was ended")]
+    #[error("took too long and was ended")]
     TooSlow,
     #[error("printed more than {MAX_BYTES} bytes and was ended")]
     TooLong,
@@ -41,7 +40,7 @@ enum Why {
     },
 }
 
-/// What the program of this name and package prints.
+/// What the program of this name and package prints within this time.
 ///
 /// # Errors
 ///
@@ -50,10 +49,11 @@ pub fn output(
     name: &'static str,
     package: &'static str,
     arguments: &[&str],
+    time: Duration,
 ) -> Result<String, ProgramError> {
     for folder in FOLDERS {
         let mut command = Command::new(format!("{folder}{name}"));
-        match run(command.args(arguments), MAX_TIME, MAX_BYTES) {
+        match run(command.args(arguments), time, MAX_BYTES) {
             Err(Why::Run(error)) if error.kind() == io::ErrorKind::NotFound => {}
             result => return result.map_err(|why| ProgramError { name, why }),
         }

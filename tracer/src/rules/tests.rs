@@ -3,9 +3,12 @@
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    thread,
+    time::Instant,
 };
 
 use super::*;
+use crate::owner::netns;
 
 const INPUT: RuleAt = RuleAt {
     family: 1,
@@ -57,17 +60,41 @@ impl Drop for Shell {
 
 /// A packet that this rule dropped just now.
 fn now(rule: u64) -> RuleAt {
-    let ns = u64::try_from(clock::read(libc::CLOCK_MONOTONIC)).unwrap();
+    let ns = reading::now_ns();
     RuleAt { rule, ns, ..INPUT }
 }
 
+/// Asks until there is nothing more to be expected.
+fn find(sets: &mut RuleSets, netns: u32, at: &RuleAt) -> Option<Found> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        sets.look_again();
+        match sets.find(netns, at) {
+            Answer::Now(found) => return found,
+            Answer::Later(_) => assert!(Instant::now() < deadline, "{at:?}"),
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 fn text(sets: &mut RuleSets, netns: u32, at: &RuleAt) -> Option<(String, bool)> {
-    let found = sets.find(netns, at)?;
+    let found = find(sets, netns, at)?;
     Some((found.text?, found.then))
 }
 
+fn started() -> RuleSets {
+    let mut sets = RuleSets::default();
+    sets.start(Duration::from_secs(60));
+    sets
+}
+
+/// Longer than a packet may be on its way while the rules change.
+fn pause() {
+    thread::sleep(Duration::from_millis(20));
+}
+
 #[test]
-fn rules_are_read_again_when_they_have_changed() {
+fn rules_are_told_as_they_were_when_the_packet_was_dropped() {
     let mut shell = Shell::new();
     let made = shell
         .run("nft 'table inet t { chain c { type filter hook input priority 0; policy drop; }; }'");
@@ -76,8 +103,8 @@ fn rules_are_read_again_when_they_have_changed() {
         return;
     }
     let netns = shell.netns();
-    let mut sets = RuleSets::default();
-    let found = sets.find(netns, &INPUT).unwrap();
+    let mut sets = started();
+    let found = find(&mut sets, netns, &INPUT).unwrap();
     assert_eq!((&*found.table, &*found.chain), ("t", "c"));
     assert_eq!(
         found.text.as_deref(),
@@ -88,82 +115,84 @@ fn rules_are_read_again_when_they_have_changed() {
     assert_eq!(found.position, Some(1));
     let place = format!("/proc/{}/ns/net", shell.child.id());
     assert_eq!(found.namespace, Some(place.into()));
-    let policy = sets.find(netns, &RuleAt { rule: 0, ..INPUT }).unwrap();
+    let policy = find(&mut sets, netns, &RuleAt { rule: 0, ..INPUT }).unwrap();
     assert_eq!(
         policy.text.as_deref(),
         Some("type filter hook input priority filter; policy drop;")
     );
     assert_eq!((policy.verdict, policy.comment), (None, None));
-
+    // Nobody looked at that time.
     assert!(!policy.then);
-    let first = Some(("tcp dport 1 drop comment \"why\"".to_owned(), true));
-    assert_eq!(text(&mut sets, netns, &now(2)), first);
 
-    // The handle stays, the text does not.
-    let before = now(2);
+    pause();
+    let first = now(2);
+    let said = |text: &str, then| Some((text.to_owned(), then));
+    let why = "tcp dport 1 drop comment \"why\"";
+    assert_eq!(text(&mut sets, netns, &first), said(why, true));
+
+    // The handle stays, the text does not. Nobody looked before the change.
+    let unseen = now(2);
     assert!(shell.run("nft replace rule inet t c handle 2 tcp dport 2 drop"));
-    std::thread::sleep(Duration::from_secs(1));
-    sets.look_again();
-    let second = |then| Some(("tcp dport 2 drop".to_owned(), then));
-    assert_eq!(text(&mut sets, netns, &before), second(false));
-    assert_eq!(text(&mut sets, netns, &now(2)), second(true));
-    let cookie = sets.remembered[&netns].generation.unwrap().cookie;
-    for (told, expected) in [(cookie, second(true)), (cookie + 1, None)] {
-        let cookie = Some(told).filter(|_| cookie != 0);
-        let expected = cookie.map_or_else(|| second(true), |_| expected);
-        assert_eq!(
-            text(&mut sets, netns, &RuleAt { cookie, ..now(2) }),
-            expected
-        );
+    pause();
+    assert_eq!(text(&mut sets, netns, &first), said(why, true));
+    assert_eq!(text(&mut sets, netns, &unseen), said(why, false));
+    // The next reading may take a while to come.
+    thread::sleep(Duration::from_millis(500));
+    let second = now(2);
+    assert_eq!(
+        text(&mut sets, netns, &second),
+        said("tcp dport 2 drop", true)
+    );
+    for (more, expected) in [(0, said("tcp dport 2 drop", true)), (1, None)] {
+        let cookie = sets.reader.as_ref().unwrap().histories()[&netns].cookie;
+        if cookie != 0 {
+            let cookie = Some(cookie + more);
+            let at = RuleAt { cookie, ..second };
+            assert_eq!(text(&mut sets, netns, &at), expected);
+        }
     }
 
-    assert!(shell.run("nft delete rule inet t c handle 2 && nft add rule inet t c drop"));
-    let before = now(3);
-    assert_eq!(text(&mut sets, netns, &before), None);
-    std::thread::sleep(Duration::from_secs(1));
-    sets.look_again();
-    let third = |then| Some(("drop".to_owned(), then));
-    assert_eq!(text(&mut sets, netns, &before), third(false));
-    assert_eq!(text(&mut sets, netns, &now(3)), third(true));
-    let gone = sets.find(netns, &INPUT).unwrap();
-    assert_eq!((&*gone.chain, gone.position, gone.text), ("c", None, None));
+    // A rule that is gone, and one that was not there before.
+    let last = now(2);
+    assert!(shell.run("nft 'delete rule inet t c handle 2; add rule inet t c drop'"));
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(
+        text(&mut sets, netns, &second),
+        said("tcp dport 2 drop", true)
+    );
+    assert_eq!(
+        text(&mut sets, netns, &last),
+        said("tcp dport 2 drop", true)
+    );
+    assert_eq!(text(&mut sets, netns, &now(3)), said("drop", true));
 
-    // Changed again, with no time to read it.
-    sets.remembered.get_mut(&netns).unwrap().not_before += Duration::from_secs(60);
-    assert!(shell.run("nft add rule inet t c accept"));
-    sets.look_again();
-    assert_eq!(text(&mut sets, netns, &now(3)), third(false));
+    // Elements of sets are no rules, and nothing is read again.
+    assert!(shell.run("nft add set inet t s '{ type inet_service; }'"));
+    thread::sleep(Duration::from_millis(500));
+    let before = text(&mut sets, netns, &now(3));
+    assert_eq!(before, said("drop", true));
+    let middle = now(3);
+    assert!(
+        shell.run("nft add element inet t s '{ 1, 2 }' && nft delete element inet t s '{ 1 }'")
+    );
+    pause();
+    assert_eq!(text(&mut sets, netns, &now(3)), said("drop", true));
+    assert_eq!(text(&mut sets, netns, &middle), said("drop", true));
 
+    // What is gone is let go.
+    let after = now(3);
     drop(shell);
-    sets.look_again();
-    assert_eq!(sets.find(netns, &now(3)), None);
+    thread::sleep(Duration::from_millis(2_500));
+    assert_eq!(text(&mut sets, netns, &after).unwrap().0, "drop");
+    assert!(netns::open(netns).is_none());
 }
 
 #[test]
 fn what_is_not_there_has_no_rules() {
     let mut sets = RuleSets::default();
-    assert_eq!(sets.find(1, &INPUT), None);
-    assert_eq!(sets.find(1, &RuleAt { family: 9, ..INPUT }), None);
-    assert!(sets.remembered.is_empty());
-}
-
-#[test]
-fn what_is_remembered_is_bounded() {
-    let mut sets = RuleSets::default();
-    for netns in 0..1_000 {
-        sets.make_room(0);
-        let set = RuleSet {
-            path: PathBuf::new(),
-            generation: None,
-            since_ns: None,
-            listing: None,
-            round: netns.into(),
-            not_before: Instant::now(),
-        };
-        sets.remembered.insert(netns, set);
-    }
-    assert_eq!(sets.remembered.len(), MAX_REMEMBERED);
-    assert!(sets.remembered.contains_key(&999));
-    sets.make_room(MAX_BYTES + 1);
-    assert!(sets.remembered.is_empty());
+    assert_eq!(sets.find(1, &INPUT), Answer::Now(None));
+    let mut sets = started();
+    assert_eq!(find(&mut sets, 1, &INPUT), None);
+    let unheard_of = RuleAt { family: 9, ..INPUT };
+    assert_eq!(sets.find(1, &unheard_of), Answer::Now(None));
 }

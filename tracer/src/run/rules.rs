@@ -11,6 +11,7 @@ use droptrace_types::{Config, Layout, RuleLayout, XtRule};
 use crate::{
     cli::RulesMode,
     kernel::modules,
+    record::Recorder,
     rules::trial::{self, Known},
     tracer::{Drained, Tracer},
     xtables::{self, Dropped, Tables},
@@ -22,6 +23,8 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// Whether and how rules are found.
 pub struct Rules {
     mode: RulesMode,
+    /// After what happened, records come at the latest.
+    interval: Duration,
     known: Known,
     /// More is known than at the last trial.
     is_outdated: bool,
@@ -30,9 +33,10 @@ pub struct Rules {
 }
 
 impl Rules {
-    pub fn new(mode: RulesMode, config: &Config, layout: &Layout) -> Self {
+    pub fn new(mode: RulesMode, interval: Duration, config: &Config, layout: &Layout) -> Self {
         Self {
             mode,
+            interval,
             known: Known::new(config, layout),
             is_outdated: true,
             last_trial: Instant::now(),
@@ -41,7 +45,16 @@ impl Rules {
     }
 
     /// Learns what rules of nftables look like.
-    pub fn learn(&mut self, layout: &RuleLayout, tracer: &mut Tracer) -> Result<(), MapError> {
+    pub fn learn(
+        &mut self,
+        layout: &RuleLayout,
+        tracer: &mut Tracer,
+        recorder: &mut Recorder,
+    ) -> Result<(), MapError> {
+        if self.mode == RulesMode::Off {
+            return Ok(());
+        }
+        recorder.read_rules(self.interval);
         tracer.rules().set_layout(layout)?;
         self.known.has_rules = true;
         self.is_outdated = true;

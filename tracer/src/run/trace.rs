@@ -42,6 +42,13 @@ use crate::{
 /// How often to look for kernel modules that matter.
 const FOR_MODULES: Duration = Duration::from_secs(1);
 
+/// How often to look whether records still have to wait for the text of their
+/// rules.
+const FOR_RULES: Duration = Duration::from_millis(10);
+
+/// At the end they wait so long at most.
+const AT_THE_END: Duration = Duration::from_secs(4);
+
 /// Records that are in memory at a time.
 const AT_ONCE: usize = 256;
 
@@ -101,10 +108,11 @@ pub fn trace(args: &Trace) -> Result<(), Failure> {
             .set_conntrack(&conntrack)
             .context("cannot set up the kernel programs")?;
     }
-    let mut rules = Rules::new(args.rules, &config, &layout);
+    let mut rules = Rules::new(args.rules, args.interval, &config, &layout);
+    let mut recorder = Recorder::new(reasons, symbols);
     if let Some(layout) = rule_layout {
         rules
-            .learn(&layout, &mut tracer)
+            .learn(&layout, &mut tracer, &mut recorder)
             .context("cannot set up the kernel programs")?;
     }
     if let Some(layout) = xt_layout {
@@ -121,7 +129,7 @@ pub fn trace(args: &Trace) -> Result<(), Failure> {
         args,
         started,
         tracer,
-        recorder: Recorder::new(reasons, symbols),
+        recorder,
         rules,
         modules,
         output: Output::new(sink, options),
@@ -205,6 +213,7 @@ impl Run<'_> {
         let mut steps = ticks(self.args.interval);
         let mut looks = self.follow.every().map(ticks);
         let mut looks_for_modules = ticks(FOR_MODULES);
+        let mut looks_for_rules = ticks(FOR_RULES);
         loop {
             tokio::select! {
                 () = &mut end => break,
@@ -213,9 +222,13 @@ impl Run<'_> {
                     if let Some(logger) = &mut logger {
                         logger.flush();
                     }
-                    if self.args.count.is_some_and(|count| self.shown >= count)
-                        || (self.args.output.is_none() && is_closed(io::stdout().as_raw_fd()))
-                    {
+                    if self.is_over() {
+                        break;
+                    }
+                }
+                _ = looks_for_rules.tick(), if self.recorder.has_waiting() => {
+                    self.show_told()?;
+                    if self.is_over() {
                         break;
                     }
                 }
@@ -224,6 +237,11 @@ impl Run<'_> {
             }
         }
         self.step()?;
+        self.recorder.hurry(Instant::now() + AT_THE_END);
+        while self.recorder.has_waiting() {
+            time::sleep(FOR_RULES).await;
+            self.show_told()?;
+        }
         self.output.finish(&Totals {
             duration: started.elapsed(),
             filter: self.args.select.text(),
@@ -255,7 +273,8 @@ impl Run<'_> {
             if module == modules::NFTABLES
                 && let Some(layout) = layout::rules(&btf)
             {
-                self.rules.learn(&layout, &mut self.tracer)?;
+                self.rules
+                    .learn(&layout, &mut self.tracer, &mut self.recorder)?;
             }
             if module == modules::XTABLES
                 && let Some(layout) = xtables::Layout::of(&btf)
@@ -264,6 +283,20 @@ impl Run<'_> {
             }
         }
         self.rules.update(&mut self.tracer);
+        Ok(())
+    }
+
+    /// Whether enough was shown, or nobody looks any more.
+    fn is_over(&self) -> bool {
+        self.args.count.is_some_and(|count| self.shown >= count)
+            || (self.args.output.is_none() && is_closed(io::stdout().as_raw_fd()))
+    }
+
+    /// Shows the records that have waited for the text of their rules.
+    fn show_told(&mut self) -> anyhow::Result<()> {
+        let told = self.recorder.told();
+        self.output.events(&told)?;
+        self.shown += packets_shown(&told, self.args.all);
         Ok(())
     }
 
@@ -283,8 +316,7 @@ impl Run<'_> {
                 break;
             }
             self.output.events(&some)?;
-            let shown = some.iter().filter(|record| is_shown(record, self.args.all));
-            self.shown += shown.map(|record| record.packets).sum::<u64>();
+            self.shown += packets_shown(&some, self.args.all);
         }
         drop(records);
         if self.recorder.missed_a_rule() {
@@ -293,6 +325,12 @@ impl Run<'_> {
         self.output.interval_ends()?;
         Ok(())
     }
+}
+
+/// How many packets of these records are shown.
+fn packets_shown(records: &[Event], all: bool) -> u64 {
+    let shown = records.iter().filter(|record| is_shown(record, all));
+    shown.map(|record| record.packets).sum()
 }
 
 fn is_shown(record: &Event, all: bool) -> bool {

@@ -1,12 +1,15 @@
 //! The rules of a table as `iptables-legacy -S` prints them.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use super::walk::{Family, Walked};
 use crate::rules::program::{self, ProgramError};
 
 /// What the programs come with.
 const PACKAGE: &str = "iptables";
+
+/// How long they may take.
+const TIME: Duration = Duration::from_secs(5);
 
 /// A table's text.
 #[derive(Debug, Default)]
@@ -36,7 +39,7 @@ const fn lister(family: Family) -> &'static str {
 /// Whether there is the program that lists tables, and it runs.
 #[must_use]
 pub fn can_list() -> bool {
-    program::output(lister(Family::Ip), PACKAGE, &["--version"]).is_ok()
+    program::output(lister(Family::Ip), PACKAGE, &["--version"], TIME).is_ok()
 }
 
 /// Lists a table of the calling thread's network namespace. It must be there: for
@@ -47,7 +50,7 @@ pub fn can_list() -> bool {
 ///
 /// If there is no such program, or it fails, or takes or prints too much.
 pub fn list(family: Family, table: &str) -> Result<String, ProgramError> {
-    program::output(lister(family), PACKAGE, &["-t", table])
+    program::output(lister(family), PACKAGE, &["-t", table], TIME)
 }
 
 impl Text {

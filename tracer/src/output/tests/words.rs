@@ -53,6 +53,16 @@ fn packets_without_a_flow_say_why() {
     );
 }
 
+#[test]
+fn a_namespace_is_told_by_its_name_and_its_container() {
+    let line =
+        |place: serde_json::Value| show(options(None), &[vec![event(&json!({"where": place}))]]);
+    assert!(line(json!({"netns": 7})).contains(" netns 7 "));
+    assert!(line(json!({"netns": 7, "netns_name": "blue"})).contains(" netns blue "));
+    let text = line(json!({"netns": 7, "container": "0123abcd"}));
+    assert!(text.contains(" netns 7 (0123abcd) "), "{text}");
+}
+
 /// A record of [`by_rule`] with `changes` made to its rule.
 fn by(changes: &serde_json::Value) -> Event {
     let mut record = serde_json::to_value(by_rule()).expect("JSON");
@@ -78,6 +88,18 @@ fn a_rule_is_told_as_the_cause_then_its_text_then_what_to_do() {
             "nft rule: inet filter input handle 5",
             "tcp dport 443 counter packets 3 bytes 180 drop",
             list,
+        ]
+    );
+    let deep = json!({
+        "chain": "deep", "path": ["input", "deep"], "iptables": "-A deep -p tcp --dport 443 -j DROP"
+    });
+    assert_eq!(
+        told(by(&deep))[..4],
+        [
+            "nft rule: inet filter deep handle 5",
+            "input → deep",
+            "tcp dport 443 counter packets 3 bytes 180 drop",
+            "-A deep -p tcp --dport 443 -j DROP",
         ]
     );
     let inferred = told(by(&json!({"exact": false, "text": null})));
