@@ -1,6 +1,6 @@
 //! How often the kernel ran droptrace's programs, by its own statistics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::{FromRawFd as _, OwnedFd};
@@ -50,10 +50,12 @@ impl Statistics {
     }
 }
 
-/// Sum over all programs that the process holds.
+/// Sum over all programs that the process has attached. It may have others that it
+/// runs itself.
 fn runs(process: u32) -> anyhow::Result<u64> {
     let folder = format!("/proc/{process}/fdinfo");
     let mut programs = BTreeMap::new();
+    let mut attached = BTreeSet::new();
     for file in fs::read_dir(&folder).with_context(|| format!("cannot read {folder}"))? {
         let Ok(text) = fs::read_to_string(file?.path()) else {
             continue;
@@ -62,12 +64,22 @@ fn runs(process: u32) -> anyhow::Result<u64> {
             let line = text.lines().find_map(|line| line.strip_prefix(name));
             line.and_then(|value| value.trim().parse::<u64>().ok())
         };
-        if let (Some(program), Some(runs)) = (number("prog_id:"), number("run_cnt:")) {
-            programs.insert(program, runs);
+        match (number("prog_id:"), number("run_cnt:")) {
+            (Some(program), Some(runs)) => {
+                programs.insert(program, runs);
+            }
+            (Some(program), None) if text.contains("link_type:") => {
+                attached.insert(program);
+            }
+            _ => {}
         }
     }
-    if programs.is_empty() {
-        bail!("droptrace holds no BPF program");
+    if !attached
+        .iter()
+        .any(|program| programs.contains_key(program))
+    {
+        bail!("droptrace has attached no BPF program");
     }
-    Ok(programs.values().sum())
+    let attached = attached.iter().filter_map(|program| programs.get(program));
+    Ok(attached.sum())
 }
