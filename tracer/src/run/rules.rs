@@ -6,7 +6,7 @@ use std::{
 };
 
 use aya::maps::MapError;
-use droptrace_types::{Config, Layout, RuleLayout, XtRule};
+use droptrace_types::{Config, Layout, Places, RuleLayout, XtRule};
 
 use crate::{
     cli::RulesMode,
@@ -19,6 +19,10 @@ use crate::{
 
 /// A trial that has become invalid is repeated at most so often.
 const AGAIN: Duration = Duration::from_secs(10);
+
+/// Trials in a row at most, where one has found no place of the rule: something else
+/// may have come in between.
+const ATTEMPTS: u32 = 3;
 
 /// Whether and how rules are found.
 pub struct Rules {
@@ -107,7 +111,15 @@ impl Rules {
 
     fn try_out(&mut self, tracer: &mut Tracer) {
         self.known.has_nftables = self.known.has_rules || modules::is_loaded(modules::NFTABLES);
-        match trial::find(tracer.rules(), &self.known) {
+        let mut found = trial::find(tracer.rules(), &self.known);
+        for _ in 1..ATTEMPTS {
+            let is_missing = |places: &Places| self.known.has_rules && places.chain.is_known == 0;
+            if !found.as_ref().is_ok_and(is_missing) {
+                break;
+            }
+            found = trial::find(tracer.rules(), &self.known);
+        }
+        match found {
             Ok(places) => {
                 log::debug!("who drops packets in netfilter is found at {places:?}");
                 if self.known.has_rules && places.chain.is_known == 0 {
