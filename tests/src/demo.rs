@@ -138,7 +138,7 @@ fn play(script: &Scenario, sandbox: &Sandbox, interrupted: &SignalFd) -> anyhow:
                 eprintln!("\n--- {heading}");
             }
         }
-        let done = cast.step(sandbox, index + 1, step);
+        let done = cast.step(sandbox, index + 1, step, 0);
         // Ctrl-C ends the traffic too, which is no failure.
         if came(interrupted, Duration::ZERO)? {
             return Ok(());

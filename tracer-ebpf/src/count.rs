@@ -93,7 +93,7 @@ fn increment(counts: *mut Counts, bytes: u64, now: u64) {
 }
 
 #[inline(always)]
-fn increase(counter: *mut u64, by: u64) {
+pub fn increase(counter: *mut u64, by: u64) {
     // Rust's atomics offer loads and stores only on this target.
     // SAFETY: callers pass a valid, aligned map element.
     unsafe {

@@ -21,6 +21,7 @@ mod hook;
 mod ip;
 mod kernel;
 mod maps;
+mod nested;
 mod packet;
 mod places;
 mod reset;
@@ -41,14 +42,30 @@ use aya_ebpf::{
 /// <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/skb.h>
 #[btf_tracepoint(function = "kfree_skb")]
 fn kfree_skb(ctx: BtfTracePointContext) -> i32 {
-    drop::record(&ctx);
+    nested::run_first(&ctx, drop::record);
     0
 }
 
 /// As [`kfree_skb`].
 #[raw_tracepoint(tracepoint = "kfree_skb")]
 fn kfree_skb_raw(ctx: RawTracePointContext) -> i32 {
-    drop::record(&ctx);
+    nested::run_first(&ctx, drop::record);
+    0
+}
+
+/// Calls [`kfree_skb`] where the kernel has kept it from a packet, because it runs
+/// already on this CPU. It also keeps the stack's form: with two programs at a
+/// tracepoint another tracer's does not change how the kernel calls them.
+#[btf_tracepoint(function = "kfree_skb")]
+fn kfree_skb_nested(ctx: BtfTracePointContext) -> i32 {
+    nested::call_first(&ctx);
+    0
+}
+
+/// As [`kfree_skb_nested`].
+#[raw_tracepoint(tracepoint = "kfree_skb")]
+fn kfree_skb_nested_raw(ctx: RawTracePointContext) -> i32 {
+    nested::call_first(&ctx);
     0
 }
 

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::bpf_map_type::BPF_MAP_TYPE_HASH,
-    btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, RingBuf, StackTrace},
+    btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, ProgramArray, RingBuf, StackTrace},
     macros::btf_map,
 };
 use droptrace_types::{
@@ -11,6 +11,7 @@ use droptrace_types::{
 };
 
 use crate::{
+    nested::Running,
     stack::StackCopy,
     xtables::{XtCopy, XtCpu, XtSeen},
 };
@@ -92,6 +93,14 @@ pub static CGROUPS: HashMap<u64, u32, 65536, NO_PREALLOC> = HashMap::new();
 /// What could not be recorded, indexed by [`Loss`].
 #[btf_map]
 pub static LOSSES: PerCpuArray<u64, { Loss::Max as usize }> = PerCpuArray::new();
+
+/// The program for `kfree_skb`.
+#[btf_map]
+pub static FIRST: ProgramArray<1> = ProgramArray::new();
+
+/// Whether it runs.
+#[btf_map]
+pub static RUNNING: PerCpuArray<Running, 1> = PerCpuArray::new();
 
 /// Flows that found no room in the map of flows: each leaves the mark of its
 /// cause in the slot of its hash.

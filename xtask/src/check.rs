@@ -9,9 +9,11 @@ use crate::workspace::Workspace;
 
 /// Function and section of each kernel program: one for kernels that can attach
 /// to a tracepoint by its BTF, and one for those that cannot.
-const PROGRAMS: [(&str, &str); 12] = [
+const PROGRAMS: [(&str, &str); 14] = [
     ("kfree_skb", "tp_btf/kfree_skb"),
     ("kfree_skb_raw", "raw_tp/kfree_skb"),
+    ("kfree_skb_nested", "tp_btf/kfree_skb"),
+    ("kfree_skb_nested_raw", "raw_tp/kfree_skb"),
     ("tcp_send_reset", "tp_btf/tcp_send_reset"),
     ("tcp_send_reset_raw", "raw_tp/tcp_send_reset"),
     ("tcp_v4_send_reset", "fentry/tcp_v4_send_reset"),
@@ -24,7 +26,7 @@ const PROGRAMS: [(&str, &str); 12] = [
     ("tcp_retransmit_synack_raw", "raw_tp/tcp_retransmit_synack"),
 ];
 
-const MAPS: [&str; 17] = [
+const MAPS: [&str; 19] = [
     "COUNTS",
     "DETAILS",
     "STACKS",
@@ -37,6 +39,8 @@ const MAPS: [&str; 17] = [
     "UNLISTED",
     "DETAIL_RATE",
     "ANSWERED",
+    "FIRST",
+    "RUNNING",
     "STACK_COPY",
     "RULE_LAYOUT",
     "PLACES",

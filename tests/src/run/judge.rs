@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use droptrace::doctor::{Ability, Status};
-use droptrace::event::{Event, EventKind, LossOf, SCHEMA};
+use droptrace::event::{Event, EventKind, LossCause, LossOf, SCHEMA};
 use serde_json::Value;
 
 use super::doctor::Doctor;
@@ -54,6 +54,20 @@ pub fn problems(scenario: &Scenario, seen: &Seen, doctor: &Doctor) -> Vec<String
         problems.push(format!(
             "droptrace's programs ran {runs} times, for {told} packets that its records tell of"
         ));
+    }
+    let lost = records
+        .iter()
+        .filter_map(|record| record.event.loss.as_ref());
+    let lost = lost.filter(|loss| loss.why == LossCause::Recursion);
+    let lost: u64 = lost.map(|loss| loss.count).sum();
+    match seen.skipped {
+        Some(0) => {
+            problems.push("it did not happen: no program was kept from a packet".to_owned());
+        }
+        Some(skipped) if lost > skipped / 2 => problems.push(format!(
+            "the kernel kept the program from {skipped} packets, of which {lost} are lost"
+        )),
+        _ => {}
     }
     let (records, elsewhere): (Vec<_>, Vec<_>) = records
         .into_iter()
@@ -158,7 +172,7 @@ fn compare(
     let counts_loss = scenario.expect.iter().any(|expect| expect.with_loss);
     for record in records {
         let expected = match record.event.kind {
-            EventKind::Loss => counts_loss || !is_lost_packets(&record.event),
+            EventKind::Loss if counts_loss || !is_lost_packets(&record.event) => true,
             _ => patterns.iter().any(|pattern| matches(pattern, record)),
         };
         if !expected {
@@ -354,6 +368,7 @@ rule = "first"
             },
             truths: BTreeMap::new(),
             runs: None,
+            skipped: None,
             rules: BTreeMap::from([(
                 "first".to_owned(),
                 Listed::in_input(LISTING, "counter name"),

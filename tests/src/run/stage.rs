@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, bail};
 
 use super::rule::{self, Rules};
-use super::statistics::Statistics;
+use super::statistics::{self, Statistics};
 use super::tracer::{Printed, Tracer};
 use super::truth::{self, Truths};
 use crate::sandbox::{Process, Sandbox};
@@ -19,6 +19,9 @@ use crate::traffic::{NAME, READY, UID};
 
 /// How long a step of the traffic may take.
 const PATIENCE: Duration = Duration::from_secs(180);
+
+/// How often a step is done at most for what it waits for to happen.
+const ROUNDS: u16 = 20;
 
 /// Truths that stay the same for this long are final.
 const QUIET: Duration = Duration::from_millis(30);
@@ -33,6 +36,8 @@ pub struct Seen {
     pub rules: Rules,
     /// How often the kernel ran droptrace's programs, where that matters.
     pub runs: Option<u64>,
+    /// How often it kept one of them from running, where that matters.
+    pub skipped: Option<u64>,
     /// Inode numbers of the network namespaces, by host.
     pub netns: BTreeMap<String, u64>,
     /// Process identifiers, by the name that the scenario gave.
@@ -51,9 +56,21 @@ pub fn play(droptrace: &Path, scenario: &Scenario) -> anyhow::Result<Seen> {
         .transpose();
     // Whatever goes wrong from here on, the tracer is ended first.
     let mut cast = Cast::default();
+    let skipped = || statistics::skipped(tracer.process());
     let traffic = cast
-        .perform(&sandbox, &scenario.traffic)
+        .perform(&sandbox, scenario, &before)
+        .and_then(|()| {
+            // An interrupt cannot be ordered for a moment.
+            for _ in 1..ROUNDS {
+                if !scenario.tracer.is_interrupted || skipped()? > 0 {
+                    break;
+                }
+                cast.perform(&sandbox, scenario, &before)?;
+            }
+            Ok(())
+        })
         .and_then(|()| settled(scenario, &sandbox));
+    let skipped = scenario.tracer.is_interrupted.then(skipped).transpose();
     let runs = statistics.and_then(|of| of.map(|of| of.runs()).transpose());
     let printed = tracer.interrupt()?;
     let after =
@@ -73,6 +90,7 @@ pub fn play(droptrace: &Path, scenario: &Scenario) -> anyhow::Result<Seen> {
         truths: truths.collect(),
         rules,
         runs: runs?,
+        skipped: skipped?,
         netns: netns.collect::<anyhow::Result<_>>()?,
         pids: cast.pids,
     })
@@ -144,10 +162,21 @@ pub struct Cast {
 }
 
 impl Cast {
-    fn perform(&mut self, sandbox: &Sandbox, traffic: &[Traffic]) -> anyhow::Result<()> {
-        for (index, step) in traffic.iter().enumerate() {
-            self.step(sandbox, index + 1, step)
-                .with_context(|| format!("traffic {}, in {}", index + 1, step.r#in))?;
+    fn perform(
+        &mut self,
+        sandbox: &Sandbox,
+        scenario: &Scenario,
+        before: &Truths,
+    ) -> anyhow::Result<()> {
+        for (index, step) in scenario.traffic.iter().enumerate() {
+            for round in 0..ROUNDS {
+                self.step(sandbox, index + 1, step, round)
+                    .with_context(|| format!("traffic {}, in {}", index + 1, step.r#in))?;
+                let Some(name) = &step.until else { break };
+                if truth::read(scenario, sandbox)?[name] > before[name] {
+                    break;
+                }
+            }
         }
         for (number, child) in &mut self.background {
             if let Some(status) = child.ended()? {
@@ -157,9 +186,16 @@ impl Cast {
         Ok(())
     }
 
-    /// Does one step; `number` is its place in the file.
-    pub fn step(&mut self, sandbox: &Sandbox, number: usize, step: &Traffic) -> anyhow::Result<()> {
-        let verb = step.verb()?;
+    /// Does one step; `number` is its place in the file, `round` how often it was done
+    /// before.
+    pub fn step(
+        &mut self,
+        sandbox: &Sandbox,
+        number: usize,
+        step: &Traffic,
+        round: u16,
+    ) -> anyhow::Result<()> {
+        let verb = step.verb()?.after(round);
         let mut command = Command::new("/proc/self/exe");
         command.arg("traffic").arg(serde_json::to_string(&verb)?);
         command

@@ -1,4 +1,5 @@
-//! How often the kernel ran droptrace's programs, by its own statistics.
+//! How often the kernel ran droptrace's programs, or kept them from running, by its
+//! own statistics.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -44,15 +45,26 @@ impl Statistics {
         })
     }
 
-    /// How often they ran since.
+    /// How often the one ran that ran most often since.
     pub fn runs(&self) -> anyhow::Result<u64> {
         Ok(runs(self.process)? - self.before)
     }
 }
 
-/// Sum over all programs that the process has attached. It may have others that it
-/// runs itself.
+/// How often the kernel kept a program of the process from running because it ran
+/// already on that CPU; that of the program for which it did so most often. Zero for
+/// kernels that do not do so.
+pub fn skipped(process: u32) -> anyhow::Result<u64> {
+    most(process, "recursion_misses:")
+}
+
 fn runs(process: u32) -> anyhow::Result<u64> {
+    most(process, "run_cnt:")
+}
+
+/// The largest such number of the programs that the process has attached. It may
+/// have others that it runs itself.
+fn most(process: u32, what: &str) -> anyhow::Result<u64> {
     let folder = format!("/proc/{process}/fdinfo");
     let mut programs = BTreeMap::new();
     let mut attached = BTreeSet::new();
@@ -64,22 +76,19 @@ fn runs(process: u32) -> anyhow::Result<u64> {
             let line = text.lines().find_map(|line| line.strip_prefix(name));
             line.and_then(|value| value.trim().parse::<u64>().ok())
         };
-        match (number("prog_id:"), number("run_cnt:")) {
-            (Some(program), Some(runs)) => {
-                programs.insert(program, runs);
-            }
-            (Some(program), None) if text.contains("link_type:") => {
+        match number("prog_id:") {
+            Some(program) if text.contains("link_type:") => {
                 attached.insert(program);
             }
-            _ => {}
+            Some(program) => {
+                programs.insert(program, number(what).unwrap_or(0));
+            }
+            None => {}
         }
     }
-    if !attached
-        .iter()
-        .any(|program| programs.contains_key(program))
-    {
-        bail!("droptrace has attached no BPF program");
-    }
     let attached = attached.iter().filter_map(|program| programs.get(program));
-    Ok(attached.sum())
+    attached
+        .copied()
+        .max()
+        .context("droptrace has attached no BPF program")
 }

@@ -81,6 +81,10 @@ pub struct Tracer {
     /// Its programs may run only for what the records tell.
     #[serde(default)]
     pub runs_only_for_records: bool,
+    /// The kernel must have kept its program from packets, because it ran already;
+    /// where it did, most are recorded all the same.
+    #[serde(default)]
+    pub is_interrupted: bool,
 }
 
 /// A file and what it says, or why it says nothing.
@@ -150,7 +154,12 @@ impl Scenario {
         for (index, traffic) in self.traffic.iter().enumerate() {
             let at = format!("traffic {}", index + 1);
             self.check_host(&traffic.r#in, &at)?;
-            traffic.verb().with_context(|| at)?;
+            traffic.verb().with_context(|| at.clone())?;
+            if let Some(name) = &traffic.until
+                && !self.truth.contains_key(name)
+            {
+                bail!("{at}: there is no `[truth.{name}]`");
+            }
         }
         for (name, truth) in &self.truth {
             let at = format!("truth.{name}");

@@ -17,6 +17,8 @@ pub struct Traffic {
     pub name: Option<String>,
     /// User identifier that the process takes on.
     pub uid: Option<u32>,
+    /// The truth that must have risen; until then the step is done again.
+    pub until: Option<String>,
     tcp_listen: Option<TcpListen>,
     tcp_connect: Option<Connect>,
     udp_bind: Option<UdpBind>,
@@ -76,6 +78,20 @@ impl Traffic {
 }
 
 impl Verb {
+    /// The verb as it is done after `rounds` others: racers go on with new ports.
+    pub fn after(self, rounds: u16) -> Self {
+        match self {
+            Self::RawSend(raw) => {
+                let used = u16::try_from(raw.count).unwrap_or(u16::MAX);
+                Self::RawSend(Raw {
+                    sport: raw.sport.saturating_add(used.saturating_mul(rounds)),
+                    ..raw
+                })
+            }
+            other => other,
+        }
+    }
+
     /// Whether the next step starts as soon as this one is ready.
     pub fn is_background(&self) -> bool {
         match self {

@@ -423,6 +423,9 @@ pub struct Config {
     pub frag_offset: u32,
     /// Offset in it of the length.
     pub frag_len: u32,
+    /// 1 if programs that the kernel does not run inside themselves have a stack of
+    /// their own, one for each CPU.
+    pub has_private_stack: u32,
     /// Address of the kernel variable `vmemmap_base`.
     pub vmemmap_base: u64,
     /// Address of the kernel variable `page_offset_base`.
@@ -459,6 +462,7 @@ impl Config {
         frag_size: 0,
         frag_offset: 0,
         frag_len: 0,
+        has_private_stack: 0,
         vmemmap_base: 0,
         page_offset_base: 0,
         nf_hook_slow: 0,

@@ -374,8 +374,11 @@ pub enum Loss {
     DetailRingFull = 2,
     /// Details held back by the rate limit.
     DetailRateLimited = 3,
+    /// Drops that the kernel kept from the program, and that were recorded all the
+    /// same.
+    DropsNotSkipped = 4,
     /// Number of entries.
-    Max = 4,
+    Max = 5,
 }
 
 /// Slot of the outer map that holds the map of flows.

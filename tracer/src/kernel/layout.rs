@@ -132,6 +132,7 @@ pub fn config(btf: &Btf, symbols: &Symbols, reasons: &Reasons) -> Config {
             .unwrap_or(ABSENT),
         queue_size: btf.size("netdev_queue").unwrap_or(0),
         hook_size: btf.size("nf_hook_entry").unwrap_or(0),
+        has_private_stack: u32::from(btf.offset("bpf_prog_aux", "priv_stack_ptr").is_some()),
         nf_hook_slow: of_hooks.start,
         nf_hook_slow_end: of_hooks.end,
         nf_hook_run_bpf: symbols

@@ -46,8 +46,11 @@ const FOR_MODULES: Duration = Duration::from_secs(1);
 /// rules.
 const FOR_RULES: Duration = Duration::from_millis(10);
 
-/// At the end they wait so long at most.
-const AT_THE_END: Duration = Duration::from_secs(4);
+/// At the end they wait so long at most; another signal ends it at once.
+const AT_THE_END: Duration = Duration::from_secs(10);
+
+/// A wait that is longer is said.
+const SHORT: Duration = Duration::from_secs(1);
 
 /// Records that are in memory at a time.
 const AT_ONCE: usize = 256;
@@ -237,11 +240,7 @@ impl Run<'_> {
             }
         }
         self.step()?;
-        self.recorder.hurry(Instant::now() + AT_THE_END);
-        while self.recorder.has_waiting() {
-            time::sleep(FOR_RULES).await;
-            self.show_told()?;
-        }
+        self.wait_for_rules().await?;
         self.output.finish(&Totals {
             duration: started.elapsed(),
             filter: self.args.select.text(),
@@ -257,6 +256,29 @@ impl Run<'_> {
             eprintln!(
                 "droptrace: {hidden} packets of normal clean-up not written (--all writes them too)"
             );
+        }
+        Ok(())
+    }
+
+    /// At the end: waits for the text of rules that is still being read.
+    async fn wait_for_rules(&mut self) -> anyhow::Result<()> {
+        let began = Instant::now();
+        self.recorder.hurry(began + AT_THE_END);
+        let mut again = pin!(end(None)?);
+        let (mut is_said, mut is_over) = (false, false);
+        while self.recorder.has_waiting() {
+            tokio::select! {
+                () = &mut again, if !is_over => {
+                    self.recorder.hurry(Instant::now());
+                    is_over = true;
+                }
+                () = time::sleep(FOR_RULES) => {}
+            }
+            self.show_told()?;
+            if !is_said && began.elapsed() > SHORT && self.recorder.has_waiting() {
+                eprintln!("droptrace: reading the text of rules; Ctrl-C once more ends at once");
+                is_said = true;
+            }
         }
         Ok(())
     }

@@ -64,7 +64,10 @@ impl LossCounters {
         let now = Losses {
             packets: self.sum(Loss::Packets)?,
             bytes: self.sum(Loss::Bytes)?,
-            skipped_drops: skipped(&self.programs[..1])?,
+            // Read in this order, what comes in between is not missing from the sum.
+            skipped_drops: skipped(&self.programs[..1])?
+                .saturating_sub(self.sum(Loss::DropsNotSkipped)?)
+                .max(self.before.skipped_drops),
             skipped_others: skipped(&self.programs[1..])?,
             details_ring_full: self.sum(Loss::DetailRingFull)?,
             details_rate_limited: self.sum(Loss::DetailRateLimited)?,

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 
 use aya::{
     Ebpf,
-    maps::{Array, MapData, MapError, StackTraceMap},
+    maps::{Array, MapData, MapError, ProgramArray, StackTraceMap},
 };
 use droptrace_types::{Config, ConntrackLayout, Counts, Detail, Filter, Key, Layout};
 
@@ -71,6 +71,8 @@ struct Maps {
     sockets: aya::maps::HashMap<MapData, u64, u32>,
     cgroups: aya::maps::HashMap<MapData, u64, u32>,
     losses: LossCounters,
+    /// Is empty for the kernel as soon as nobody holds it.
+    first: ProgramArray<MapData>,
     xtables: XtMaps,
 }
 
@@ -92,6 +94,7 @@ impl Maps {
             rules: RuleMaps::take(ebpf)?,
             sockets: aya::maps::HashMap::try_from(take(ebpf, "SOCKETS")?)?,
             cgroups: aya::maps::HashMap::try_from(take(ebpf, "CGROUPS")?)?,
+            first: ProgramArray::try_from(take(ebpf, "FIRST")?)?,
             xtables: XtMaps::take(ebpf)?,
             losses: LossCounters::new(take(ebpf, "LOSSES")?, take(ebpf, "UNLISTED")?)?,
         })
@@ -116,7 +119,7 @@ impl Tracer {
     pub fn start(setup: &Setup<'_>) -> Result<Self, LoadError> {
         let mut ebpf = programs::load(setup)?;
         let mut maps = Maps::fill(&mut ebpf, setup)?;
-        let attached = programs::attach(&mut ebpf, setup.config)?;
+        let attached = programs::attach(&mut ebpf, setup.config, &mut maps.first)?;
         let watched = attached.iter().map(|program| program.name).collect();
         let programs = attached.into_iter().map(|attached| attached.program);
         maps.losses.watch(programs.collect());

@@ -3,7 +3,7 @@
 
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
-    maps::MapError,
+    maps::{MapData, MapError, ProgramArray},
     programs::{Program, ProgramError},
 };
 use std::{
@@ -27,6 +27,10 @@ pub const TRACEPOINTS: [&str; 5] = [
     "tcp_retransmit_skb",
     "tcp_retransmit_synack",
 ];
+
+/// The program behind that for [`TRACEPOINTS`]' first: it sees to the packets that
+/// the kernel keeps from it.
+const NESTED: &str = "kfree_skb_nested";
 
 /// The functions that answer a packet with a reset, which are also the names of
 /// the programs. Watched where a kernel passes the tracepoint `tcp_send_reset`
@@ -177,23 +181,40 @@ impl fmt::Display for Means {
 /// Loads the program for one of [`TRACEPOINTS`], by the first means that the
 /// kernel takes. The error is that of the first.
 pub fn load_tracepoint(ebpf: &mut Ebpf, btf: &Btf, name: &str) -> Result<Means, ProgramError> {
-    let refused = match ebpf.program_mut(name) {
-        Some(Program::BtfTracePoint(program)) => match program.load(name, btf) {
-            Ok(()) => return Ok(Means::BtfTracepoint),
-            Err(error) => error,
-        },
-        _ => ProgramError::NotLoaded,
+    let refused = match load_as(ebpf, btf, name, name, Means::BtfTracepoint) {
+        Ok(()) => return Ok(Means::BtfTracepoint),
+        Err(error) => error,
     };
     log::debug!("no BTF tracepoint for {name}: {}", verdict(&refused));
-    let Some(Program::RawTracePoint(program)) = ebpf.program_mut(&raw(name)) else {
-        return Err(refused);
-    };
-    match program.load() {
+    match load_as(ebpf, btf, name, name, Means::RawTracepoint) {
         Ok(()) => Ok(Means::RawTracepoint),
         Err(error) => {
             log::debug!("no raw tracepoint for {name}: {}", verdict(&error));
             Err(refused)
         }
+    }
+}
+
+/// Loads a program for a tracepoint by this means.
+fn load_as(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    program: &str,
+    tracepoint: &str,
+    means: Means,
+) -> Result<(), ProgramError> {
+    match program_mut(ebpf, program, means) {
+        Some(Program::BtfTracePoint(program)) => program.load(tracepoint, btf),
+        Some(Program::RawTracePoint(program)) => program.load(),
+        _ => Err(ProgramError::NotLoaded),
+    }
+}
+
+/// The program of this name for this means.
+fn program_mut<'a>(ebpf: &'a mut Ebpf, name: &str, means: Means) -> Option<&'a mut Program> {
+    match means {
+        Means::RawTracepoint => ebpf.program_mut(&format!("{name}_raw")),
+        Means::BtfTracepoint | Means::Fentry => ebpf.program_mut(name),
     }
 }
 
@@ -203,11 +224,6 @@ pub fn load_function(ebpf: &mut Ebpf, btf: &Btf, name: &str) -> Result<Means, Pr
         Some(Program::FEntry(program)) => program.load(name, btf).map(|()| Means::Fentry),
         _ => Err(ProgramError::NotLoaded),
     }
-}
-
-/// Name of the program that a tracepoint has beside its own.
-fn raw(tracepoint: &str) -> String {
-    format!("{tracepoint}_raw")
 }
 
 /// A program at work.
@@ -220,21 +236,34 @@ pub struct Attached {
 
 /// Loads and attaches the programs: those of [`TRACEPOINTS`] in that order, and
 /// then those for what this kernel's tracepoints do not tell.
-pub fn attach(ebpf: &mut Ebpf, config: &Config) -> Result<Vec<Attached>, LoadError> {
+/// `first` is the kernel side's map of the first one.
+pub fn attach(
+    ebpf: &mut Ebpf,
+    config: &Config,
+    first: &mut ProgramArray<MapData>,
+) -> Result<Vec<Attached>, LoadError> {
     let btf = Btf::from_sys_fs()?;
     let mut attached = Vec::new();
     for name in TRACEPOINTS {
-        let program = load_tracepoint(ebpf, &btf, name)
-            .and_then(|means| attach_loaded(ebpf, name, means))
-            .map_err(|error| LoadError::Program {
-                tracepoint: name,
-                error,
-            })?;
+        let refused = |error| LoadError::Program {
+            tracepoint: name,
+            error,
+        };
+        let means = load_tracepoint(ebpf, &btf, name).map_err(refused)?;
+        let program = attach_loaded(ebpf, name, name, means).map_err(refused)?;
+        if name == TRACEPOINTS[0]
+            && let Err(error) = attach_nested(ebpf, &btf, name, means, first)
+        {
+            log::info!(
+                "packets that are dropped in the middle of another's drop are counted as lost: \
+                 {error}"
+            );
+        }
         attached.push(Attached { name, program });
     }
     for name in functions(config) {
-        let program =
-            load_function(ebpf, &btf, name).and_then(|means| attach_loaded(ebpf, name, means));
+        let program = load_function(ebpf, &btf, name)
+            .and_then(|means| attach_loaded(ebpf, name, name, means));
         match program {
             Ok(program) => attached.push(Attached { name, program }),
             Err(error) => log::warn!(
@@ -247,18 +276,43 @@ pub fn attach(ebpf: &mut Ebpf, config: &Config) -> Result<Vec<Attached>, LoadErr
     Ok(attached)
 }
 
-fn attach_loaded(ebpf: &mut Ebpf, name: &str, means: Means) -> Result<OwnedFd, ProgramError> {
-    let program = match means {
-        Means::RawTracepoint => ebpf.program_mut(&raw(name)),
-        Means::BtfTracepoint | Means::Fentry => ebpf.program_mut(name),
+/// Attaches [`NESTED`] behind the program for `tracepoint`.
+fn attach_nested(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    tracepoint: &str,
+    means: Means,
+    first: &mut ProgramArray<MapData>,
+) -> Result<(), LoadError> {
+    let refused = |error| LoadError::Program {
+        tracepoint: NESTED,
+        error,
     };
+    load_as(ebpf, btf, NESTED, tracepoint, means).map_err(refused)?;
+    let fd = match program_mut(ebpf, tracepoint, means) {
+        Some(Program::BtfTracePoint(program)) => program.fd(),
+        Some(Program::RawTracePoint(program)) => program.fd(),
+        _ => Err(ProgramError::NotLoaded),
+    };
+    first.set(0, fd.map_err(refused)?, 0)?;
+    attach_loaded(ebpf, NESTED, tracepoint, means).map_err(refused)?;
+    Ok(())
+}
+
+fn attach_loaded(
+    ebpf: &mut Ebpf,
+    name: &str,
+    tracepoint: &str,
+    means: Means,
+) -> Result<OwnedFd, ProgramError> {
+    let program = program_mut(ebpf, name, means);
     let fd = match program.ok_or(ProgramError::NotLoaded)? {
         Program::BtfTracePoint(program) => {
             program.attach()?;
             program.fd()?
         }
         Program::RawTracePoint(program) => {
-            program.attach(name)?;
+            program.attach(tracepoint)?;
             program.fd()?
         }
         Program::FEntry(program) => {
