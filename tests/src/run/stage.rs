@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 
+use super::compare;
 use super::rule::{self, Rules};
 use super::statistics::Statistics;
 use super::tracer::{Printed, Tracer};
@@ -39,13 +40,17 @@ pub struct Seen {
     pub pids: BTreeMap<String, u32>,
 }
 
-/// Plays a scenario to its end.
-pub fn play(droptrace: &Path, scenario: &Scenario) -> anyhow::Result<Seen> {
+/// Plays a scenario to its end; if it `compares`, with all means to name a rule.
+pub fn play(droptrace: &Path, scenario: &Scenario, compares: bool) -> anyhow::Result<Seen> {
     let sandbox = Sandbox::new(&scenario.topology)?;
     prepare(&sandbox, &scenario.setup)?;
     let before = truth::read(scenario, &sandbox)?;
     let mut rules = rule::read(scenario, &sandbox, false)?;
-    let tracer = Tracer::start(droptrace, &arguments(scenario, &sandbox)?)?;
+    let mut arguments = arguments(scenario, &sandbox)?;
+    if compares {
+        arguments.extend(compare::arguments(scenario, &sandbox)?);
+    }
+    let tracer = Tracer::start(droptrace, &arguments)?;
     let statistics = (scenario.tracer.runs_only_for_records)
         .then(|| Statistics::of(tracer.process()))
         .transpose();
