@@ -60,9 +60,18 @@ pub fn play(droptrace: &Path, scenario: &Scenario, compares: bool) -> anyhow::Re
         .perform(&sandbox, &scenario.traffic)
         .and_then(|()| settled(scenario, &sandbox));
     let runs = statistics.and_then(|of| of.map(|of| of.runs()).transpose());
-    let printed = tracer.interrupt()?;
+    let printed = if scenario.tracer.killed {
+        tracer.kill()?
+    } else {
+        tracer.interrupt()?
+    };
     let after =
         traffic.map_err(|error| anyhow!("{error:#}\ndroptrace printed:\n{}", printed.stdout))?;
+    for (index, after) in scenario.after.iter().enumerate() {
+        sandbox
+            .shell(&after.r#in, &after.run, "")
+            .with_context(|| format!("after {}", index + 1))?;
+    }
     let truths = after.into_iter().map(|(name, number)| {
         let risen = number.saturating_sub(before[&name]);
         (name, risen)

@@ -40,6 +40,9 @@ pub struct Scenario {
     pub tracer: Tracer,
     /// What happens while droptrace runs.
     pub traffic: Vec<Traffic>,
+    /// What must hold when droptrace has ended.
+    #[serde(default)]
+    pub after: Vec<After>,
     /// Numbers from outside the tracer.
     #[serde(default)]
     pub truth: BTreeMap<String, Truth>,
@@ -71,6 +74,16 @@ pub struct Setup {
     pub sysctl: Option<BTreeMap<String, toml::Value>>,
 }
 
+/// One command of `[[after]]`, which must succeed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct After {
+    /// The host.
+    pub r#in: String,
+    /// The shell command.
+    pub run: String,
+}
+
 /// `[tracer]`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -81,6 +94,9 @@ pub struct Tracer {
     /// Its programs may run only for what the records tell.
     #[serde(default)]
     pub runs_only_for_records: bool,
+    /// It is ended by SIGKILL instead of Ctrl-C.
+    #[serde(default)]
+    pub killed: bool,
 }
 
 /// A file and what it says, or why it says nothing.
@@ -151,6 +167,9 @@ impl Scenario {
             let at = format!("traffic {}", index + 1);
             self.check_host(&traffic.r#in, &at)?;
             traffic.verb().with_context(|| at)?;
+        }
+        for (index, after) in self.after.iter().enumerate() {
+            self.check_host(&after.r#in, &format!("after {}", index + 1))?;
         }
         for (name, truth) in &self.truth {
             let at = format!("truth.{name}");
