@@ -14,39 +14,39 @@
 //! * that of all packets of a key, if they all were traced, and all drops of
 //!   their flow name it.
 //!
-//! Where messages were lost, nothing is named until two intervals later.
+//! Neither where fewer drops were told than packets were counted, nor where messages
+//! were lost, for two intervals.
 
 mod heard;
 mod message;
 mod owned;
 mod packet;
 mod table;
+mod told;
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::HashMap,
     future::poll_fn,
     io,
     os::fd::{AsRawFd as _, OwnedFd},
     path::PathBuf,
     process,
     task::Poll,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use droptrace_types::{Detail, Filter, Key, Sign};
+use droptrace_types::{Detail, Filter, Key};
 use tokio::io::{Interest, unix::AsyncFd};
 
 pub use self::heard::Place;
-use self::{
-    heard::Heard,
-    packet::{Ends, Flow},
-};
-use crate::{owner::netns, rules::watch};
+use self::told::Told;
+use crate::{owner::netns, rules::watch, tracer::Drained};
 
 /// What the socket holds of messages that were not read yet.
 static BUFFER: libc::c_int = 8 << 20;
-/// A packet is freed so long after its message at most.
-const ON_THE_WAY: Duration = Duration::from_millis(100);
+/// Messages that are read at a time: more than the socket can hold, so that all are
+/// read that were there at the beginning.
+const AT_A_TIME: usize = 1 << 16;
 
 /// Why packets of a namespace are not traced.
 #[derive(Debug, thiserror::Error)]
@@ -80,22 +80,7 @@ struct Namespace {
     /// The table belongs to it.
     _owner: OwnedFd,
     hears: AsyncFd<OwnedFd>,
-    heard: Heard,
-    /// Intervals for which nothing is named.
-    doubts: u8,
-    /// What was heard, by flow.
-    index: Index,
-}
-
-/// The drops that may be those of an interval.
-#[derive(Debug, Default)]
-struct Index {
-    /// Places in the list of drops.
-    by_flow: HashMap<Flow, Vec<usize>>,
-    /// The same of those whose flow is not certain.
-    by_ends: HashMap<Ends, Vec<usize>>,
-    /// There is one of which nothing is certain.
-    has_unknown: bool,
+    told: Told,
 }
 
 impl Traces {
@@ -161,19 +146,24 @@ impl Traces {
         }
     }
 
-    /// The counts of an interval were taken away at that moment: from now on
-    /// [`Traces::of_packet`] and [`Traces::of_all`] are about them.
-    pub fn counted(&mut self) {
+    /// These counts were taken away: from now on [`Traces::of_packet`] and
+    /// [`Traces::of_all`] are about them.
+    pub fn counted(&mut self, drained: &Drained) {
         self.hear();
         for namespace in self.namespaces.values_mut() {
-            namespace.counted();
+            namespace.told.counted();
+        }
+        for (key, counts, _) in &drained.counts {
+            if let Some(namespace) = self.namespaces.get_mut(&key.cause.netns) {
+                namespace.told.add_packets(key, counts.packets);
+            }
         }
     }
 
     /// Forgets what was about counts that were taken away at that moment.
     pub fn forget(&mut self, counted: Instant) {
         for namespace in self.namespaces.values_mut() {
-            namespace.forget(counted);
+            namespace.told.forget(counted);
         }
     }
 
@@ -189,36 +179,20 @@ impl Traces {
         });
     }
 
-    /// The rule that dropped the packet of this detail, if that is certain.
+    /// The rule that dropped the packet of this detail, if that is certain. Its
+    /// transport header begins at `transport`, if it has one.
     #[must_use]
-    pub fn of_packet(&self, detail: &Detail) -> Option<&Place> {
-        let namespace = self.of_traced(&detail.key)?;
-        let drops = namespace.drops_of(&detail.key)?;
-        only(drops.filter(|drop| drop.packet.is_of(detail)))
+    pub fn of_packet(&self, detail: &Detail, transport: Option<usize>) -> Option<&Place> {
+        let namespace = self.namespaces.get(&detail.key.cause.netns)?;
+        namespace.told.of_packet(detail, transport)
     }
 
     /// The rule that dropped all packets of this key, if that is certain. They must
     /// all have been dropped by nftables.
     #[must_use]
     pub fn of_all(&self, key: &Key) -> Option<&Place> {
-        only(self.of_traced(key)?.drops_of(key)?)
+        self.namespaces.get(&key.cause.netns)?.told.of_all(key)
     }
-
-    /// The namespace, if the packets of this key were traced, and everything is
-    /// known that was told of them.
-    fn of_traced(&self, key: &Key) -> Option<&Namespace> {
-        let namespace = self.namespaces.get(&key.cause.netns)?;
-        let is_traced = key.cause.signs & Sign::Traced.bit() != 0;
-        (is_traced && namespace.doubts == 0).then_some(namespace)
-    }
-}
-
-/// The rule that all of them name.
-fn only<'a>(mut drops: impl Iterator<Item = &'a heard::Drop>) -> Option<&'a Place> {
-    let first = drops.next()?;
-    drops
-        .all(|drop| drop.place == first.place)
-        .then_some(&first.place)
 }
 
 impl Namespace {
@@ -242,78 +216,25 @@ impl Namespace {
             path,
             _owner: owner,
             hears,
-            heard: Heard::default(),
-            doubts: 0,
-            index: Index::default(),
+            told: Told::default(),
         })
     }
 
     fn hear(&mut self, own: &str) {
         let mut datagram = [0; 8 << 10];
-        loop {
+        for _ in 0..AT_A_TIME {
             match watch::receive(self.hears.get_ref(), &mut datagram, libc::MSG_DONTWAIT) {
                 Ok(len) => {
                     let datagram = datagram.get(..len).unwrap_or_default();
-                    self.heard.add(datagram, own, Instant::now());
+                    self.told.heard.add(datagram, own, Instant::now());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
                     // Messages were lost (ENOBUFS), or something else is wrong.
-                    self.heard.is_incomplete = true;
+                    self.told.heard.is_incomplete = true;
                     if error.raw_os_error() != Some(libc::ENOBUFS) {
                         return;
                     }
-                }
-            }
-        }
-    }
-
-    fn counted(&mut self) {
-        if std::mem::take(&mut self.heard.is_incomplete) {
-            self.doubts = 2;
-        }
-        self.index = Index::default();
-        for (place, drop) in self.heard.drops.iter().enumerate() {
-            if let Some(flow) = drop.packet.flow() {
-                self.index.by_flow.entry(flow).or_default().push(place);
-            } else if let Some(ends) = drop.packet.ends() {
-                self.index.unsure(ends, place, &self.heard);
-            } else {
-                self.index.has_unknown = true;
-            }
-        }
-    }
-
-    fn forget(&mut self, counted: Instant) {
-        self.doubts = self.doubts.saturating_sub(1);
-        self.index = Index::default();
-        let is_over = |heard: Instant| heard + ON_THE_WAY < counted;
-        self.heard.drops.retain(|drop| !is_over(drop.heard));
-    }
-
-    /// The drops that may be those of this key; `None` if there may be others.
-    fn drops_of(&self, key: &Key) -> Option<impl Iterator<Item = &heard::Drop>> {
-        let flow = Flow::of(&key.flow).filter(|_| !self.index.has_unknown)?;
-        let certain = self.index.by_flow.get(&flow).into_iter().flatten();
-        let unsure = self.index.by_ends.get(&flow.ends).into_iter().flatten();
-        Some(
-            certain
-                .chain(unsure)
-                .filter_map(|place| self.heard.drops.get(*place)),
-        )
-    }
-}
-
-impl Index {
-    /// Adds a drop of which only the ends are certain; of those that name the same
-    /// rule, one is enough.
-    fn unsure(&mut self, ends: Ends, place: usize, heard: &Heard) {
-        match self.by_ends.entry(ends) {
-            Entry::Vacant(entry) => drop(entry.insert(vec![place])),
-            Entry::Occupied(mut entry) => {
-                let of = |place: &usize| &heard.drops[*place].place;
-                if entry.get().iter().all(|other| of(other) != of(&place)) {
-                    entry.get_mut().push(place);
                 }
             }
         }

@@ -60,17 +60,17 @@ const NFTA_PAYLOAD_LEN: u16 = 4;
 /// Why there is no table.
 #[derive(Debug, thiserror::Error)]
 pub enum AddError {
-    /// The kernel does not know owners of tables, or nftables.
+    /// The kernel does not know owners of tables.
     #[error(
-        "the kernel refuses a table that would disappear with its maker ({0}; it takes nftables \
-         and Linux 5.12), and droptrace makes none that could stay behind"
+        "this kernel cannot do that without the risk of leaving something behind: it refuses a \
+         table that would disappear with its maker (since Linux 5.12): {0}"
     )]
     Owner(io::Error),
     /// The kernel lacks something that the rules take.
     #[error("the kernel refuses the rules that switch the trace on: {0}")]
     Rules(io::Error),
-    /// There was no answer.
-    #[error("the kernel could not be asked: {0}")]
+    /// It refuses any table, or gives no answer.
+    #[error("the kernel does not add the table that switches the trace on: {0}")]
     Ask(io::Error),
 }
 
@@ -101,8 +101,9 @@ pub fn add(socket: &OwnedFd, name: &str, chains: &[Chain]) -> Result<(), AddErro
                 Some(0) => is_done |= received.sequence == last,
                 Some(error) => {
                     let error = io::Error::from_raw_os_error(error);
-                    return Err(match received.sequence {
-                        0..=TABLE => AddError::Owner(error),
+                    return Err(match (received.sequence, error.raw_os_error()) {
+                        (TABLE, Some(libc::EINVAL | libc::EOPNOTSUPP)) => AddError::Owner(error),
+                        (0..=TABLE, _) => AddError::Ask(error),
                         _ => AddError::Rules(error),
                     });
                 }

@@ -1,7 +1,7 @@
 //! A packet's headers as the trace shows them, and whether they are those of a
 //! drop.
 
-use droptrace_types::{Decode, Detail, HEADER_LEN, TUPLE_FRAGMENT, TUPLE_ICMP, TUPLE_PORTS, Tuple};
+use droptrace_types::{Decode, Detail, HEADER_LEN, TUPLE_ICMP, TUPLE_PORTS, Tuple};
 
 /// More of a header the kernel never shows (`NFT_TRACETYPE_NETWORK_HSIZE`,
 /// `NFT_TRACETYPE_TRANSPORT_HSIZE`).
@@ -94,32 +94,28 @@ impl Packet {
             && word(6).is_some_and(|word| u16::from_be_bytes(word) & 0x1fff != 0)
     }
 
-    /// Whether these are the headers of the packet of a detail. A packet that came
-    /// again unchanged has the same.
-    pub fn is_of(&self, detail: &Detail) -> bool {
+    /// Whether these are the headers of the packet of a detail, whose transport
+    /// header begins at `transport`, if it has one. A packet that came again
+    /// unchanged has the same.
+    pub fn is_of(&self, detail: &Detail, transport: Option<usize>) -> bool {
         let len = (detail.header_len as usize).min(HEADER_LEN);
         let header = detail.header.get(..len).unwrap_or_default();
         if detail.key.cause.decode != Decode::Headers as u8 || !header.starts_with(&self.network) {
             return false;
         }
-        let behind = match self.network.first().map(|first| first >> 4) {
-            // Its options may be longer than what is shown.
-            Some(4) => header.first().map(|first| usize::from(first & 0xf) * 4),
-            Some(6) if self.flow().is_some() => Some(40),
-            _ => None,
+        let Some(behind) = transport.map(|at| header.get(at..).unwrap_or_default()) else {
+            return true;
         };
-        let Some(transport) = behind.and_then(|at| header.get(at..)) else {
-            return false;
-        };
-        let common = transport.len().min(self.transport.len());
-        let is_fragment = detail.key.flow.flags & TUPLE_FRAGMENT != 0;
-        (common >= ENOUGH || common == self.transport.len() || is_fragment)
-            && transport[..common] == self.transport[..common]
+        let common = behind.len().min(self.transport.len());
+        (common >= ENOUGH || common == self.transport.len())
+            && behind[..common] == self.transport[..common]
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use droptrace_types::TUPLE_FRAGMENT;
+
     use super::*;
 
     fn v4(proto: u8, fragment: u16) -> Vec<u8> {

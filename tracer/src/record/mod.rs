@@ -386,7 +386,9 @@ impl Recorder {
             return None;
         }
         let place = match counts.packets {
-            1 => traces.of_packet(detail).or_else(|| traces.of_all(key)),
+            1 => traces
+                .of_packet(detail, headers::transport_of(detail))
+                .or_else(|| traces.of_all(key)),
             _ => traces.of_all(key),
         }?;
         Some(RuleAt {
@@ -413,7 +415,9 @@ impl Recorder {
         if self.comparison.is_none() || is_traced {
             return None;
         }
-        let place = traces.of_packet(detail).or_else(|| traces.of_all(key))?;
+        let place = traces
+            .of_packet(detail, headers::transport_of(detail))
+            .or_else(|| traces.of_all(key))?;
         Some((Via::Trace, compare::traced(place)))
     }
 

@@ -317,7 +317,7 @@ impl Run<'_> {
             .tracer
             .drain()
             .context("cannot take the counts from the kernel")?;
-        self.nftrace.counted();
+        self.nftrace.counted(&drained);
         let legacy = self.rules.xtables(&drained, &mut self.tracer);
         let mut records = self
             .recorder
