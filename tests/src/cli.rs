@@ -50,6 +50,10 @@ pub struct RunArgs {
     /// names separated by commas, or `none`. Without it, it may deny any.
     #[arg(long, value_name = "LIST")]
     pub may_deny: Option<MayDeny>,
+    /// Have droptrace name rules by every means that it has, and compare: fails
+    /// where two differ, and where there is nothing to compare.
+    #[arg(long)]
+    pub compare_rules: bool,
     /// Print one JSON object for each scenario.
     #[arg(long)]
     pub json: bool,

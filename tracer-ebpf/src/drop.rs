@@ -3,7 +3,7 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{EbpfContext, cty::c_void};
-use droptrace_types::{Decode, Direction, Kind};
+use droptrace_types::{ABSENT, Decode, Direction, Kind, Sign};
 
 use crate::{
     device,
@@ -72,6 +72,10 @@ fn find_rule(ctx: *mut c_void, event: &mut Event) -> bool {
     }
     if places::is_trial(ctx, event) {
         return true;
+    }
+    if constant!(CONFIG.nf_trace) != ABSENT {
+        let traced = event.packet.skb.bits(constant!(CONFIG.nf_trace)) & 1;
+        event.key.cause.signs = u32::from(traced) << Sign::Traced as u32;
     }
     event.key.cause.rule = if !by_hook {
         rule::address(Stack::of(ctx), location)

@@ -46,7 +46,7 @@ pub fn read(event: &mut Event) -> u32 {
         of_device(&mut signs, device, event.packet.skb);
         of_namespace(&mut signs, device.follow(constant!(LAYOUT.dev_net)));
     }
-    event.key.cause.signs = signs.seen;
+    event.key.cause.signs |= signs.seen;
     event.key.cause.signs_read = signs.read;
     0
 }

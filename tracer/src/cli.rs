@@ -98,8 +98,24 @@ pub struct Trace {
         help_heading = "Run"
     )]
     pub rules: RulesMode,
-    /// Print the kernel programs' own debug messages (for developers)
+    /// Add a table to the rule set that has it tell which rule drops the packets of
+    /// the filter, where nothing else shows it; the table goes with droptrace
     #[arg(long, help_heading = "Run")]
+    pub allow_system_changes: bool,
+    /// What users do not need.
+    #[command(flatten)]
+    pub developer: Developer,
+}
+
+/// For who works on droptrace itself.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "For developers")]
+pub struct Developer {
+    /// Compare the rules that several means name; exit code 1 where they differ
+    #[arg(long)]
+    pub compare_rules: bool,
+    /// Print the kernel programs' own debug messages
+    #[arg(long)]
     pub debug_programs: bool,
 }
 

@@ -266,6 +266,36 @@ pub struct Rule {
     pub via: Via,
     /// False where it is inferred rather than observed.
     pub exact: bool,
+    /// What other means say of the same drop, with `--compare-rules`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub compared: Vec<Compared>,
+}
+
+/// What another means says of a drop whose rule is known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Compared {
+    /// The other means.
+    pub via: Via,
+    /// Whether it names the same rule.
+    pub agrees: bool,
+    /// The rule that it names, where that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other: Option<OtherRule>,
+}
+
+/// A rule of nftables that another means names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OtherRule {
+    /// Family of the table, as nft names it.
+    pub family: Option<String>,
+    /// Table.
+    pub table: Option<String>,
+    /// Chain.
+    pub chain: Option<String>,
+    /// The kernel's number of the rule in its table; `null` for a policy.
+    pub handle: Option<u64>,
 }
 
 /// Whose rule it is.
@@ -309,6 +339,8 @@ pub enum Via {
     Frame,
     /// Its counter had risen when the packet was dropped.
     Counter,
+    /// The rule set's own trace told it (`--allow-system-changes`).
+    Trace,
     /// The kernel was asked afterwards.
     Lookup,
 }

@@ -4,8 +4,8 @@
 //! Data flows one way through the modules: [`tracer`] takes counts and details
 //! from the kernel programs, [`record`] joins them into [`event`]s with the
 //! help of [`kernel`] (what the running kernel is like), [`reason`] (what a
-//! cause means), [`owner`] (whose socket) and [`rules`] and [`xtables`] (which rule), and [`output`]
-//! shows them.
+//! cause means), [`owner`] (whose socket), and [`rules`], [`nftrace`] and [`xtables`]
+//! (which rule), and [`output`] shows them.
 //! `docs/architecture.md` has the map.
 
 pub mod cli;
@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod event;
 pub mod filter;
 pub mod kernel;
+pub mod nftrace;
 pub mod output;
 pub mod owner;
 pub mod reason;

@@ -10,7 +10,7 @@ use droptrace::{
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let level = if cli.trace.debug_programs {
+    let level = if cli.trace.developer.debug_programs {
         "debug"
     } else {
         "warn"

@@ -53,6 +53,16 @@ fn bad_filters_are_refused_with_an_example() {
 }
 
 #[test]
+fn a_trace_of_every_packet_is_refused() {
+    for filter in [&[][..], &["--iface", "lo"], &["--netns", "self"]] {
+        refused(
+            &[&["--allow-system-changes"], filter].concat(),
+            &["--allow-system-changes", "--dst 10.0.0.5:443"],
+        );
+    }
+}
+
+#[test]
 fn bad_flags_are_refused() {
     refused(&["--duration", "30"], &["--duration", "30s"]);
     refused(&["--interval", "1ms"], &["--interval", "20ms"]);

@@ -51,6 +51,10 @@ pub struct Selection {
     /// Only scenarios with NAME in their name; may be repeated
     #[arg(long, value_name = "NAME")]
     pub filter: Vec<String>,
+
+    /// Compare the rules that droptrace names by several means
+    #[arg(long)]
+    compare_rules: bool,
 }
 
 /// Some three times what all of them take in a guest that is emulated in
@@ -103,6 +107,9 @@ impl Selection {
         let mut arguments = vec!["run".into(), "--dir".into(), self.folder(ws).into()];
         for name in &self.filter {
             arguments.extend(["--filter".into(), name.into()]);
+        }
+        if self.compare_rules {
+            arguments.push("--compare-rules".into());
         }
         arguments
     }

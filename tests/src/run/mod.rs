@@ -1,5 +1,6 @@
 //! Runs scenarios one after the other and reports each in a line.
 
+mod compare;
 mod doctor;
 mod judge;
 mod matcher;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
+use self::compare::Share;
 use self::doctor::Doctor;
 
 pub use self::doctor::MayDeny;
@@ -44,9 +46,10 @@ pub fn run(droptrace: &Path, args: &RunArgs) -> anyhow::Result<ExitCode> {
     }
     let mut doctor = Doctor::ask(droptrace)?;
     let mut report = report::Report::new(args.json);
+    let mut share = Share::default();
     for loaded in scenarios {
         let start = Instant::now();
-        let outcome = one(droptrace, &loaded, args.records, &mut doctor);
+        let outcome = one(droptrace, &loaded, args, &mut doctor, &mut share);
         report.add(&loaded.name, &outcome, start.elapsed());
         if let (Outcome::Pass, Ok(scenario)) = (&outcome, &loaded.scenario) {
             doctor.saw(scenario);
@@ -56,6 +59,14 @@ pub fn run(droptrace: &Path, args: &RunArgs) -> anyhow::Result<ExitCode> {
         let outcome = doctor.judge(args.may_deny.as_ref());
         report.add(doctor::PROMISES, &outcome, Duration::ZERO);
     }
+    if args.compare_rules {
+        // Where it is also seen of a guest, whose standard output has results only.
+        eprintln!("{share}");
+        if !share.is_whole() {
+            report.end();
+            return Ok(ExitCode::FAILURE);
+        }
+    }
     Ok(report.end())
 }
 
@@ -63,7 +74,13 @@ fn selected(args: &RunArgs, name: &str) -> bool {
     args.filter.is_empty() || args.filter.iter().any(|part| name.contains(part))
 }
 
-fn one(droptrace: &Path, loaded: &Loaded, records: bool, doctor: &mut Doctor) -> Outcome {
+fn one(
+    droptrace: &Path,
+    loaded: &Loaded,
+    args: &RunArgs,
+    doctor: &mut Doctor,
+    share: &mut Share,
+) -> Outcome {
     let scenario = match &loaded.scenario {
         Ok(scenario) => scenario,
         Err(error) => return Outcome::Fail(vec![format!("{error:#}")]),
@@ -73,13 +90,16 @@ fn one(droptrace: &Path, loaded: &Loaded, records: bool, doctor: &mut Doctor) ->
         Ok(Some(reason)) => return Outcome::Skip(reason),
         Err(error) => return Outcome::Fail(vec![format!("needs: {error:#}")]),
     }
-    let played = stage::play(droptrace, scenario).and_then(|seen| {
+    let played = stage::play(droptrace, scenario, args.compare_rules).and_then(|seen| {
         doctor.ask_again(droptrace, scenario)?;
         Ok(seen)
     });
     let mut problems = match played {
         Ok(seen) => {
-            if records {
+            if let Some(more) = Share::read(&seen.printed.stderr) {
+                share.add(more);
+            }
+            if args.records {
                 print!("{}", seen.printed.stdout);
             }
             judge::problems(scenario, &seen, doctor)

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 
+use super::compare;
 use super::rule::{self, Rules};
 use super::statistics::{self, Statistics};
 use super::tracer::{Printed, Tracer};
@@ -44,13 +45,17 @@ pub struct Seen {
     pub pids: BTreeMap<String, u32>,
 }
 
-/// Plays a scenario to its end.
-pub fn play(droptrace: &Path, scenario: &Scenario) -> anyhow::Result<Seen> {
+/// Plays a scenario to its end; if it `compares`, with all means to name a rule.
+pub fn play(droptrace: &Path, scenario: &Scenario, compares: bool) -> anyhow::Result<Seen> {
     let sandbox = Sandbox::new(&scenario.topology)?;
     prepare(&sandbox, &scenario.setup)?;
     let before = truth::read(scenario, &sandbox)?;
     let mut rules = rule::read(scenario, &sandbox, false)?;
-    let tracer = Tracer::start(droptrace, &arguments(scenario, &sandbox)?)?;
+    let mut arguments = arguments(scenario, &sandbox)?;
+    if compares {
+        arguments.extend(compare::arguments(scenario, &sandbox)?);
+    }
+    let tracer = Tracer::start(droptrace, &arguments)?;
     let statistics = (scenario.tracer.runs_only_for_records)
         .then(|| Statistics::of(tracer.process()))
         .transpose();
@@ -72,9 +77,18 @@ pub fn play(droptrace: &Path, scenario: &Scenario) -> anyhow::Result<Seen> {
         .and_then(|()| settled(scenario, &sandbox));
     let skipped = scenario.tracer.is_interrupted.then(skipped).transpose();
     let runs = statistics.and_then(|of| of.map(|of| of.runs()).transpose());
-    let printed = tracer.interrupt()?;
+    let printed = if scenario.tracer.killed {
+        tracer.kill()?
+    } else {
+        tracer.interrupt()?
+    };
     let after =
         traffic.map_err(|error| anyhow!("{error:#}\ndroptrace printed:\n{}", printed.stdout))?;
+    for (index, after) in scenario.after.iter().enumerate() {
+        sandbox
+            .shell(&after.r#in, &after.run, "")
+            .with_context(|| format!("after {}", index + 1))?;
+    }
     let truths = after.into_iter().map(|(name, number)| {
         let risen = number.saturating_sub(before[&name]);
         (name, risen)

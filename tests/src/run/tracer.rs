@@ -86,6 +86,11 @@ impl Tracer {
         self.stop(Signal::SIGINT)
     }
 
+    /// Ends it so that it can do nothing about it.
+    pub fn kill(self) -> anyhow::Result<Printed> {
+        self.stop(Signal::SIGKILL)
+    }
+
     fn stop(mut self, signal: Signal) -> anyhow::Result<Printed> {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal)?;
         let deadline = std::time::Instant::now() + PATIENCE;

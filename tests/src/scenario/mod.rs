@@ -40,6 +40,9 @@ pub struct Scenario {
     pub tracer: Tracer,
     /// What happens while droptrace runs.
     pub traffic: Vec<Traffic>,
+    /// What must hold when droptrace has ended.
+    #[serde(default)]
+    pub after: Vec<After>,
     /// Numbers from outside the tracer.
     #[serde(default)]
     pub truth: BTreeMap<String, Truth>,
@@ -71,6 +74,16 @@ pub struct Setup {
     pub sysctl: Option<BTreeMap<String, toml::Value>>,
 }
 
+/// One command of `[[after]]`, which must succeed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct After {
+    /// The host.
+    pub r#in: String,
+    /// The shell command.
+    pub run: String,
+}
+
 /// `[tracer]`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -85,6 +98,9 @@ pub struct Tracer {
     /// where it did, most are recorded all the same.
     #[serde(default)]
     pub is_interrupted: bool,
+    /// It is ended by SIGKILL instead of Ctrl-C.
+    #[serde(default)]
+    pub killed: bool,
 }
 
 /// A file and what it says, or why it says nothing.
@@ -160,6 +176,9 @@ impl Scenario {
             {
                 bail!("{at}: there is no `[truth.{name}]`");
             }
+        }
+        for (index, after) in self.after.iter().enumerate() {
+            self.check_host(&after.r#in, &format!("after {}", index + 1))?;
         }
         for (name, truth) in &self.truth {
             let at = format!("truth.{name}");

@@ -409,6 +409,8 @@ pub struct Config {
     pub csum_complete_sw: u32,
     /// Offset in bits of `sk_buff.tc_at_ingress`.
     pub tc_at_ingress: u32,
+    /// Offset in bits of `sk_buff.nf_trace`; [`ABSENT`] where it does not matter.
+    pub nf_trace: u32,
     /// Bytes of `struct nf_hook_entry`.
     pub hook_size: u32,
     /// Bytes of `struct netdev_queue`.
@@ -455,6 +457,7 @@ impl Config {
         csum_complete_sw: ABSENT,
         ip_summed: ABSENT,
         tc_at_ingress: ABSENT,
+        nf_trace: ABSENT,
         hook_size: 0,
         queue_size: 0,
         reuseport: ABSENT,

@@ -234,6 +234,10 @@ pub enum Sign {
     /// The send queue that the packet was for (`skb->queue_mapping`) has a
     /// queueing discipline that queues (`qdisc->enqueue`).
     Queued = 11,
+    /// Netfilter dropped the packet, and its rule set's own trace was on for it
+    /// (`skb->nf_trace`). Seen also where the kernel gives a reason, and not among
+    /// [`Cause::signs_read`].
+    Traced = 12,
 
     // What follows, user space reads from a [`Detail`].
     /// The packet has a socket of its own (`skb->sk`).

@@ -36,6 +36,13 @@ pub fn is_bare_acknowledgement(detail: &Detail) -> bool {
         && headers.is_some_and(|headers| headers.len() == detail.len as usize)
 }
 
+/// Where the transport header of a detail's packet begins; `None` where there is
+/// none, or it was not read.
+pub fn transport_of(detail: &Detail) -> Option<usize> {
+    let len = (detail.header_len as usize).min(HEADER_LEN);
+    transport(detail.header.get(..len)?)
+}
+
 /// Where the transport header begins; `None` where there is none, or not in
 /// `bytes`.
 pub fn transport(bytes: &[u8]) -> Option<usize> {

@@ -99,6 +99,23 @@ pub fn stage(hook: Option<&str>, function: Option<&str>, callers: &[String]) -> 
 }
 
 impl Hooks {
+    /// Leaves out the chain of nftables that comes first at each hook, which is the
+    /// tracer's own, and hides one function behind those that were looked at.
+    pub fn forget_first_chain(&mut self) {
+        for names in [&mut self.prerouting, &mut self.output] {
+            let is_full = names.len() == HOOKS;
+            if names
+                .first()
+                .is_some_and(|name| name.starts_with("nft_do_chain"))
+            {
+                names.remove(0);
+                if is_full {
+                    names.push(String::new());
+                }
+            }
+        }
+    }
+
     /// What is said of a packet that was dropped at a hook of this stage.
     pub fn passed(&self, stage: Option<Stage>) -> Passed {
         let prerouting = self.prerouting.iter().position(|name| tracks(name));

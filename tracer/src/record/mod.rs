@@ -2,6 +2,7 @@
 
 mod cause;
 mod clock;
+mod compare;
 mod conntrack;
 mod evidence;
 mod flow;
@@ -20,6 +21,7 @@ use std::{
 
 use droptrace_types::{Counts, Detail, Direction, Key, Kind};
 
+pub use self::compare::Comparison;
 use self::{
     cause::{Causes, Stack},
     clock::Clock,
@@ -27,26 +29,33 @@ use self::{
 };
 use crate::{
     conntrack::Conntrack,
-    event::{Class, Engine, Event, EventKind, Loss, LossCause, LossOf, Rule, SCHEMA, Where},
+    event::{
+        Class, Engine, Event, EventKind, Loss, LossCause, LossOf, OtherRule, Rule, SCHEMA, Via,
+        Where,
+    },
     kernel::{
         btf::Btf,
         interface,
         reasons::Reasons,
         symbols::{Location, Symbols},
     },
+    nftrace::Traces,
     owner::{
         home::{Home, Homes},
         netns,
         sockets::Sockets,
     },
     reason::{Signs, plain_name},
-    rules::{Answer, RuleAt, RuleSets, trial},
+    rules::{Answer, ChainAt, RuleAt, RuleSets, trial},
     tracer::{Drained, Losses},
     xtables,
 };
 
 /// The kernel's reason for what netfilter dropped.
 const NETFILTER_DROP: &str = "NETFILTER_DROP";
+
+/// The function that goes through the rules of nftables.
+const NFT_DO_CHAIN: &str = "nft_do_chain";
 
 /// Interface names that are remembered.
 const MAX_NAMES: usize = 4096;
@@ -69,6 +78,15 @@ pub struct Recorder {
     missed_a_rule: bool,
     /// Records whose rules are being read.
     waiting: Vec<Waiting>,
+    /// Where the rules that several means name are compared.
+    comparison: Option<Comparison>,
+}
+
+/// What else there is to name rules by.
+struct Means<'a> {
+    /// The xtables rules that keys name.
+    legacy: HashMap<u64, xtables::Found>,
+    traces: &'a Traces,
 }
 
 /// A record that waits for the text of its rule.
@@ -78,6 +96,8 @@ struct Waiting {
     unexplained: Option<Unexplained>,
     netns: u32,
     at: RuleAt,
+    /// What another means says.
+    other: Option<(Via, OtherRule)>,
     until: Instant,
 }
 
@@ -103,7 +123,19 @@ impl Recorder {
             own_netns: netns::own(),
             missed_a_rule: false,
             waiting: Vec::new(),
+            comparison: None,
         }
+    }
+
+    /// Compares from now on the rules that several means name.
+    pub fn compare_rules(&mut self) {
+        self.comparison = Some(Comparison::default());
+    }
+
+    /// What that came to; `None` where nothing was to be compared.
+    #[must_use]
+    pub fn comparison(&self) -> Option<&Comparison> {
+        self.comparison.as_ref()
     }
 
     /// Begins to read the rules of rule sets, for records that come up to
@@ -118,17 +150,19 @@ impl Recorder {
     }
 
     /// The records of one interval, oldest first, one at a time. `legacy` has the
-    /// xtables rules that their keys name; `stack_of`
-    /// gives the return addresses of a detail's stack.
+    /// xtables rules that their keys name, `traces` what the trace told of them;
+    /// `stack_of` gives the return addresses of a detail's stack.
     pub fn records<'a>(
         &'a mut self,
         drained: Drained,
         legacy: HashMap<u64, xtables::Found>,
+        traces: &'a Traces,
         stack_of: impl Fn(i32) -> Vec<u64> + 'a,
     ) -> impl Iterator<Item = Event> + 'a {
         let told = self.told();
         let clock = Clock::now();
         let losses = losses(&drained.losses, &clock);
+        let means = Means { legacy, traces };
         let Drained {
             mut counts,
             unlisted,
@@ -136,15 +170,18 @@ impl Recorder {
         } = drained;
         counts.sort_by_key(|(_, counts, _)| counts.last_ns);
         let records = counts.into_iter().filter_map(move |(key, counts, detail)| {
-            let (mut event, unexplained) =
-                self.record(&key, &counts, detail.as_deref(), &clock, &legacy, &stack_of);
+            let (mut event, at, unexplained) =
+                self.record(&key, &counts, detail.as_deref(), &clock, &means, &stack_of);
             if key.sketch != 0 {
                 let flows = unlisted.get(&key.sketch).copied();
                 event.flows_unlisted = Some(flows.unwrap_or(1));
                 event.undecoded = None;
             }
-            match detail.and_then(|detail| Some((rule_at(&detail)?, detail))) {
-                Some((at, detail)) => self.with_rule(event, at, detail, unexplained),
+            match at.zip(detail) {
+                Some((at, detail)) => {
+                    let other = self.other(&at, &key, &detail, traces);
+                    self.with_rule(event, at, other, detail, unexplained)
+                }
                 None => Some(event),
             }
         });
@@ -179,6 +216,7 @@ impl Recorder {
         &mut self,
         event: Event,
         at: RuleAt,
+        other: Option<(Via, OtherRule)>,
         detail: Box<Detail>,
         unexplained: Option<Unexplained>,
     ) -> Option<Event> {
@@ -189,6 +227,7 @@ impl Recorder {
             unexplained,
             netns: netns.unwrap_or(0),
             at,
+            other,
             until: Instant::now() + PATIENCE,
         })
     }
@@ -203,7 +242,10 @@ impl Recorder {
             }
             Answer::Now(found) | Answer::Later(found) => found,
         };
-        let rule = rule::of(&waiting.at, found.as_ref());
+        let mut rule = rule::of(&waiting.at, found.as_ref());
+        if let (Some(comparison), Some((via, other))) = (&mut self.comparison, waiting.other) {
+            comparison.add(&mut rule, via, other);
+        }
         let look_up = rule::advice(&rule, found.as_ref());
         let mut event = waiting.event;
         if let Some(Unexplained { signs, passed }) = waiting.unexplained {
@@ -221,16 +263,16 @@ impl Recorder {
         Some(event)
     }
 
-    /// A record, without the rule of nftables; and what that rule may explain.
+    /// A record, without the rule of nftables; that rule; and what it may explain.
     fn record(
         &mut self,
         key: &Key,
         counts: &Counts,
         detail: Option<&Detail>,
         clock: &Clock,
-        legacy: &HashMap<u64, xtables::Found>,
+        means: &Means<'_>,
         stack_of: &impl Fn(i32) -> Vec<u64>,
-    ) -> (Event, Option<Unexplained>) {
+    ) -> (Event, Option<RuleAt>, Option<Unexplained>) {
         let kind = match Kind::from_u8(key.cause.kind) {
             Some(Kind::ResetSent) => EventKind::ResetSent,
             Some(Kind::ResetReceived) => EventKind::ResetReceived,
@@ -272,7 +314,7 @@ impl Recorder {
         };
         let function = location.as_ref().map(|at| plain_name(&at.function));
         let stage = hooks::stage(r#where.hook.as_deref(), function, &evidence.callers);
-        let counted = legacy.get(&key.cause.rule);
+        let counted = means.legacy.get(&key.cause.rule);
         let decided = match counted.filter(|_| !self.is_of_another_engine(detail)) {
             Some(found) => Some((rule::of_xtables(found), rule::xtables_advice(found))),
             None => self
@@ -283,12 +325,19 @@ impl Recorder {
         let by_netfilter = function.is_some_and(|function| trial::FUNCTIONS.contains(&function));
         let is_missed = |detail: &Detail| rule.is_none() && rule_at(detail).is_none();
         self.missed_a_rule |= by_netfilter && detail.is_some_and(is_missed);
-        let waits_for_rule = detail.is_some_and(|detail| rule_at(detail).is_some());
+        let at = detail.and_then(|detail| {
+            rule_at(detail).or_else(|| self.traced(key, counts, detail, means.traces))
+        });
+        let waits_for_rule = at.is_some();
         let mut conntrack = detail.and_then(|detail| conntrack::of(&detail.conntrack));
         let mut unexplained = None;
         let of_netfilter = by_netfilter || reason.name.as_deref() == Some(NETFILTER_DROP);
         if let Some(detail) = detail.filter(|_| conntrack.is_none() && of_netfilter) {
-            let (signs, passed) = (evidence.signs, self.hooks(detail).passed(stage));
+            let mut hooks = self.hooks(detail);
+            if means.traces.has(key.cause.netns) {
+                hooks.forget_first_chain();
+            }
+            let (signs, passed) = (evidence.signs, hooks.passed(stage));
             conntrack = invalid::of(detail, signs, rule.as_ref(), passed, &mut self.conntrack);
             let is_open = conntrack.is_none() && waits_for_rule;
             unexplained = is_open.then_some(Unexplained { signs, passed });
@@ -318,7 +367,58 @@ impl Recorder {
             flows_unlisted: None,
             loss: None,
         };
-        (event, unexplained)
+        (event, at, unexplained)
+    }
+
+    /// The rule of nftables that the trace names, where all packets of the record
+    /// were certainly dropped by it.
+    fn traced(
+        &mut self,
+        key: &Key,
+        counts: &Counts,
+        detail: &Detail,
+        traces: &Traces,
+    ) -> Option<RuleAt> {
+        let freed_by = self.causes.location(key.cause.location);
+        let is_by_rule = freed_by.is_some_and(|at| plain_name(&at.function) == NFT_DO_CHAIN);
+        let hooked = || hook::of(&detail.hook, self.causes.symbols());
+        if !is_by_rule && hooked().is_none_or(|(rule, _)| rule.engine != Engine::Nft) {
+            return None;
+        }
+        let place = match counts.packets {
+            1 => traces
+                .of_packet(detail, headers::transport_of(detail))
+                .or_else(|| traces.of_all(key)),
+            _ => traces.of_all(key),
+        }?;
+        Some(RuleAt {
+            family: place.family,
+            chain: ChainAt::Names {
+                table: place.table.clone(),
+                chain: place.chain.clone(),
+            },
+            rule: place.rule,
+            cookie: None,
+            ns: detail.time_ns,
+        })
+    }
+
+    /// What another means than the one that named the rule says of the packet.
+    fn other(
+        &self,
+        at: &RuleAt,
+        key: &Key,
+        detail: &Detail,
+        traces: &Traces,
+    ) -> Option<(Via, OtherRule)> {
+        let is_traced = matches!(at.chain, ChainAt::Names { .. });
+        if self.comparison.is_none() || is_traced {
+            return None;
+        }
+        let place = traces
+            .of_packet(detail, headers::transport_of(detail))
+            .or_else(|| traces.of_all(key))?;
+        Some((Via::Trace, compare::traced(place)))
     }
 
     /// The functions at the hooks that the kernel side saw.
@@ -400,8 +500,10 @@ fn rule_at(detail: &Detail) -> Option<RuleAt> {
     let rule = (detail.rule.is_known != 0).then_some(&detail.rule)?;
     Some(RuleAt {
         family: u8::try_from(rule.family).ok()?,
-        table: rule.table,
-        chain: rule.chain,
+        chain: ChainAt::Handles {
+            table: rule.table,
+            chain: rule.chain,
+        },
         rule: rule.rule,
         cookie: (rule.cookie != 0).then_some(rule.cookie),
         ns: detail.time_ns,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::{
     event::{AsOf, Engine, Rule, Via},
-    rules::{self, Found, RuleAt},
+    rules::{self, ChainAt, Found, RuleAt},
     xtables,
 };
 
@@ -33,22 +33,32 @@ pub fn by(engine: Engine) -> Rule {
         name: None,
         via: Via::Frame,
         exact: true,
+        compared: Vec::new(),
     }
 }
 
-/// A rule that was seen on the kernel's stack, with what its rule set says of it.
+/// A rule of nftables, with what its rule set says of it.
 pub fn of(at: &RuleAt, found: Option<&Found>) -> Rule {
     let policy = at.rule == 0;
+    let (names, handles) = match &at.chain {
+        ChainAt::Handles { table, chain } => (None, Some([*table, *chain])),
+        ChainAt::Names { table, chain } => (Some([table, chain]), None),
+    };
+    let [table, chain] = found
+        .map(|found| [&found.table, &found.chain])
+        .or(names)
+        .map_or([None, None], |names| names.map(|name| Some(name.clone())));
+    let handles = handles.or(found.map(|found| found.handles));
     let text = |of: fn(&Found) -> &Option<String>| found.and_then(|found| of(found).clone());
     Rule {
         family: rules::family_name(at.family).map(ToOwned::to_owned),
-        table: found.map(|found| found.table.clone()),
-        chain: found.map(|found| found.chain.clone()),
+        table,
+        chain,
         path: found
             .and_then(|found| found.path.clone())
             .unwrap_or_default(),
-        table_handle: Some(at.table),
-        chain_handle: (at.chain != 0).then_some(at.chain),
+        table_handle: handles.map(|[table, _]| table),
+        chain_handle: handles.map(|[_, chain]| chain).filter(|chain| *chain != 0),
         handle: (!policy).then_some(at.rule),
         position: found.and_then(|found| found.position),
         text: text(|found| &found.text),
@@ -67,6 +77,10 @@ pub fn of(at: &RuleAt, found: Option<&Found>) -> Rule {
             }
         }),
         policy,
+        via: match at.chain {
+            ChainAt::Handles { .. } => Via::Frame,
+            ChainAt::Names { .. } => Via::Trace,
+        },
         ..by(Engine::Nft)
     }
 }
@@ -143,8 +157,7 @@ mod tests {
 
     const AT: RuleAt = RuleAt {
         family: 1,
-        table: 3,
-        chain: 1,
+        chain: ChainAt::Handles { table: 3, chain: 1 },
         rule: 5,
         cookie: None,
         ns: 0,
@@ -154,6 +167,7 @@ mod tests {
         Found {
             table: table.into(),
             chain: chain.into(),
+            handles: [3, 1],
             path: Some(vec!["base".into(), chain.into()]),
             position: Some(2),
             text: Some("drop".into()),

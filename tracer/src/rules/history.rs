@@ -3,7 +3,10 @@
 
 use std::{collections::VecDeque, path::PathBuf, sync::Arc};
 
-use super::listing::{Listed, Listing};
+use super::{
+    ChainAt,
+    listing::{Listed, Listing},
+};
 
 /// Generations that are kept of a namespace.
 const MAX_KEPT: usize = 8;
@@ -43,14 +46,12 @@ pub struct Kept {
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct Handles<'a> {
+pub struct Sought<'a> {
     /// Family of the table.
     pub family: &'a str,
-    /// Of the table.
-    pub table: u64,
-    /// Of the chain.
-    pub chain: u64,
-    /// Of the rule; 0 for the chain's policy.
+    /// Table and chain.
+    pub chain: &'a ChainAt,
+    /// Handle of the rule; 0 for the chain's policy.
     pub rule: u64,
 }
 
@@ -59,8 +60,9 @@ impl Kept {
         self.is_certain && (self.from_ns..=self.until_ns).contains(&ns)
     }
 
-    fn find(&self, at: Handles<'_>) -> Option<Listed<'_>> {
-        self.listing.find(at.family, at.table, at.chain, at.rule)
+    fn find(&self, at: Sought<'_>) -> Option<Listed<'_>> {
+        let [table, chain] = self.listing.handles(at.family, at.chain)?;
+        self.listing.find(at.family, table, chain, at.rule)
     }
 
     /// How unlikely it was in force; the less of two was the more likely one.
@@ -135,7 +137,7 @@ impl History {
 
     /// What the rule set said at a moment, and whether that is certain. Else it
     /// is what one said that was in force before or afterwards.
-    pub fn find(&self, at: Handles<'_>, ns: u64) -> Option<(Listed<'_>, bool)> {
+    pub fn find(&self, at: Sought<'_>, ns: u64) -> Option<(Listed<'_>, bool)> {
         let is_there = |found: &Listed<'_>| found.rule.is_some() || at.rule == 0;
         let then = self.kept.iter().find(|kept| kept.was_in_force(ns));
         if let Some(found) = then.and_then(|kept| kept.find(at)).filter(is_there) {
@@ -193,13 +195,12 @@ mod tests {
     }
 
     fn at(history: &History, rule: u64, seconds: u64) -> (String, bool) {
-        let handles = Handles {
+        let sought = Sought {
             family: "inet",
-            table: 1,
-            chain: 1,
+            chain: &ChainAt::Handles { table: 1, chain: 1 },
             rule,
         };
-        let Some((found, certain)) = history.find(handles, seconds * SECOND) else {
+        let Some((found, certain)) = history.find(sought, seconds * SECOND) else {
             return said("nothing", false);
         };
         let text = found

@@ -9,7 +9,7 @@
 use std::collections::{HashMap, hash_map::Entry};
 
 use super::{
-    iptables,
+    ChainAt, iptables,
     jumps::{Jumps, Ways},
 };
 
@@ -76,6 +76,8 @@ pub struct Listed<'a> {
     pub table: &'a str,
     /// Name of the chain.
     pub chain: &'a str,
+    /// The handles of both.
+    pub handles: [u64; 2],
     /// The chains from a base chain to this one, if that is one way and not the
     /// base chain alone.
     pub path: Option<Vec<&'a str>>,
@@ -226,6 +228,7 @@ impl Listing {
 
     /// The chain and the rule of these handles; of a rule 0 the chain's policy.
     pub fn find(&self, family: &str, table: u64, chain: u64, rule: u64) -> Option<Listed<'_>> {
+        let handles = [table, chain];
         let table = self.tables.get(&(family.to_owned(), table))?;
         if table.doubtful {
             return None;
@@ -240,11 +243,26 @@ impl Listing {
         Some(Listed {
             table: &table.name,
             chain: &chain.name,
+            handles,
             path,
             base: chain.base.as_deref(),
             rule: at.and_then(|at| Some((at.index() + 1, self.text(at.text)?))),
             iptables,
         })
+    }
+
+    /// The handles of a table and a chain.
+    pub fn handles(&self, family: &str, at: &ChainAt) -> Option<[u64; 2]> {
+        let (table, chain) = match at {
+            ChainAt::Handles { table, chain } => return Some([*table, *chain]),
+            ChainAt::Names { table, chain } => (table, chain),
+        };
+        let mut tables = self.tables.iter();
+        let ((_, handle), table) =
+            tables.find(|((of, _), found)| of == family && found.name == *table)?;
+        let mut chains = table.chains.iter();
+        let (chain, _) = chains.find(|(_, found)| found.name == *chain)?;
+        Some([*handle, *chain])
     }
 
     fn text(&self, span: Span) -> Option<&str> {

@@ -30,26 +30,43 @@ pub(crate) mod watch;
 use std::{collections::HashSet, path::PathBuf, time::Duration};
 
 use self::{
-    history::{Handles, History},
+    history::{History, Sought},
     listing::Listed,
     reader::Reader,
 };
 
-/// A rule by the kernel's own numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A rule as the kernel told it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleAt {
     /// Family of the table, `NFPROTO_*`.
     pub family: u8,
-    /// Handle of the table.
-    pub table: u64,
-    /// Handle of the chain.
-    pub chain: u64,
+    /// Table and chain.
+    pub chain: ChainAt,
     /// Handle of the rule; 0 where the chain's policy decided.
     pub rule: u64,
     /// The namespace's cookie (`net_cookie`), where the kernel showed it.
     pub cookie: Option<u64>,
     /// When the packet was dropped, on the kernel's monotonic clock.
     pub ns: u64,
+}
+
+/// A table and a chain of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChainAt {
+    /// By their handles.
+    Handles {
+        /// Of the table.
+        table: u64,
+        /// Of the chain.
+        chain: u64,
+    },
+    /// By their names.
+    Names {
+        /// Of the table.
+        table: String,
+        /// Of the chain.
+        chain: String,
+    },
 }
 
 /// What a rule set says about a rule.
@@ -59,6 +76,8 @@ pub struct Found {
     pub table: String,
     /// Name of the chain.
     pub chain: String,
+    /// The handles of both.
+    pub handles: [u64; 2],
     /// The chains from a base chain to this one, where it is certain which and
     /// there are several.
     pub path: Option<Vec<String>>,
@@ -147,13 +166,12 @@ fn find(history: &History, family: &str, at: &RuleAt) -> Option<Found> {
     if at.cookie.is_some_and(is_another) {
         return None;
     }
-    let handles = Handles {
+    let sought = Sought {
         family,
-        table: at.table,
-        chain: at.chain,
+        chain: &at.chain,
         rule: at.rule,
     };
-    let (listed, then) = history.find(handles, at.ns)?;
+    let (listed, then) = history.find(sought, at.ns)?;
     Some(found(&listed, at, then, history.namespace.clone()))
 }
 
@@ -168,6 +186,7 @@ fn found(listed: &Listed<'_>, at: &RuleAt, then: bool, namespace: Option<PathBuf
     Found {
         table: listed.table.to_owned(),
         chain: listed.chain.to_owned(),
+        handles: listed.handles,
         path: listed
             .path
             .as_ref()

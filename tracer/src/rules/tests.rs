@@ -12,8 +12,7 @@ use crate::owner::netns;
 
 const INPUT: RuleAt = RuleAt {
     family: 1,
-    table: 1,
-    chain: 1,
+    chain: ChainAt::Handles { table: 1, chain: 1 },
     rule: 2,
     cookie: None,
     ns: 0,
@@ -147,7 +146,10 @@ fn rules_are_told_as_they_were_when_the_packet_was_dropped() {
         let cookie = sets.reader.as_ref().unwrap().histories()[&netns].cookie;
         if cookie != 0 {
             let cookie = Some(cookie + more);
-            let at = RuleAt { cookie, ..second };
+            let at = RuleAt {
+                cookie,
+                ..second.clone()
+            };
             assert_eq!(text(&mut sets, netns, &at), expected);
         }
     }

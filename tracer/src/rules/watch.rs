@@ -154,7 +154,11 @@ fn length_and_type(message: &[u8]) -> Option<(usize, u16)> {
     Some((usize::try_from(len).ok()?.min(message.len()), kind))
 }
 
-fn receive(socket: &OwnedFd, buffer: &mut [u8], flags: libc::c_int) -> io::Result<usize> {
+pub(crate) fn receive(
+    socket: &OwnedFd,
+    buffer: &mut [u8],
+    flags: libc::c_int,
+) -> io::Result<usize> {
     // SAFETY: the buffer is valid for its length.
     let len = unsafe {
         libc::recv(
@@ -225,11 +229,11 @@ fn cookie(socket: &OwnedFd) -> u64 {
     if got == 0 { cookie } else { 0 }
 }
 
-fn len_of<T>() -> libc::socklen_t {
+pub(crate) fn len_of<T>() -> libc::socklen_t {
     libc::socklen_t::try_from(size_of::<T>()).unwrap_or_default()
 }
 
-fn message_type(message: libc::c_int) -> u16 {
+pub(crate) fn message_type(message: libc::c_int) -> u16 {
     u16::try_from(libc::NFNL_SUBSYS_NFTABLES << 8 | message).unwrap_or_default()
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use droptrace_types::Config;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -20,6 +20,7 @@ use super::{
     follow::Follow,
     rules::Rules,
     select::{self, Selected},
+    traces,
 };
 use crate::{
     cli::Trace,
@@ -32,9 +33,10 @@ use crate::{
         reasons::Reasons,
         symbols::Symbols,
     },
+    nftrace::Traces,
     output::{FileSink, Format, Options, Output, Totals},
     owner::netns,
-    record::Recorder,
+    record::{Comparison, Recorder},
     tracer::{DETAILS_PER_SECOND, Setup, Tracer},
     xtables,
 };
@@ -66,6 +68,7 @@ pub fn trace(args: &Trace) -> Result<(), Failure> {
     let started = Instant::now();
     let filter = select::filter(&args.select)?;
     let follow = Follow::new(&args.select)?;
+    traces::check(args, &filter)?;
     Surroundings::look()
         .context("cannot read /proc/self/status")?
         .check()
@@ -98,6 +101,7 @@ pub fn trace(args: &Trace) -> Result<(), Failure> {
     let config = Config {
         filters: selected.filters,
         details_per_second: DETAILS_PER_SECOND,
+        nf_trace: traces::bit(args, &btf),
         ..layout::config(&btf, &symbols, &reasons)
     };
     let conntrack = layout::conntrack(&btf);
@@ -111,8 +115,13 @@ pub fn trace(args: &Trace) -> Result<(), Failure> {
             .set_conntrack(&conntrack)
             .context("cannot set up the kernel programs")?;
     }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
     let mut rules = Rules::new(args.rules, args.interval, &config, &layout);
     let mut recorder = Recorder::new(reasons, symbols);
+    let nftrace = traces::start(args, &selected.filter, &mut recorder, &runtime);
     if let Some(layout) = rule_layout {
         rules
             .learn(&layout, &mut tracer, &mut recorder)
@@ -134,15 +143,12 @@ pub fn trace(args: &Trace) -> Result<(), Failure> {
         tracer,
         recorder,
         rules,
+        nftrace,
         modules,
         output: Output::new(sink, options),
         follow,
         shown: 0,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the event loop")?;
     match runtime.block_on(run.go()) {
         Err(error) if is_closed_pipe(&error) => Ok(()),
         other => Ok(other?),
@@ -161,7 +167,7 @@ fn start(
         filter: &selected.filter,
         reasons: &selected.reasons,
         max_flows: args.max_flows,
-        debug: args.debug_programs,
+        debug: args.developer.debug_programs,
     })
     .map_err(Failure::unable)
 }
@@ -190,6 +196,7 @@ struct Run<'a> {
     tracer: Tracer,
     recorder: Recorder,
     rules: Rules,
+    nftrace: Traces,
     modules: Modules,
     output: Output<FileSink>,
     follow: Follow<'a>,
@@ -208,7 +215,7 @@ impl Run<'_> {
             self.args.select.text().as_deref().unwrap_or("all packets"),
             self.started.elapsed().as_millis(),
         );
-        let mut logger = if self.args.debug_programs {
+        let mut logger = if self.args.developer.debug_programs {
             Some(self.tracer.logger()?)
         } else {
             None
@@ -235,6 +242,7 @@ impl Run<'_> {
                         break;
                     }
                 }
+                () = self.nftrace.told(), if self.nftrace.is_on() => self.nftrace.hear(),
                 () = tick(&mut looks) => self.follow.update(&mut self.tracer)?,
                 _ = looks_for_modules.tick() => self.add_modules()?,
             }
@@ -257,7 +265,7 @@ impl Run<'_> {
                 "droptrace: {hidden} packets of normal clean-up not written (--all writes them too)"
             );
         }
-        Ok(())
+        self.recorder.comparison().map_or(Ok(()), compared)
     }
 
     /// At the end: waits for the text of rules that is still being read.
@@ -305,6 +313,7 @@ impl Run<'_> {
             }
         }
         self.rules.update(&mut self.tracer);
+        self.nftrace.look_after();
         Ok(())
     }
 
@@ -324,14 +333,17 @@ impl Run<'_> {
 
     /// Takes away what was counted and shows it.
     fn step(&mut self) -> anyhow::Result<()> {
+        self.nftrace.hear();
+        let counted = Instant::now();
         let drained = self
             .tracer
             .drain()
             .context("cannot take the counts from the kernel")?;
+        self.nftrace.counted(&drained);
         let legacy = self.rules.xtables(&drained, &mut self.tracer);
         let mut records = self
             .recorder
-            .records(drained, legacy, |id| self.tracer.stack(id));
+            .records(drained, legacy, &self.nftrace, |id| self.tracer.stack(id));
         loop {
             let some: Vec<Event> = records.by_ref().take(AT_ONCE).collect();
             if some.is_empty() {
@@ -341,12 +353,29 @@ impl Run<'_> {
             self.shown += packets_shown(&some, self.args.all);
         }
         drop(records);
+        self.nftrace.forget(counted);
         if self.recorder.missed_a_rule() {
             self.rules.missed(&mut self.tracer);
         }
         self.output.interval_ends()?;
         Ok(())
     }
+}
+
+/// Says how the rules that several means named compare.
+fn compared(comparison: &Comparison) -> anyhow::Result<()> {
+    for difference in &comparison.differences {
+        eprintln!("droptrace: rule by {difference}");
+    }
+    eprintln!("droptrace: {}", comparison.summary());
+    let differing = comparison.named - comparison.agreed;
+    if differing > 0 {
+        bail!(
+            "two means differ about the rules of {differing} records (above); this is a bug of \
+             droptrace: please report it, with the rule set (nft -a list ruleset)"
+        );
+    }
+    Ok(())
 }
 
 /// How many packets of these records are shown.
