@@ -14,7 +14,9 @@
 use aya_ebpf::{
     EbpfContext,
     cty::c_void,
-    helpers::generated::{bpf_get_current_task, bpf_ktime_get_ns, bpf_probe_read_kernel},
+    helpers::generated::{
+        bpf_get_current_task, bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_probe_read_kernel,
+    },
 };
 use droptrace_types::{
     XT_COUNTERS, XT_NETNS_BLOCKS, XT_PIECE, XT_WINDOW, XtBlock, XtCounter, XtGroup,
@@ -210,7 +212,10 @@ fn fits(packets: u64, bytes: u64, hooks: u8, wanted: u64) -> u64 {
 #[inline(always)]
 fn counters(block: &XtBlock) -> Option<Pointer> {
     if block.per_cpu == 0 {
-        return Some(Pointer::new(block.address));
+        // SAFETY: the number of this CPU.
+        let cpu = u64::from(unsafe { bpf_get_smp_processor_id() });
+        let row = cpu.wrapping_mul(u64::from(block.stride));
+        return Some(Pointer::new(block.address.wrapping_add(row)));
     }
     // SAFETY: this CPU's element.
     let offset = unsafe { (&raw const (*XT_CPU.get_ptr(0)?).offset).read_volatile() };

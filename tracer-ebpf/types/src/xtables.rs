@@ -31,7 +31,8 @@ pub struct XtGroup {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct XtBlock {
-    /// Address of the first one; of all CPUs' counters, if there are such.
+    /// Address of the first one; of all CPUs' counters, or of the first CPU's, if
+    /// there are such.
     pub address: u64,
     /// Address of the table's pointer to its rules.
     pub table: u64,
@@ -45,8 +46,12 @@ pub struct XtBlock {
     pub count: u32,
     /// Bytes from the first to the end of the last.
     pub len: u32,
-    /// 1 if each CPU has its own counters.
+    /// 1 if each CPU has its own counters, in its per-CPU memory.
     pub per_cpu: u32,
+    /// From one CPU's counters to the next one's, where they stand in rows.
+    pub stride: u32,
+    /// Zero.
+    pub pad: u32,
     /// Where each one stands, from `address` on.
     pub at: [u16; XT_COUNTERS],
     /// The hooks from which each one's rule can be reached, a bit each.
@@ -64,6 +69,8 @@ impl XtBlock {
         count: 0,
         len: 0,
         per_cpu: 0,
+        stride: 0,
+        pad: 0,
         at: [0; XT_COUNTERS],
         hooks: [0; XT_COUNTERS],
     };
@@ -123,6 +130,6 @@ impl XtRule {
 
 const _: () = {
     assert!(size_of::<XtGroup>() == 16);
-    assert!(size_of::<XtBlock>() == 48 + 3 * XT_COUNTERS);
+    assert!(size_of::<XtBlock>() == 56 + 3 * XT_COUNTERS);
     assert!(size_of::<XtCounter>() == 16);
 };
