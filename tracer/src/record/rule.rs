@@ -91,7 +91,11 @@ pub fn of_xtables(found: &xtables::Found) -> Rule {
         verdict: Some(found.verdict.clone()),
         as_of: found.text.as_ref().map(|_| AsOf::Drop),
         policy: found.number.is_none(),
-        via: Via::Counter,
+        via: if found.is_counted {
+            Via::Counter
+        } else {
+            Via::Frame
+        },
         exact: found.exact,
         ..by(engine_of(found.family))
     }

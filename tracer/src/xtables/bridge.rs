@@ -7,7 +7,7 @@
 //! [checks](https://github.com/torvalds/linux/blob/v6.12/net/bridge/netfilter/ebtables.c)
 //! when it takes a table.
 
-use super::walk::{Chain, Rule, Walked, long, text, word};
+use super::walk::{Chain, Policy, Rule, Walked, long, text, word};
 
 /// Hooks of a bridge (`NF_BR_NUMHOOKS`).
 pub const HOOKS: usize = 6;
@@ -25,6 +25,7 @@ const DROPPING: u8 = 0b11110;
 // In a `struct ebt_entries`, the head of a chain, whose first word is 0:
 const CHAIN_NAME: usize = 4;
 const CHAIN_COUNTERS: usize = 36;
+const CHAIN_POLICY: usize = 40;
 const CHAIN_LEN: usize = 44;
 const CHAIN_HEAD: usize = 48;
 
@@ -38,7 +39,7 @@ const TARGET_DATA: usize = 40;
 
 /// `EBT_STANDARD_TARGET`
 const STANDARD: &str = "standard";
-/// `EBT_DROP`
+/// `EBT_DROP`, of rules and of policies
 const DROP: i32 = -2;
 /// `struct ebt_counter`
 pub const COUNTER: u32 = 16;
@@ -59,6 +60,8 @@ struct Part {
     hook: Option<usize>,
     /// How many rules it says that it has.
     len: u32,
+    /// What becomes of a frame behind its last rule.
+    policy: i32,
     /// What its rules do; `None` where that is not a verdict or a jump.
     verdicts: Vec<Option<i32>>,
     /// The hooks from which it can be reached, a bit each.
@@ -118,6 +121,7 @@ pub fn walk(
     reach(&mut parts);
     Some(Walked {
         rules: dropping(&parts).collect(),
+        policies: policies(&parts),
         chains,
         counters_at: Vec::new(),
     })
@@ -130,11 +134,22 @@ impl Part {
             at,
             hook,
             len: word(chain, CHAIN_LEN)?,
+            policy: word(chain, CHAIN_POLICY)?.cast_signed(),
             verdicts: Vec::new(),
             hooks: hook.map_or(0, |hook| 1 << hook),
             before: total,
         };
         (word(chain, CHAIN_COUNTERS)? as usize == total).then_some(part)
+    }
+
+    /// Whether it can be reached, and only from hooks at which drops are seen.
+    const fn is_watched(&self) -> bool {
+        self.hooks != 0 && self.hooks & !DROPPING == 0
+    }
+
+    fn drops_unseen(&self) -> bool {
+        let mut verdicts = self.verdicts.iter();
+        verdicts.any(|verdict| verdict.is_none_or(|verdict| verdict == DROP && !self.is_watched()))
     }
 
     fn is_complete(&self) -> bool {
@@ -163,13 +178,14 @@ fn reach(parts: &mut [Part]) {
     }
 }
 
-/// The rules that drop. Their counters stand in the order of the table.
+/// The rules that drop, and whose every match is seen when the frame is freed. Their
+/// counters stand in the order of the table.
 fn dropping(parts: &[Part]) -> impl Iterator<Item = Rule> {
     parts.iter().enumerate().flat_map(|(chain, part)| {
-        let hooks = part.hooks & DROPPING;
+        let hooks = part.hooks;
         let rules = part.verdicts.iter().enumerate();
         rules
-            .filter(move |(_, verdict)| **verdict == Some(DROP) && hooks != 0)
+            .filter(move |(_, verdict)| **verdict == Some(DROP) && part.is_watched())
             .map(move |(index, _)| Rule {
                 chain,
                 number: index + 1,
@@ -179,6 +195,24 @@ fn dropping(parts: &[Part]) -> impl Iterator<Item = Rule> {
                 counters: 0,
             })
     })
+}
+
+/// The policies that drop, at hooks at which nothing else drops unseen: no other
+/// chain's policy, no rule whose counter is not watched, no target with a verdict of
+/// its own.
+fn policies(parts: &[Part]) -> Vec<Policy> {
+    let hooks = (0..8).filter(|hook| DROPPING >> hook & 1 != 0);
+    let policy = |hook: u8| {
+        let here = parts.iter().enumerate();
+        let here = here.filter(move |(_, part)| part.hooks >> hook & 1 != 0);
+        if here.clone().any(|(_, part)| part.drops_unseen()) {
+            return None;
+        }
+        let mut dropping = here.filter(|(_, part)| part.policy == DROP);
+        let (chain, _) = dropping.next()?;
+        dropping.next().is_none().then_some(Policy { hook, chain })
+    };
+    hooks.filter_map(policy).collect()
 }
 
 /// The hooks as the kernel side knows them, by where packets come from: what a

@@ -22,6 +22,8 @@ const MAX_BYTES: u32 = 64 << 20;
 pub struct Place {
     pub family: Family,
     pub name: String,
+    /// Its own address.
+    pub address: u64,
     /// Address of its pointer to its rules.
     pub pointer: u64,
     /// A bit for each hook that it is at.
@@ -177,6 +179,7 @@ impl<K: Kernel> Reader<'_, K> {
             is_of_family.then_some(Place {
                 family,
                 name: name.to_owned(),
+                address,
                 pointer: address.wrapping_add(layout.table_info.into()),
                 hooks: word(&table, layout.table_hooks as usize)?,
             })
@@ -194,6 +197,7 @@ impl<K: Kernel> Reader<'_, K> {
             (is_name && hooks != 0 && hooks >> bridge::HOOKS == 0).then_some(Place {
                 family: Family::Bridge,
                 name: name.to_owned(),
+                address,
                 pointer: address.wrapping_add(layout.table_info.into()),
                 hooks,
             })

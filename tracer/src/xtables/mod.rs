@@ -129,6 +129,8 @@ pub struct Found {
     pub verdict: String,
     /// Nothing speaks for another one.
     pub exact: bool,
+    /// Its counter told; else, that no other one had moved.
+    pub is_counted: bool,
     /// A file that stands for the namespace; `None` for the tracer's own.
     pub namespace: Option<PathBuf>,
 }
@@ -240,10 +242,9 @@ impl Tables {
             let Some(known) = known.filter(|known| known.group.serial == at.serial) else {
                 continue;
             };
-            let Some(&(table, rule)) = known.watched(at) else {
+            let Some((table, decider)) = known.watched(at) else {
                 continue;
             };
-            let table = &known.tables[table];
             let now = *now.entry((drop.netns, table.info)).or_insert_with(|| {
                 let mut reader = Reader {
                     kernel,
@@ -257,7 +258,9 @@ impl Tables {
             }
             let exact = now == Now::Same && !skipped && !unexplained.contains(&drop.netns);
             let namespace = (known.path != Path::new(netns::OWN)).then(|| known.path.clone());
-            found.insert(at.pack(), table.found(rule, exact, namespace));
+            if let Some(told) = table.found(decider, exact, namespace) {
+                found.insert(at.pack(), told);
+            }
         }
         self.keep_up(&layout, changed, skipped, kernel);
         for inode in unexplained {
@@ -367,8 +370,7 @@ impl Tables {
             let some = table.blocks(self.last_serial, self.per_cpu);
             for (block, rules) in some.ok_or(Trouble::Many)? {
                 all.push(block);
-                let rules = rules.into_iter().map(|rule| (index, rule));
-                known.watched.push(rules.collect());
+                known.watched.push((index, rules));
             }
         }
         if all.len() > XT_NETNS_BLOCKS as usize {
@@ -381,6 +383,7 @@ impl Tables {
             count: as_u32(all.len())?,
             serial: self.last_serial,
             cost: all.iter().map(|block| COST + block.count).sum(),
+            policies: all.iter().fold(0, |hooks, block| hooks | block.policies),
         };
         let group = known.group;
         let mut set = || {

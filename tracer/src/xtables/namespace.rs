@@ -9,7 +9,7 @@ use super::{
     family::Family,
     layout::Layout,
     locate::{Reader, Signs},
-    table::Table,
+    table::{Decider, Table},
 };
 use crate::owner::netns;
 
@@ -21,8 +21,8 @@ pub struct Known {
     pub net: u64,
     pub signs: Signs,
     pub tables: Vec<Table>,
-    /// By block, and then by place in it: table, and rule of that table.
-    pub watched: Vec<Vec<(usize, usize)>>,
+    /// By block: its table, and by place in the block, the rules of that table.
+    pub watched: Vec<(usize, Vec<usize>)>,
     pub slots: Range<usize>,
     pub group: XtGroup,
     /// No registering again before then.
@@ -47,10 +47,15 @@ impl Known {
         Ok(true)
     }
 
-    /// Table, and rule of that table.
-    pub fn watched(&self, at: XtRule) -> Option<&(usize, usize)> {
+    /// Table, and what of it.
+    pub fn watched(&self, at: XtRule) -> Option<(&Table, Decider)> {
         let block = (at.block as usize).checked_sub(self.slots.start)?;
-        self.watched.get(block)?.get(at.index as usize)
+        let (table, rules) = self.watched.get(block)?;
+        let decider = match at.index.checked_sub(XtRule::POLICY) {
+            Some(hook) => Decider::Policy(hook),
+            None => Decider::Rule(*rules.get(at.index as usize)?),
+        };
+        Some((self.tables.get(*table)?, decider))
     }
 }
 

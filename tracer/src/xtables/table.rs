@@ -15,7 +15,7 @@ use super::{
     family::Family,
     locate::{Head, Place, Reader, Rules},
     text::{self, Text},
-    walk::{self, Rule, Walked, walk},
+    walk::{self, Walked, walk},
 };
 
 /// In a `struct xt_target`, behind a list's links. So since before Linux 2.6.12;
@@ -38,6 +38,15 @@ pub struct Table {
     stride: u32,
     /// How what the rules hang on begins.
     head: u64,
+}
+
+/// What dropped a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decider {
+    /// Index of the rule.
+    Rule(usize),
+    /// The hook whose policy it was.
+    Policy(u32),
 }
 
 /// Whether a table is still as it was registered.
@@ -116,7 +125,8 @@ impl Table {
         }
     }
 
-    /// The counters of the rules that drop, and which rule each one is of.
+    /// The counters of the rules that drop, and which rule each one is of. A table with
+    /// policies that drop has at least one block, for those.
     pub fn blocks(&self, serial: u32, per_cpu: bool) -> Option<Vec<(XtBlock, Vec<usize>)>> {
         // Those of ebtables stand in a row for each CPU.
         let per_cpu = per_cpu && self.place.family != Family::Bridge;
@@ -129,6 +139,7 @@ impl Table {
             hooks: rule.hooks,
         });
         let template = XtBlock {
+            owner: self.place.address,
             table: self.place.pointer,
             info: self.info,
             head: self.head,
@@ -137,17 +148,43 @@ impl Table {
             stride: self.stride,
             ..XtBlock::EMPTY
         };
-        blocks(&watched.collect::<Vec<_>>(), &template)
+        let mut blocks = blocks(&watched.collect::<Vec<_>>(), &template)?;
+        let policies = self.walked.policies.iter();
+        let policies = policies.fold(0, |hooks, policy| hooks | 1 << policy.hook);
+        if policies != 0 && blocks.is_empty() {
+            let nothing = XtBlock {
+                // Memory that is there.
+                address: self.place.pointer,
+                len: 8,
+                stride: 0,
+                ..template
+            };
+            blocks.push((nothing, Vec::new()));
+        }
+        if let Some((block, _)) = blocks.first_mut() {
+            block.policies = policies;
+        }
+        Some(blocks)
     }
 
-    /// A rule in words.
-    pub fn found(&self, rule: usize, exact: bool, namespace: Option<PathBuf>) -> Found {
-        let Rule {
-            chain,
-            number,
-            rejects,
-            ..
-        } = self.walked.rules[rule];
+    /// A rule or a policy in words; `None` if there is no such one.
+    pub fn found(
+        &self,
+        decider: Decider,
+        exact: bool,
+        namespace: Option<PathBuf>,
+    ) -> Option<Found> {
+        let (chain, number, rejects) = match decider {
+            Decider::Rule(rule) => {
+                let rule = self.walked.rules.get(rule)?;
+                (rule.chain, rule.number, rule.rejects)
+            }
+            Decider::Policy(hook) => {
+                let mut policies = self.walked.policies.iter();
+                let policy = policies.find(|policy| u32::from(policy.hook) == hook)?;
+                (policy.chain, 0, false)
+            }
+        };
         let chain = &self.walked.chains[chain].name;
         let text = self.text.as_ref();
         let line = text.and_then(|text| text.line(chain, number));
@@ -157,7 +194,7 @@ impl Table {
             None if rejects => "reject".to_owned(),
             None => "drop".to_owned(),
         };
-        Found {
+        Some(Found {
             family: self.place.family,
             table: self.place.name.clone(),
             chain: chain.clone(),
@@ -166,8 +203,9 @@ impl Table {
             text: line.map(ToOwned::to_owned),
             verdict,
             exact,
+            is_counted: matches!(decider, Decider::Rule(_)),
             namespace,
-        }
+        })
     }
 }
 

@@ -127,6 +127,11 @@ impl Text {
                 .chains
                 .iter()
                 .all(|chain| lens(&chain.name) == chain.len)
+            && table.policies.iter().all(|policy| {
+                let chain = &table.chains[policy.chain].name;
+                self.line(chain, 0)
+                    .is_some_and(|line| line.ends_with(" DROP"))
+            })
             && table.rules.iter().all(|rule| {
                 let chain = &table.chains[rule.chain].name;
                 let target = if rule.rejects { "REJECT" } else { "DROP" };

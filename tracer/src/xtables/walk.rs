@@ -80,8 +80,18 @@ pub struct Walked {
     pub chains: Vec<Chain>,
     /// Those that can drop a packet.
     pub rules: Vec<Rule>,
+    /// The policies that drop and have no counter.
+    pub policies: Vec<Policy>,
     /// Where the counters of all stand in the table's memory.
     pub counters_at: Vec<usize>,
+}
+
+/// What drops a packet at a hook if no rule does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    pub hook: u8,
+    /// Index of the chain whose policy it is.
+    pub chain: usize,
 }
 
 /// What a rule does.
