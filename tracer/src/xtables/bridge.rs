@@ -225,3 +225,242 @@ const fn of_packets(hooks: u8) -> u8 {
         hooks
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Addresses of targets.
+    const VERDICT: u64 = 1;
+    const MARK: u64 = 2;
+
+    // `EBT_*`
+    const ACCEPT: i32 = -1;
+    const CONTINUE: i32 = -3;
+    const RETURN: i32 = -4;
+
+    // `NF_BR_*`
+    const PRE_ROUTING: usize = 0;
+    const LOCAL_IN: usize = 1;
+    const FORWARD: usize = 2;
+    const OUT: usize = 3;
+    const BROUTING: usize = 5;
+
+    fn name(target: u64) -> Option<String> {
+        let names = [(VERDICT, "standard"), (MARK, "mark")];
+        let found = names.iter().find(|(address, _)| *address == target);
+        found.map(|(_, name)| (*name).to_owned())
+    }
+
+    /// Makes tables.
+    struct Maker {
+        head: Head,
+        memory: Vec<u8>,
+        /// Where the present chain begins.
+        chain: usize,
+    }
+
+    impl Maker {
+        fn new() -> Self {
+            Self {
+                head: Head {
+                    number: 0,
+                    entry: [None; HOOKS],
+                },
+                memory: Vec::new(),
+                chain: 0,
+            }
+        }
+
+        fn set(&mut self, at: usize, word: u32) {
+            self.memory[at..at + 4].copy_from_slice(&word.to_ne_bytes());
+        }
+
+        /// Begins a chain, and says where.
+        fn chain(&mut self, hook: Option<usize>, name: &str, policy: i32) -> i32 {
+            self.chain = self.memory.len();
+            if let Some(hook) = hook {
+                self.head.entry[hook] = Some(self.chain);
+            }
+            self.memory.resize(self.chain + CHAIN_HEAD, 0);
+            let name_at = self.chain + CHAIN_NAME;
+            self.memory[name_at..name_at + name.len()].copy_from_slice(name.as_bytes());
+            self.set(self.chain + CHAIN_COUNTERS, self.head.number);
+            self.set(self.chain + CHAIN_POLICY, policy.cast_unsigned());
+            i32::try_from(self.chain).unwrap()
+        }
+
+        /// Adds a rule with a match of 24 bytes to it, and says where its verdict is.
+        fn rule(&mut self, target: u64, verdict: i32) -> usize {
+            let at = self.memory.len();
+            let target_at = at + ENTRY_HEAD + 24;
+            self.memory.resize(target_at + TARGET_DATA + 8, 0);
+            self.set(at, 1);
+            self.set(at + TARGET_OFFSET, u32::try_from(target_at - at).unwrap());
+            let len = self.memory.len() - at;
+            self.set(at + NEXT_OFFSET, u32::try_from(len).unwrap());
+            self.memory[target_at..target_at + 8].copy_from_slice(&target.to_ne_bytes());
+            self.set(target_at + TARGET_DATA, verdict.cast_unsigned());
+            self.head.number += 1;
+            let len = word(&self.memory, self.chain + CHAIN_LEN).unwrap() + 1;
+            self.set(self.chain + CHAIN_LEN, len);
+            target_at + TARGET_DATA
+        }
+
+        fn walk(&self) -> Option<Walked> {
+            walk(&self.head, &self.memory, name)
+        }
+    }
+
+    /// Chains of three hooks and three of the user's, of which one is not used.
+    fn table() -> Maker {
+        let mut maker = Maker::new();
+        maker.chain(Some(LOCAL_IN), "INPUT", DROP);
+        maker.rule(VERDICT, ACCEPT);
+        maker.rule(VERDICT, DROP);
+        maker.chain(Some(FORWARD), "FORWARD", DROP);
+        maker.rule(MARK, ACCEPT);
+        let forward = maker.rule(VERDICT, 0);
+        maker.chain(Some(OUT), "OUTPUT", ACCEPT);
+        let output = maker.rule(VERDICT, 0);
+        let deep = maker.chain(None, "deep", RETURN);
+        maker.rule(VERDICT, CONTINUE);
+        maker.rule(VERDICT, DROP);
+        let onward = maker.rule(VERDICT, 0);
+        let deeper = maker.chain(None, "deeper", RETURN);
+        maker.rule(VERDICT, DROP);
+        maker.chain(None, "unused", RETURN);
+        maker.rule(VERDICT, DROP);
+        for (at, to) in [(forward, deep), (output, deep), (onward, deeper)] {
+            maker.set(at, to.cast_unsigned());
+        }
+        maker
+    }
+
+    fn short(walked: &Walked) -> Vec<(&str, usize, u8, usize)> {
+        let rules = walked.rules.iter();
+        rules
+            .map(|rule| {
+                let chain = walked.chains[rule.chain].name.as_str();
+                (chain, rule.number, rule.hooks, rule.counters_at)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn rules_that_drop_have_chain_number_and_counter() {
+        let walked = table().walk().unwrap();
+        let chains: Vec<(&str, usize)> = walked
+            .chains
+            .iter()
+            .map(|chain| (chain.name.as_str(), chain.len))
+            .collect();
+        assert_eq!(
+            chains,
+            [
+                ("INPUT", 2),
+                ("FORWARD", 2),
+                ("OUTPUT", 1),
+                ("deep", 3),
+                ("deeper", 1),
+                ("unused", 1)
+            ]
+        );
+        // What leaves by a bridge may have come in before: it counts as both.
+        assert_eq!(
+            short(&walked),
+            [
+                ("INPUT", 2, 0b00010, 16),
+                ("deep", 2, 0b11100, 6 * 16),
+                ("deeper", 1, 0b11100, 8 * 16)
+            ]
+        );
+        // FORWARD's policy may be what its target says instead.
+        assert_eq!(walked.policies, [Policy { hook: 1, chain: 0 }]);
+    }
+
+    #[test]
+    fn what_the_bridge_frees_or_routes_is_not_watched() {
+        let mut maker = Maker::new();
+        maker.chain(Some(PRE_ROUTING), "PREROUTING", DROP);
+        maker.rule(VERDICT, DROP);
+        let before = maker.rule(VERDICT, 0);
+        maker.chain(Some(OUT), "OUTPUT", DROP);
+        maker.rule(VERDICT, DROP);
+        let output = maker.rule(VERDICT, 0);
+        let both = maker.chain(None, "both", RETURN);
+        maker.rule(VERDICT, DROP);
+        maker.set(before, both.cast_unsigned());
+        maker.set(output, both.cast_unsigned());
+        let walked = maker.walk().unwrap();
+        assert_eq!(short(&walked), [("OUTPUT", 1, 0b11000, 2 * 16)]);
+        assert_eq!(walked.policies, []);
+        let mut routes = Maker::new();
+        routes.chain(Some(BROUTING), "BROUTING", DROP);
+        routes.rule(VERDICT, DROP);
+        let walked = routes.walk().unwrap();
+        assert_eq!((walked.rules, walked.policies), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_policy_is_told_if_it_is_the_only_one() {
+        let forward_to = |policy: i32, of_users: i32| {
+            let mut maker = Maker::new();
+            maker.chain(Some(FORWARD), "FORWARD", policy);
+            let jump = maker.rule(VERDICT, 0);
+            let to = maker.chain(None, "users", of_users);
+            maker.set(jump, to.cast_unsigned());
+            maker.walk().unwrap().policies
+        };
+        assert_eq!(forward_to(DROP, RETURN), [Policy { hook: 2, chain: 0 }]);
+        assert_eq!(forward_to(ACCEPT, DROP), [Policy { hook: 2, chain: 1 }]);
+        assert_eq!(forward_to(DROP, DROP), []);
+        assert_eq!(forward_to(ACCEPT, RETURN), []);
+    }
+
+    #[test]
+    fn a_table_that_is_not_in_order_is_refused() {
+        type Spoil = fn(&mut Maker);
+        let spoilt: [Spoil; 7] = [
+            |maker| maker.head.number += 1,
+            |maker| maker.head.entry[BROUTING] = Some(8),
+            |maker| maker.set(CHAIN_LEN, 1),
+            |maker| maker.set(CHAIN_COUNTERS, 1),
+            |maker| maker.set(CHAIN_HEAD + NEXT_OFFSET, 0),
+            |maker| maker.set(CHAIN_HEAD + TARGET_OFFSET, 8),
+            |maker| maker.memory.truncate(maker.memory.len() - 1),
+        ];
+        for (i, spoil) in spoilt.iter().enumerate() {
+            let mut maker = table();
+            spoil(&mut maker);
+            assert_eq!(maker.walk(), None, "{i}");
+        }
+        assert_eq!(Maker::new().walk(), None);
+        // A rule before all chains.
+        let mut maker = table();
+        maker.memory.drain(..CHAIN_HEAD);
+        assert_eq!(maker.walk(), None);
+    }
+
+    /// Whatever stands there, the walk ends, and says nothing that is out of bounds.
+    #[test]
+    fn hostile_memory_does_no_harm() {
+        for at in 0..table().memory.len() {
+            for byte in [0, 1, 8, 0x7f, 0xff] {
+                let mut bad = table();
+                bad.memory[at] = byte;
+                let Some(walked) = bad.walk() else { continue };
+                for rule in &walked.rules {
+                    assert!(rule.number <= walked.chains[rule.chain].len);
+                    assert!(rule.counters_at < bad.head.number as usize * 16);
+                }
+                assert!(walked.policies.iter().all(|policy| policy.chain < 6));
+            }
+        }
+        for len in 0..table().memory.len() {
+            let mut short = table();
+            short.memory.truncate(len);
+            assert_eq!(short.walk(), None);
+        }
+    }
+}
