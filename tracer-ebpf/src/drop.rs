@@ -80,7 +80,7 @@ fn find_rule(ctx: *mut c_void, event: &mut Event) -> bool {
     event.key.cause.rule = if !by_hook {
         rule::address(Stack::of(ctx), location)
     } else {
-        match xtables::find(event, event.packet.skb) {
+        match xtables::find(ctx, event) {
             0 => hook::address(ctx, location),
             found => found,
         }

@@ -10,18 +10,24 @@
 //! answer that it sends is dropped itself, before the rejected packet is freed. So
 //! the length has to be right, and the hook has to be one that the packet can be
 //! at. Where two rules fit, or none, none is told.
+//!
+//! A policy of ebtables has no counter. Where no counter at all has moved, it is
+//! what dropped the packet, if the hook function was that table's.
 
 use aya_ebpf::{
     EbpfContext,
     cty::c_void,
-    helpers::generated::{bpf_get_current_task, bpf_ktime_get_ns, bpf_probe_read_kernel},
+    helpers::generated::{
+        bpf_get_current_task, bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_probe_read_kernel,
+    },
 };
 use droptrace_types::{
-    XT_COUNTERS, XT_NETNS_BLOCKS, XT_PIECE, XT_WINDOW, XtBlock, XtCounter, XtGroup,
+    HookAt, XT_COUNTERS, XT_NETNS_BLOCKS, XT_PIECE, XT_WINDOW, XtBlock, XtCounter, XtGroup, XtRule,
 };
 
 use crate::{
     event::Event,
+    hook,
     kernel::{Pointer, argument, constant},
     maps::{XT_BLOCKS, XT_COPY, XT_CPU, XT_GROUPS, XT_MEMORY, XT_SEEN},
 };
@@ -39,6 +45,8 @@ const FITTING: u64 = 0xffff << 16;
 const ONE_FITTING: u64 = 1 << 16;
 /// The fitting one, if there is only one.
 const WHICH_SHIFT: u32 = 32;
+/// No rule: every counter was compared, and none has moved.
+const UNMOVED: u64 = 1;
 /// What stands for a block that cannot be compared.
 const UNSETTLED: u64 = 2 << 16 | 1;
 
@@ -83,7 +91,7 @@ pub struct XtCpu {
 
 /// The rule that dropped the packet, as a [`droptrace_types::XtRule`]; 0 where it is not known.
 #[inline(never)]
-pub fn find(event: &Event, skb: Pointer) -> u64 {
+pub fn find(ctx: *mut c_void, event: &Event) -> u64 {
     let netns = event.key.cause.netns;
     // SAFETY: user space may put another in its place, and has then not yet used
     // this one's blocks again.
@@ -101,10 +109,35 @@ pub fn find(event: &Event, skb: Pointer) -> u64 {
             return 0;
         }
         (&raw mut (*cpu).busy).write_volatile(1);
-        let found = look(group, &mut *cpu, seen, skb);
+        let found = look(group, &mut *cpu, seen, event.packet.skb);
         (&raw mut (*cpu).busy).write_volatile(0);
-        found
+        if found == UNMOVED {
+            policy(ctx, event, group)
+        } else {
+            found
+        }
     }
+}
+
+/// The policy of the table whose hook function dropped the packet, if it has one that
+/// drops at that hook.
+#[inline(always)]
+fn policy(ctx: *mut c_void, event: &Event, group: &XtGroup) -> u64 {
+    let mut at = HookAt::default();
+    if group.policies == 0 || hook::find(ctx, event, &mut at) == 0 || at.private == 0 {
+        return 0;
+    }
+    for i in 0..XT_NETNS_BLOCKS {
+        if i >= group.count {
+            break;
+        }
+        let slot = group.first + i;
+        if xtables_policy(slot, at.private, at.hook.into()) != 0 {
+            let which = slot << 8 | (XtRule::POLICY + u32::from(at.hook));
+            return u64::from(group.serial) << 32 | u64::from(which);
+        }
+    }
+    0
 }
 
 /// # Safety
@@ -144,7 +177,7 @@ unsafe fn look(group: &XtGroup, cpu: &mut XtCpu, seen: *mut XtSeen, skb: Pointer
         sum += xtables_scan(group.first + i, wanted);
     }
     if sum & MOVED == 0 {
-        return 0;
+        return UNMOVED;
     }
     let late = cpu.nested_ns != 0 && now.wrapping_sub(cpu.nested_ns) > NESTED_NS;
     if sum & FITTING != ONE_FITTING || late {
@@ -210,7 +243,10 @@ fn fits(packets: u64, bytes: u64, hooks: u8, wanted: u64) -> u64 {
 #[inline(always)]
 fn counters(block: &XtBlock) -> Option<Pointer> {
     if block.per_cpu == 0 {
-        return Some(Pointer::new(block.address));
+        // SAFETY: the number of this CPU.
+        let cpu = u64::from(unsafe { bpf_get_smp_processor_id() });
+        let row = cpu.wrapping_mul(u64::from(block.stride));
+        return Some(Pointer::new(block.address.wrapping_add(row)));
     }
     // SAFETY: this CPU's element.
     let offset = unsafe { (&raw const (*XT_CPU.get_ptr(0)?).offset).read_volatile() };
@@ -368,15 +404,32 @@ pub extern "C" fn xtables_accept(which: u32, wanted: u64) -> u64 {
         let before = &mut (*seen).counters[index(which)];
         let packets = now.packets.wrapping_sub(before.packets);
         let bytes = now.bytes.wrapping_sub(before.bytes);
-        if fits(packets, bytes, hooks, wanted) == 0
-            || Pointer::new(block.table).read::<u64>(0) != block.info
-            || Pointer::new(block.info).read::<u64>(0) != block.head
-        {
+        if fits(packets, bytes, hooks, wanted) == 0 || !is_in_force(block) {
             return 0;
         }
         *before = now;
     }
     1
+}
+
+/// Whether a block's table drops by a policy at a hook, which has `private` as its
+/// data, and is still the one that was registered.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xtables_policy(slot: u32, private: u64, hook: u32) -> u64 {
+    match XT_BLOCKS.get(slot) {
+        Some(block) if block.owner == private && hook < u32::BITS => {
+            u64::from(block.policies >> hook & 1 != 0 && is_in_force(block))
+        }
+        _ => 0,
+    }
+}
+
+/// Whether a block's table still has the rules that were registered.
+#[inline(always)]
+fn is_in_force(block: &XtBlock) -> bool {
+    Pointer::new(block.table).read::<u64>(0) == block.info
+        && Pointer::new(block.info).read::<u64>(0) == block.head
 }
 
 /// Where a rule's counter stands in its block, and from which hooks the rule can be

@@ -223,8 +223,8 @@ pub struct Rule {
     /// The kernel's number of the rule in its table; absent for a policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handle: Option<u64>,
-    /// The rule's number in its chain, as `iptables -L --line-numbers` has it;
-    /// absent for a policy and for nftables.
+    /// The rule's number in its chain, as `iptables -L --line-numbers` has it, or
+    /// `ebtables -L --Ln`; absent for a policy and for nftables.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<usize>,
     /// Position of the rule in its chain, from 1 on; absent for a policy and

@@ -7,13 +7,14 @@ use crate::{apt, cmd, ui};
 /// A program, and Debian's package of it.
 pub type Tool = (&'static str, &'static str);
 
-const TOOLS: [Tool; 7] = [
+const TOOLS: [Tool; 8] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("nft", "nftables"),
     ("iptables", "iptables"),
     ("iptables-legacy", "iptables"),
     ("ip6tables", "iptables"),
+    ("ebtables-legacy", "ebtables"),
     ("python3", "python3"),
 ];
 

@@ -39,7 +39,7 @@ impl Listed {
     /// What a record that names this rule must say.
     pub fn pattern(&self) -> anyhow::Result<Value> {
         let Some([family, table, chain]) = &self.names else {
-            bail!("a rule that iptables lists: say field by field what the record must be");
+            bail!("a rule that nft does not list: say field by field what the record must be");
         };
         let or_null = |number: Option<u64>| number.map_or("(null)".into(), Value::from);
         Ok(json!({
@@ -87,6 +87,10 @@ fn read_one(
             (nft(&shell(&rule.r#in, line)?), Some(names))
         }
         List::Iptables(line) => (iptables(&shell(&rule.r#in, line.to_owned())?), None),
+        List::Ebtables { table, chain } => {
+            let line = format!("ebtables-legacy -t {table} -L {chain} --Ln");
+            (ebtables(chain, &shell(&rule.r#in, line)?), None)
+        }
     };
     let counted = format!("counter name \"{name}\"");
     let with = rule.with.as_ref().unwrap_or(&counted);
@@ -169,6 +173,27 @@ fn iptables(text: &str) -> Vec<Listed> {
     text.lines().map(line).collect()
 }
 
+/// The lines of what `ebtables-legacy -L CHAIN --Ln` prints, in the form of commands:
+/// the chain's policy, then its rules, with the numbers that stand before them.
+fn ebtables(chain: &str, text: &str) -> Vec<Listed> {
+    let line = |line: &str| {
+        if line.starts_with("Bridge chain: ") {
+            let (_, policy) = line.rsplit_once(' ')?;
+            return Some(Listed {
+                text: format!("-P {chain} {policy}"),
+                ..Listed::default()
+            });
+        }
+        let (number, rule) = line.split_once(". ")?;
+        Some(Listed {
+            number: Some(number.parse().ok()?),
+            text: format!("-A {chain} {}", rule.trim_end()),
+            ..Listed::default()
+        })
+    };
+    text.lines().filter_map(line).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,6 +244,24 @@ table inet filter {
         assert_eq!(pattern["handle"], "(null)");
         assert_eq!(pattern["table"], "filter");
         assert_eq!(policy.field("handle"), None);
+    }
+
+    const EBTABLES: &str = "Bridge table: filter\n\nBridge chain: FORWARD, entries: 2, policy: \
+        DROP\n1. -p ARP -j CONTINUE \n2. -j deep\n";
+
+    #[test]
+    fn a_rule_of_ebtables_has_the_number_before_it() {
+        let listed = || ebtables("FORWARD", EBTABLES);
+        let first = pick(listed(), "ARP", None).unwrap();
+        assert_eq!(first.number, Some(1));
+        assert_eq!(first.text, "-A FORWARD -p ARP -j CONTINUE");
+        assert_eq!(pick(listed(), "deep", None).unwrap().number, Some(2));
+        let policy = pick(listed(), "-P", None).unwrap();
+        assert_eq!(
+            (policy.number, policy.text.as_str()),
+            (None, "-P FORWARD DROP")
+        );
+        assert_eq!(listed().len(), 3);
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub struct Rule {
     nft: Option<String>,
     /// A command that prints one chain as `iptables -S CHAIN` does.
     iptables: Option<String>,
+    /// Table and chain, as `ebtables-legacy -t TABLE -L CHAIN` takes them.
+    ebtables: Option<String>,
     /// Text that the line has, and no other line of the chain.
     pub with: Option<String>,
     /// Which of the lines with that text, from 1 on, where there are several.
@@ -36,13 +38,20 @@ pub enum List<'a> {
     },
     /// By this command, which prints what `iptables -S CHAIN` does.
     Iptables(&'a str),
+    /// By `ebtables-legacy`.
+    Ebtables {
+        /// Table.
+        table: &'a str,
+        /// Chain.
+        chain: &'a str,
+    },
 }
 
 impl Rule {
     /// How its chain is listed.
     pub fn list(&self) -> anyhow::Result<List<'_>> {
-        match (&self.nft, &self.iptables) {
-            (Some(words), None) => {
+        match (&self.nft, &self.iptables, &self.ebtables) {
+            (Some(words), None, None) => {
                 let words: Vec<&str> = words.split_whitespace().collect();
                 let [family, table, chain] = <[&str; 3]>::try_from(words)
                     .ok()
@@ -53,8 +62,14 @@ impl Rule {
                     chain,
                 })
             }
-            (None, Some(line)) => Ok(List::Iptables(line)),
-            _ => bail!("needs exactly one of `nft`, `iptables`"),
+            (None, Some(line), None) => Ok(List::Iptables(line)),
+            (None, None, Some(words)) => {
+                let (table, chain) = words
+                    .split_once(' ')
+                    .context("`ebtables` needs a table and a chain")?;
+                Ok(List::Ebtables { table, chain })
+            }
+            _ => bail!("needs exactly one of `nft`, `iptables`, `ebtables`"),
         }
     }
 }

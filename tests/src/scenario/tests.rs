@@ -97,6 +97,12 @@ fn a_rule_must_exist_and_be_listed_one_way() {
     };
     assert_eq!(rule("nft = \"inet filter input\""), Ok(()));
     assert_eq!(rule("iptables = \"iptables-nft -S INPUT\""), Ok(()));
+    assert_eq!(rule("ebtables = \"filter INPUT\""), Ok(()));
+    assert!(
+        rule("ebtables = \"filter\"")
+            .unwrap_err()
+            .contains("a table and a chain")
+    );
     assert!(
         rule("")
             .unwrap_err()

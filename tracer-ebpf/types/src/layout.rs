@@ -428,6 +428,8 @@ pub struct Config {
     /// 1 if programs that the kernel does not run inside themselves have a stack of
     /// their own, one for each CPU.
     pub has_private_stack: u32,
+    /// Zero.
+    pub pad: u32,
     /// Address of the kernel variable `vmemmap_base`.
     pub vmemmap_base: u64,
     /// Address of the kernel variable `page_offset_base`.
@@ -466,6 +468,7 @@ impl Config {
         frag_offset: 0,
         frag_len: 0,
         has_private_stack: 0,
+        pad: 0,
         vmemmap_base: 0,
         page_offset_base: 0,
         nf_hook_slow: 0,

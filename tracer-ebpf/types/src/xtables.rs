@@ -25,14 +25,19 @@ pub struct XtGroup {
     pub serial: u32,
     /// What comparing them costs, in some 10 ns.
     pub cost: u32,
+    /// Not 0 if one of them has [`XtBlock::policies`].
+    pub policies: u32,
 }
 
 /// Counters of rules of one table that lie close to each other.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct XtBlock {
-    /// Address of the first one; of all CPUs' counters, if there are such.
+    /// Address of the first one; of all CPUs' counters, or of the first CPU's, if
+    /// there are such.
     pub address: u64,
+    /// Address of the table, as a hook has it.
+    pub owner: u64,
     /// Address of the table's pointer to its rules.
     pub table: u64,
     /// What stands there as long as the rules are those that were registered.
@@ -45,8 +50,13 @@ pub struct XtBlock {
     pub count: u32,
     /// Bytes from the first to the end of the last.
     pub len: u32,
-    /// 1 if each CPU has its own counters.
+    /// 1 if each CPU has its own counters, in its per-CPU memory.
     pub per_cpu: u32,
+    /// From one CPU's counters to the next one's, where they stand in rows.
+    pub stride: u32,
+    /// The hooks, a bit each, at which the table drops by a policy what none of its
+    /// rules does. Of one block of each table.
+    pub policies: u32,
     /// Where each one stands, from `address` on.
     pub at: [u16; XT_COUNTERS],
     /// The hooks from which each one's rule can be reached, a bit each.
@@ -57,6 +67,7 @@ impl XtBlock {
     /// Without counters.
     pub const EMPTY: Self = Self {
         address: 0,
+        owner: 0,
         table: 0,
         info: 0,
         head: 0,
@@ -64,6 +75,8 @@ impl XtBlock {
         count: 0,
         len: 0,
         per_cpu: 0,
+        stride: 0,
+        policies: 0,
         at: [0; XT_COUNTERS],
         hooks: [0; XT_COUNTERS],
     };
@@ -88,13 +101,16 @@ pub struct XtRule {
     pub serial: u32,
     /// Index of the block.
     pub block: u32,
-    /// Index in the block.
+    /// Index in the block; from [`XtRule::POLICY`] on a hook, whose policy it was.
     pub index: u32,
 }
 
 impl XtRule {
     /// The highest serial number.
     pub const MAX_SERIAL: u32 = i32::MAX as u32;
+
+    /// The index that stands for the policy at hook 0: none of a counter.
+    pub const POLICY: u32 = 0x80;
 
     /// As a word.
     #[must_use]
@@ -122,7 +138,8 @@ impl XtRule {
 }
 
 const _: () = {
-    assert!(size_of::<XtGroup>() == 16);
-    assert!(size_of::<XtBlock>() == 48 + 3 * XT_COUNTERS);
+    assert!(XT_COUNTERS <= XtRule::POLICY as usize);
+    assert!(size_of::<XtGroup>() == 20);
+    assert!(size_of::<XtBlock>() == 64 + 3 * XT_COUNTERS);
     assert!(size_of::<XtCounter>() == 16);
 };

@@ -58,6 +58,8 @@ pub struct Facts {
     pub netfilter: Result<Netfilter, String>,
     /// So is the one that lists the rules of iptables' legacy backend.
     pub has_iptables: bool,
+    /// And the one that lists those of ebtables'.
+    pub has_ebtables: bool,
 }
 
 /// Which processes' open files can be seen.
@@ -82,9 +84,11 @@ pub struct Netfilter {
     pub finds_function: bool,
 }
 
-/// What is known of xtables' tables.
+/// What is known of the tables of a legacy backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tables {
+    /// They are neither built in nor in a module that this kernel could load.
+    Missing,
     /// Their module is not loaded.
     NotLoaded,
     /// It is, without its types.
@@ -112,8 +116,10 @@ pub struct Types {
     pub conntrack: Option<ConntrackLayout>,
     /// Modules have BTF too, which can be read when they are loaded.
     pub modules_have_btf: bool,
-    /// What is known of xtables' tables.
+    /// What is known of the tables of iptables and ip6tables.
     pub tables: Tables,
+    /// And of those of ebtables.
+    pub bridge_tables: Tables,
     /// A socket's control group can be reached.
     pub has_socket_cgroup: bool,
     /// The kernel counts for each program how often it skipped it.
@@ -173,18 +179,22 @@ impl Facts {
             has_cgroups: cgroup::is_mounted(),
             has_nft: nft::is_installed(),
             netfilter,
-            has_iptables: xtables::can_list(),
+            has_iptables: xtables::can_list(xtables::Family::Ip),
+            has_ebtables: xtables::can_list(xtables::Family::Bridge),
         }
     }
 }
 
 impl Tables {
-    fn find(btf: &Btf) -> Self {
-        let is_known = |btf: &Btf| xtables::Layout::of(btf).is_some();
-        let is_loaded = Path::new("/sys/module").join(modules::XTABLES).exists();
-        match Btf::with_module(modules::XTABLES) {
+    /// Of the tables that this module has, of which the layout says what `known` takes
+    /// from it.
+    fn find<T>(btf: &Btf, module: &str, known: fn(&xtables::Layout) -> Option<T>) -> Self {
+        let is_known = |btf: &Btf| xtables::Layout::of(btf).as_ref().and_then(known).is_some();
+        let is_loaded = Path::new("/sys/module").join(module).exists();
+        match Btf::with_module(module) {
             _ if is_known(btf) => Self::Known,
             Ok(module) if is_known(&module) => Self::Known,
+            Err(_) if !is_loaded && !modules::is_loadable(module) => Self::Missing,
             Err(_) if !is_loaded && btf.offset("module", "btf_data").is_some() => Self::NotLoaded,
             _ => Self::Unknown,
         }
@@ -220,7 +230,8 @@ impl Types {
             tcp_drop_is_traced,
             has_conntrack: layout.skb_nfct != ABSENT,
             conntrack: layout::conntrack(btf).or_else(in_module),
-            tables: Tables::find(btf),
+            tables: Tables::find(btf, modules::XTABLES, |layout| layout.ip),
+            bridge_tables: Tables::find(btf, modules::EBTABLES, |layout| layout.bridge),
             // A member that is there where modules have types.
             modules_have_btf: btf.offset("module", "btf_data").is_some(),
             has_socket_cgroup: [layout.sk_cgroup, layout.cgroup_kn, layout.kn_id]

@@ -109,6 +109,8 @@ pub enum Ability {
     NetfilterHook,
     /// So is that of iptables' legacy backend.
     XtablesRule,
+    /// And that of ebtables'.
+    EbtablesRule,
 }
 
 /// Asks the kernel and judges.

@@ -6,7 +6,10 @@ use super::{
     Ability, Row, Status,
     facts::{Facts, Processes, Tables, Types},
 };
-use crate::tracer::{Means, SEND_RESET, XT_PROGRAMS};
+use crate::{
+    kernel::modules,
+    tracer::{Means, SEND_RESET, XT_PROGRAMS},
+};
 
 /// One row for each ability, in the order in which they are shown.
 pub fn rows(facts: &Facts) -> Vec<Row> {
@@ -37,7 +40,7 @@ pub fn rows(facts: &Facts) -> Vec<Row> {
 
 type Judge = fn(&Facts, &Types) -> Answer;
 
-const ABILITIES: [(Ability, &str, Judge); 21] = [
+const ABILITIES: [(Ability, &str, Judge); 22] = [
     (Ability::Drops, "dropped packets", |facts, _| {
         by_program(facts, "kfree_skb")
     }),
@@ -129,9 +132,48 @@ const ABILITIES: [(Ability, &str, Judge); 21] = [
     (
         Ability::XtablesRule,
         "rule of the legacy iptables",
-        xtables_rule,
+        |facts, types| legacy_rule(facts, types, types.tables, &IPTABLES, facts.has_iptables),
+    ),
+    (
+        Ability::EbtablesRule,
+        "rule of the legacy ebtables",
+        |facts, types| {
+            legacy_rule(
+                facts,
+                types,
+                types.bridge_tables,
+                &EBTABLES,
+                facts.has_ebtables,
+            )
+        },
     ),
 ];
+
+/// What a legacy backend consists of.
+struct Backend {
+    /// What users call it.
+    name: &'static str,
+    /// Its module.
+    module: &'static str,
+    /// How the kernel is told to have it.
+    option: &'static str,
+    /// The program that lists the text of its rules.
+    lister: &'static str,
+}
+
+const IPTABLES: Backend = Backend {
+    name: "iptables",
+    module: modules::XTABLES,
+    option: "CONFIG_NETFILTER_XTABLES",
+    lister: "iptables-legacy-save",
+};
+
+const EBTABLES: Backend = Backend {
+    name: "ebtables",
+    module: modules::EBTABLES,
+    option: "CONFIG_BRIDGE_NF_EBTABLES, CONFIG_BRIDGE_NF_EBTABLES_LEGACY",
+    lister: "ebtables-legacy",
+};
 
 /// What a row says beside its ability.
 struct Answer {
@@ -384,8 +426,21 @@ fn netfilter_rule(facts: &Facts, types: &Types) -> Answer {
     }
 }
 
-fn xtables_rule(facts: &Facts, types: &Types) -> Answer {
-    const MEANS: &str = "the rules' own counters, and iptables-legacy-save";
+fn legacy_rule(
+    facts: &Facts,
+    types: &Types,
+    tables: Tables,
+    backend: &Backend,
+    has_lister: bool,
+) -> Answer {
+    const COUNTERS: &str = "the rules' own counters";
+    let Backend {
+        name,
+        module,
+        option,
+        lister,
+    } = backend;
+    let means = format!("{COUNTERS}, and {lister}");
     if types.config.nf_hook_slow == 0 {
         return no(hidden_symbols(facts));
     }
@@ -397,22 +452,23 @@ fn xtables_rule(facts: &Facts, types: &Types) -> Answer {
             "the kernel refuses the programs that read its memory: {why}"
         ));
     }
-    match types.tables {
-        Tables::Known if facts.has_iptables => yes(MEANS),
+    match tables {
+        Tables::Known if has_lister => yes(means),
         Tables::Known => partly(
-            "the rules' own counters",
-            "by chain and number only: the program iptables-legacy-save is missing, which lists \
-             their text",
+            COUNTERS,
+            format!(
+                "by chain and number only: the program {lister} is missing, which lists their text"
+            ),
         ),
         Tables::Unknown => no(
             "what a table looks like is unknown: this kernel's modules are built without BTF \
              (CONFIG_DEBUG_INFO_BTF_MODULES)",
         ),
-        Tables::NotLoaded => Answer {
-            status: Status::Later,
-            means: Some(MEANS.to_owned()),
-            remedy: Some("x_tables is not loaded; nothing to restart when it is".to_owned()),
-        },
+        Tables::Missing => no(format!("this kernel has no tables of {name} ({option})")),
+        Tables::NotLoaded => later(
+            means,
+            format!("{module} is not loaded; nothing to restart when it is"),
+        ),
     }
 }
 

@@ -43,6 +43,7 @@ fn best() -> Facts {
             }),
             modules_have_btf: true,
             tables: Tables::Known,
+            bridge_tables: Tables::Known,
             has_socket_cgroup: true,
             counts_skips: true,
         }),
@@ -59,6 +60,7 @@ fn best() -> Facts {
             finds_function: true,
         }),
         has_iptables: true,
+        has_ebtables: true,
     }
 }
 
@@ -288,6 +290,11 @@ fn legacy_rules_take_the_types_of_tables_and_have_text_by_a_program() {
         ..best()
     };
     expect(&no_program, ability, Status::Partly, "by chain and number");
+    let bridge = Ability::EbtablesRule;
+    expect(&no_program, bridge, Status::Yes, "ebtables-legacy");
+    let missing = with_types(|types| types.bridge_tables = Tables::Missing);
+    expect(&missing, bridge, Status::No, "CONFIG_BRIDGE_NF_EBTABLES");
+    expect(&missing, ability, Status::Yes, "iptables-legacy-save");
     let hidden = with_types(|types| types.config.nf_hook_slow = 0);
     expect(&hidden, ability, Status::No, "CAP_SYSLOG");
     let mut refused = best();

@@ -16,6 +16,9 @@ pub const NFTABLES: &str = "nf_tables";
 /// Its tables are read.
 pub const XTABLES: &str = "x_tables";
 
+/// So are its.
+pub const EBTABLES: &str = "ebtables";
+
 /// They have drop reasons of their own.
 const WITH_REASONS: [&str; 2] = ["mac80211", "openvswitch"];
 
@@ -26,6 +29,23 @@ pub fn is_loaded(module: &str) -> bool {
         .join(module)
         .join("refcnt")
         .exists()
+}
+
+/// Whether the running kernel could load the module, as far as its list of modules
+/// is there and tells.
+#[must_use]
+pub fn is_loadable(module: &str) -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let list = format!("/lib/modules/{}/modules.dep", release.trim());
+    let is_listed = |list: String| is_in(&list, module);
+    Path::new("/proc/modules").exists() && fs::read_to_string(list).map_or(true, is_listed)
+}
+
+/// From the text of `modules.dep`.
+fn is_in(list: &str, module: &str) -> bool {
+    let files = list.lines().filter_map(|line| line.split(':').next());
+    let mut names = files.filter_map(|file| file.rsplit('/').next()?.split('.').next());
+    names.any(|name| name == module)
 }
 
 /// The loaded module whose code is at an address; `None` where it is the kernel's
@@ -69,6 +89,9 @@ impl Modules {
         if kernel.offset("xt_table", "private").is_none() {
             awaited.push(XTABLES);
         }
+        if kernel.offset("ebt_table", "private").is_none() {
+            awaited.push(EBTABLES);
+        }
         Self { awaited }
     }
 
@@ -108,5 +131,15 @@ mod tests {
         );
         assert_eq!(owner(0xffff_ffff_8100_0000), None);
         assert_eq!(owner(0x10), None);
+    }
+
+    #[test]
+    fn a_module_is_listed_by_its_file() {
+        let list = "kernel/net/bridge/netfilter/ebtables.ko.xz: kernel/net/netfilter/x_tables.ko\n\
+            kernel/net/bridge/netfilter/ebtable_nat.ko:\n";
+        assert!(is_in(list, "ebtables"));
+        assert!(is_in(list, "ebtable_nat"));
+        assert!(!is_in(list, "x_tables"));
+        assert!(!is_in("", "ebtables"));
     }
 }

@@ -315,7 +315,7 @@ impl Recorder {
         let function = location.as_ref().map(|at| plain_name(&at.function));
         let stage = hooks::stage(r#where.hook.as_deref(), function, &evidence.callers);
         let counted = means.legacy.get(&key.cause.rule);
-        let decided = match counted.filter(|_| !self.is_of_another_engine(detail)) {
+        let decided = match counted.filter(|found| !self.is_of_another(found.family, detail)) {
             Some(found) => Some((rule::of_xtables(found), rule::xtables_advice(found))),
             None => self
                 .decided(detail, function, stage)
@@ -439,11 +439,11 @@ impl Recorder {
         }
     }
 
-    /// Whether the hook function that dropped the packet is known, and not one of
-    /// xtables.
-    fn is_of_another_engine(&self, detail: Option<&Detail>) -> bool {
+    /// Whether the hook function that dropped the packet is known, and is none that
+    /// walks over tables of this family.
+    fn is_of_another(&self, family: xtables::Family, detail: Option<&Detail>) -> bool {
         let by = detail.and_then(|detail| hook::of(&detail.hook, self.causes.symbols()));
-        by.is_some_and(|(rule, _)| rule.engine != Engine::Iptables)
+        by.is_some_and(|(rule, _)| rule.engine != rule::engine_of(family))
     }
 
     /// Whether a rule dropped a packet and was not found since the last call.

@@ -85,7 +85,15 @@ pub fn of(at: &RuleAt, found: Option<&Found>) -> Rule {
     }
 }
 
-/// A rule of iptables' legacy backend, whose counter had risen.
+/// Whose tables a family has.
+pub const fn engine_of(family: xtables::Family) -> Engine {
+    match family {
+        xtables::Family::Ip | xtables::Family::Ip6 => Engine::Iptables,
+        xtables::Family::Bridge => Engine::Ebtables,
+    }
+}
+
+/// A rule of a legacy tool, whose counter had risen.
 pub fn of_xtables(found: &xtables::Found) -> Rule {
     Rule {
         family: Some(found.family.name().to_owned()),
@@ -97,9 +105,13 @@ pub fn of_xtables(found: &xtables::Found) -> Rule {
         verdict: Some(found.verdict.clone()),
         as_of: found.text.as_ref().map(|_| AsOf::Drop),
         policy: found.number.is_none(),
-        via: Via::Counter,
+        via: if found.is_counted {
+            Via::Counter
+        } else {
+            Via::Frame
+        },
         exact: found.exact,
-        ..by(Engine::Iptables)
+        ..by(engine_of(found.family))
     }
 }
 
@@ -107,10 +119,12 @@ pub fn of_xtables(found: &xtables::Found) -> Rule {
 pub fn xtables_advice(found: &xtables::Found) -> Option<String> {
     let enter = enter(found.namespace.as_deref())?;
     let (table, chain) = (&found.table, &found.chain);
-    let listing = if is_name(table) && is_name(chain) {
-        format!("-t {table} -vnL {chain} --line-numbers")
-    } else {
-        "-S".to_owned()
+    let is_bridge = found.family == xtables::Family::Bridge;
+    let listing = match is_name(table) && is_name(chain) {
+        true if is_bridge => format!("-t {table} -L {chain} --Ln --Lc"),
+        true => format!("-t {table} -vnL {chain} --line-numbers"),
+        false if is_bridge => "-L".to_owned(),
+        false => "-S".to_owned(),
     };
     let program = xtables::program(found.family);
     Some(format!("list it with: {enter}{program} {listing}"))

@@ -83,7 +83,7 @@ impl Rules {
     }
 
     /// Learns what xtables' tables look like. From now on records name their rules.
-    pub fn learn_xtables(&mut self, layout: xtables::Layout, tracer: &mut Tracer) {
+    pub fn learn_xtables(&mut self, layout: &xtables::Layout, tracer: &mut Tracer) {
         if self.mode != RulesMode::Off {
             self.tables.learn(layout, tracer.xtables());
         }

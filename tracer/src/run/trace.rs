@@ -127,7 +127,7 @@ pub fn trace(args: &Trace) -> Result<(), Failure> {
             .learn(&layout, &mut tracer, &mut recorder)
             .context("cannot set up the kernel programs")?;
     }
-    if let Some(layout) = xt_layout {
+    if let Some(layout) = &xt_layout {
         rules.learn_xtables(layout, &mut tracer);
     }
     return_memory();
@@ -293,6 +293,7 @@ impl Run<'_> {
 
     /// Learns the types of kernel modules that have been loaded meanwhile.
     fn add_modules(&mut self) -> anyhow::Result<()> {
+        let mut tables: Option<xtables::Layout> = None;
         for (module, btf) in self.modules.appeared() {
             self.recorder.add_module(&btf);
             if module == modules::CONNTRACK
@@ -306,11 +307,15 @@ impl Run<'_> {
                 self.rules
                     .learn(&layout, &mut self.tracer, &mut self.recorder)?;
             }
-            if module == modules::XTABLES
+            if [modules::XTABLES, modules::EBTABLES].contains(&module)
                 && let Some(layout) = xtables::Layout::of(&btf)
             {
-                self.rules.learn_xtables(layout, &mut self.tracer);
+                tables.get_or_insert(layout).learn(&layout);
             }
+        }
+        // Once for all of them, since every namespace is looked at.
+        if let Some(layout) = &tables {
+            self.rules.learn_xtables(layout, &mut self.tracer);
         }
         self.rules.update(&mut self.tracer);
         self.nftrace.look_after();

@@ -1,5 +1,6 @@
 //! Where the members of the kernel's structs stand that lead to its tables.
 
+use super::family::Family;
 use crate::kernel::btf::Btf;
 
 /// Byte offsets of struct members.
@@ -13,7 +14,16 @@ pub struct Layout {
     pub net_inum: u32,
     /// `bpf_array.pptrs`
     pub array_elements: u32,
-    /// How tables are found.
+    /// Of iptables' and ip6tables' tables, as far as they are known.
+    pub ip: Option<IpLayout>,
+    /// Of ebtables' tables, likewise.
+    pub bridge: Option<BridgeLayout>,
+}
+
+/// What tables of iptables and ip6tables look like.
+#[derive(Clone, Copy, Debug)]
+pub struct IpLayout {
+    /// How they are found.
     pub reach: Reach,
     /// Bytes of `xt_table`
     pub table_size: u32,
@@ -39,7 +49,38 @@ pub struct Layout {
     pub info_entries: u32,
 }
 
-/// How a namespace's tables are found.
+/// What tables of ebtables look like. The hooks have them as their own data (since
+/// Linux 5.13).
+/// <https://github.com/torvalds/linux/commit/4c95e0728eee33df6b029a5fca82a67daeca201e>
+#[derive(Clone, Copy, Debug)]
+pub struct BridgeLayout {
+    /// `net.nf.hooks_bridge`
+    pub hooks: u32,
+    /// What stands there.
+    pub entries: HookEntries,
+    /// Bytes of `ebt_table`
+    pub table_size: u32,
+    /// `ebt_table.name`
+    pub table_name: u32,
+    /// `ebt_table.valid_hooks`
+    pub table_hooks: u32,
+    /// `ebt_table.private`
+    pub table_info: u32,
+    /// `ebt_table_info.entries_size`
+    pub info_size: u32,
+    /// `ebt_table_info.nentries`
+    pub info_number: u32,
+    /// `ebt_table_info.hook_entry`
+    pub info_entry: u32,
+    /// `ebt_table_info.entries`
+    pub info_entries: u32,
+    /// `ebt_table_info.counters`
+    pub info_counters: u32,
+    /// `SMP_CACHE_BYTES`: each CPU's counters begin at a multiple of it.
+    pub cache_line: u32,
+}
+
+/// How a namespace's tables of iptables are found.
 #[derive(Clone, Copy, Debug)]
 pub enum Reach {
     /// The namespace has lists of them, by family.
@@ -54,19 +95,46 @@ pub enum Reach {
         ipv4: u32,
         /// `net.nf.hooks_ipv6`
         ipv6: u32,
-        /// `nf_hook_entries.num_hook_entries`
-        count: u32,
-        /// `nf_hook_entries.hooks`
-        hooks: u32,
-        /// Bytes of `nf_hook_entry`
-        size: u32,
-        /// `nf_hook_entry.priv`
-        data: u32,
+        /// What stands there.
+        entries: HookEntries,
     },
 }
 
+/// Where a namespace has its tables of one family.
+#[derive(Clone, Copy, Debug)]
+pub enum Way {
+    /// In a list.
+    List {
+        /// In `struct net`.
+        at: u32,
+        /// In the table.
+        link: u32,
+    },
+    /// At the hooks.
+    Hooks {
+        /// In `struct net`.
+        at: u32,
+        /// What stands there.
+        entries: HookEntries,
+    },
+}
+
+/// What a netfilter hook has.
+#[derive(Clone, Copy, Debug)]
+pub struct HookEntries {
+    /// `nf_hook_entries.num_hook_entries`
+    pub count: u32,
+    /// `nf_hook_entries.hooks`
+    pub hooks: u32,
+    /// Bytes of `nf_hook_entry`
+    pub size: u32,
+    /// `nf_hook_entry.priv`
+    pub data: u32,
+}
+
 impl Layout {
-    /// As the types say; `None` where they do not speak of tables.
+    /// As the types say; `None` where they do not lead to a namespace. Those of one
+    /// module do not speak of the tables of another.
     #[must_use]
     pub fn of(btf: &Btf) -> Option<Self> {
         Some(Self {
@@ -74,6 +142,59 @@ impl Layout {
             nsproxy_net: btf.offset("nsproxy", "net_ns")?,
             net_inum: btf.offset("net", "ns.inum")?,
             array_elements: btf.offset("bpf_array", "pptrs")?,
+            ip: IpLayout::of(btf),
+            bridge: BridgeLayout::of(btf),
+        })
+    }
+
+    /// Where a namespace has its tables of a family; `None` where that is not known.
+    #[must_use]
+    pub fn way(&self, family: Family) -> Option<Way> {
+        if family == Family::Bridge {
+            let BridgeLayout { hooks, entries, .. } = self.bridge?;
+            return Some(Way::Hooks { at: hooks, entries });
+        }
+        let ip = self.ip?;
+        Some(match ip.reach {
+            Reach::Lists { at } => Way::List {
+                // An array of `struct list_head`.
+                at: at + u32::from(family.number()) * 16,
+                link: ip.table_list,
+            },
+            Reach::Hooks {
+                ipv4,
+                ipv6,
+                entries,
+            } => {
+                let at = if family == Family::Ip { ipv4 } else { ipv6 };
+                Way::Hooks { at, entries }
+            }
+        })
+    }
+
+    /// The same without what it knows of tables.
+    #[must_use]
+    pub const fn without_tables(self) -> Self {
+        Self {
+            ip: None,
+            bridge: None,
+            ..self
+        }
+    }
+
+    /// Adds what another one knows; whether that was anything new.
+    pub fn learn(&mut self, other: &Self) -> bool {
+        let has_new = (self.ip.is_none() && other.ip.is_some())
+            || (self.bridge.is_none() && other.bridge.is_some());
+        self.ip = self.ip.or(other.ip);
+        self.bridge = self.bridge.or(other.bridge);
+        has_new
+    }
+}
+
+impl IpLayout {
+    fn of(btf: &Btf) -> Option<Self> {
+        Some(Self {
             reach: Reach::of(btf)?,
             table_size: btf.size("xt_table")?,
             table_list: btf.offset("xt_table", "list")?,
@@ -90,6 +211,38 @@ impl Layout {
     }
 }
 
+impl BridgeLayout {
+    fn of(btf: &Btf) -> Option<Self> {
+        // Where the namespace itself has them, the hooks do not.
+        if btf.offset("net", "xt.frame_filter").is_some() {
+            return None;
+        }
+        Some(Self {
+            hooks: btf.offset("net", "nf.hooks_bridge")?,
+            entries: HookEntries::of(btf)?,
+            table_size: btf.size("ebt_table")?,
+            table_name: btf.offset("ebt_table", "name")?,
+            table_hooks: btf.offset("ebt_table", "valid_hooks")?,
+            table_info: btf.offset("ebt_table", "private")?,
+            info_size: btf.offset("ebt_table_info", "entries_size")?,
+            info_number: btf.offset("ebt_table_info", "nentries")?,
+            info_entry: btf.offset("ebt_table_info", "hook_entry")?,
+            info_entries: btf.offset("ebt_table_info", "entries")?,
+            info_counters: btf.offset("ebt_table_info", "counters")?,
+            cache_line: cache_line(btf)?,
+        })
+    }
+}
+
+/// `SMP_CACHE_BYTES`, as a struct shows it of which one begins at 0 and the next is
+/// aligned to it: its place tells, if what stands before it does not fill the half.
+/// <https://github.com/torvalds/linux/blob/v6.12/include/linux/ptr_ring.h>
+fn cache_line(btf: &Btf) -> Option<u32> {
+    let next = btf.offset("ptr_ring", "consumer_head")?;
+    let before = btf.offset("ptr_ring", "producer_lock")? + btf.size("spinlock_t")?;
+    (next.is_power_of_two() && before <= next / 2).then_some(next)
+}
+
 impl Reach {
     fn of(btf: &Btf) -> Option<Self> {
         if let Some(at) = btf.offset("net", "xt.tables") {
@@ -98,6 +251,14 @@ impl Reach {
         Some(Self::Hooks {
             ipv4: btf.offset("net", "nf.hooks_ipv4")?,
             ipv6: btf.offset("net", "nf.hooks_ipv6")?,
+            entries: HookEntries::of(btf)?,
+        })
+    }
+}
+
+impl HookEntries {
+    fn of(btf: &Btf) -> Option<Self> {
+        Some(Self {
             count: btf.offset("nf_hook_entries", "num_hook_entries")?,
             hooks: btf.offset("nf_hook_entries", "hooks")?,
             size: btf.size("nf_hook_entry")?,

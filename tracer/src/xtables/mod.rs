@@ -9,8 +9,12 @@
 //! No table is asked for that is not there: asking for one would load it.
 
 mod blocks;
+mod bridge;
+mod family;
 mod layout;
 mod locate;
+mod namespace;
+mod table;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -18,34 +22,28 @@ mod walk;
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::{self, File},
-    hash::{DefaultHasher, Hasher as _},
+    fs::File,
     io,
     ops::Range,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use droptrace_types::{XT_NETNS, XT_NETNS_BLOCKS, XtBlock, XtCounter, XtGroup, XtRule};
+use droptrace_types::{XT_NETNS, XT_NETNS_BLOCKS, XtBlock, XtGroup, XtRule};
 
 use self::{
-    blocks::{Slots, Watched, blocks},
-    locate::{Place, Reader, Rules, Signs},
-    text::Text,
-    walk::{Rule, Walked, walk},
+    blocks::Slots,
+    locate::Reader,
+    namespace::{Known, read},
+    table::Now,
 };
 pub use self::{
+    family::Family,
     layout::Layout,
     text::{can_list, program},
-    walk::Family,
 };
 use crate::owner::netns;
 
-/// In a `struct xt_target`, behind a list's links. So since before Linux 2.6.12;
-/// every table proves it, by what its last entry is called.
-const TARGET_NAME: u64 = 16;
-/// `XT_EXTENSION_MAXNAMELEN`
-const NAME: usize = 29;
 /// A namespace without tables is looked at again at most so often.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Such namespaces that are remembered.
@@ -131,6 +129,8 @@ pub struct Found {
     pub verdict: String,
     /// Nothing speaks for another one.
     pub exact: bool,
+    /// Its counter told; else, that no other one had moved.
+    pub is_counted: bool,
     /// A file that stands for the namespace; `None` for the tracer's own.
     pub namespace: Option<PathBuf>,
 }
@@ -152,46 +152,6 @@ pub struct Tables {
     /// Slots that the kernel side may have been using until now.
     leaving: Vec<Range<usize>>,
     complained: HashSet<&'static str>,
-}
-
-/// What is known of a namespace.
-#[derive(Debug)]
-struct Known {
-    path: PathBuf,
-    /// Its `struct net`.
-    net: u64,
-    signs: Signs,
-    tables: Vec<Table>,
-    /// By block, and then by place in it: table, and rule of that table.
-    watched: Vec<Vec<(usize, usize)>>,
-    slots: Range<usize>,
-    group: XtGroup,
-    /// No registering again before then.
-    not_before: Instant,
-}
-
-/// A table as it was when it was registered.
-#[derive(Debug)]
-struct Table {
-    place: Place,
-    info: u64,
-    /// Of its memory.
-    hash: u64,
-    walked: Walked,
-    text: Option<Text>,
-    /// Address of that memory, and how the table's head begins.
-    address: u64,
-    head: u64,
-}
-
-/// Whether a table is still as it was registered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Now {
-    Same,
-    /// It was replaced.
-    Replaced,
-    /// It was replaced by one at the same place, perhaps before the drop.
-    Uncertain,
 }
 
 /// Why no rules are told.
@@ -223,9 +183,11 @@ impl Trouble {
 
 impl Tables {
     /// Learns what tables look like, and registers those that there are: in the
-    /// tracer's own namespace, in those with a name, and in those of processes.
-    pub fn learn(&mut self, layout: Layout, kernel: &mut impl Kernel) {
-        if self.layout.is_some() {
+    /// tracer's own namespace, in those with a name, and in those of processes. What
+    /// is not known yet may be learnt later.
+    pub fn learn(&mut self, more: &Layout, kernel: &mut impl Kernel) {
+        let mut layout = self.layout.unwrap_or_else(|| more.without_tables());
+        if !layout.learn(more) {
             return;
         }
         let base = kernel.whereabouts().and_then(|whereabouts| {
@@ -280,10 +242,9 @@ impl Tables {
             let Some(known) = known.filter(|known| known.group.serial == at.serial) else {
                 continue;
             };
-            let Some(&(table, rule)) = known.watched(at) else {
+            let Some((table, decider)) = known.watched(at) else {
                 continue;
             };
-            let table = &known.tables[table];
             let now = *now.entry((drop.netns, table.info)).or_insert_with(|| {
                 let mut reader = Reader {
                     kernel,
@@ -297,7 +258,9 @@ impl Tables {
             }
             let exact = now == Now::Same && !skipped && !unexplained.contains(&drop.netns);
             let namespace = (known.path != Path::new(netns::OWN)).then(|| known.path.clone());
-            found.insert(at.pack(), table.found(rule, exact, namespace));
+            if let Some(told) = table.found(decider, exact, namespace) {
+                found.insert(at.pack(), told);
+            }
         }
         self.keep_up(&layout, changed, skipped, kernel);
         for inode in unexplained {
@@ -407,8 +370,7 @@ impl Tables {
             let some = table.blocks(self.last_serial, self.per_cpu);
             for (block, rules) in some.ok_or(Trouble::Many)? {
                 all.push(block);
-                let rules = rules.into_iter().map(|rule| (index, rule));
-                known.watched.push(rules.collect());
+                known.watched.push((index, rules));
             }
         }
         if all.len() > XT_NETNS_BLOCKS as usize {
@@ -421,6 +383,7 @@ impl Tables {
             count: as_u32(all.len())?,
             serial: self.last_serial,
             cost: all.iter().map(|block| COST + block.count).sum(),
+            policies: all.iter().fold(0, |hooks, block| hooks | block.policies),
         };
         let group = known.group;
         let mut set = || {
@@ -457,213 +420,7 @@ impl Tables {
     }
 }
 
-impl Known {
-    /// Whether there are the same tables with the same rules as when they were
-    /// registered, as far as a few words of memory tell.
-    fn is_at_rest(&self, inode: u32, reader: &mut Reader<'_, impl Kernel>) -> io::Result<bool> {
-        if netns::open_at(&self.path, inode).is_none()
-            || reader.inode(self.net)? != inode
-            || reader.signs(self.net)? != self.signs
-        {
-            return Ok(false);
-        }
-        for table in &self.tables {
-            if reader.long(table.place.pointer)? != table.info {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Table, and rule of that table.
-    fn watched(&self, at: XtRule) -> Option<&(usize, usize)> {
-        let block = (at.block as usize).checked_sub(self.slots.start)?;
-        self.watched.get(block)?.get(at.index as usize)
-    }
-}
-
-/// What was found in a namespace.
-struct Inside {
-    net: u64,
-    signs: Signs,
-    tables: Vec<Table>,
-    /// Why there are not all tables.
-    trouble: Option<Trouble>,
-}
-
-/// The tables of the calling thread's namespace.
-fn read(layout: &Layout, per_cpu: bool, kernel: &mut impl Kernel) -> Result<Inside, Trouble> {
-    let mut reader = Reader { kernel, layout };
-    let net = reader.own_net().map_err(Trouble::Memory)?;
-    let mut inside = Inside {
-        net,
-        signs: reader.signs(net).map_err(Trouble::Memory)?,
-        tables: Vec::new(),
-        trouble: None,
-    };
-    for family in Family::ALL {
-        let names = names(family);
-        if names.is_empty() {
-            continue;
-        }
-        let places = reader.tables(net, family, &names);
-        for place in places.map_err(Trouble::Memory)? {
-            match Table::read(place, per_cpu, &mut reader) {
-                Ok(table) => inside.tables.push(table),
-                Err(trouble) => inside.trouble = Some(trouble),
-            }
-        }
-    }
-    Ok(inside)
-}
-
-/// Names of the tables that the calling thread's namespace has.
-fn names(family: Family) -> Vec<String> {
-    let file = match family {
-        Family::Ip => "/proc/thread-self/net/ip_tables_names",
-        Family::Ip6 => "/proc/thread-self/net/ip6_tables_names",
-    };
-    // Where there is no such file, the kernel has no such tables.
-    let names = fs::read_to_string(file).unwrap_or_default();
-    names.lines().map(ToOwned::to_owned).collect()
-}
-
 /// How many CPUs there may ever be.
 fn cpus() -> usize {
     aya::util::nr_cpus().unwrap_or(1)
-}
-
-impl Table {
-    fn read(
-        place: Place,
-        per_cpu: bool,
-        reader: &mut Reader<'_, impl Kernel>,
-    ) -> Result<Self, Trouble> {
-        let rules = reader.rules(&place).map_err(Trouble::Memory)?;
-        let mut rules = rules.ok_or(Trouble::Form)?;
-        let mut names = HashMap::new();
-        let walked = walk(&rules.head, &rules.memory, |target| {
-            let name = names.entry(target);
-            name.or_insert_with(|| target_name(target, reader)).clone()
-        });
-        let walked = walked.ok_or(Trouble::Form)?;
-        let mut table = Self {
-            info: rules.info,
-            hash: hash(&mut rules, &walked, per_cpu),
-            text: None,
-            address: rules.address,
-            head: reader.long(rules.info).map_err(Trouble::Memory)?,
-            place,
-            walked,
-        };
-        if !table.walked.rules.is_empty() {
-            table.text = table.text(per_cpu, reader);
-        }
-        Ok(table)
-    }
-
-    /// The table's text, if it is that of this very table.
-    fn text(&self, per_cpu: bool, reader: &mut Reader<'_, impl Kernel>) -> Option<Text> {
-        let listing = match text::list(self.place.family, &self.place.name) {
-            Ok(listing) => listing,
-            Err(error) => {
-                log::info!(
-                    "rules of the table {} have no text: {error}",
-                    self.place.name
-                );
-                return None;
-            }
-        };
-        let text = Text::parse(&listing).filter(|text| text.fits(&self.walked))?;
-        (self.now(per_cpu, reader) == Now::Same).then_some(text)
-    }
-
-    /// Whether the table is still as it was registered.
-    fn now(&self, per_cpu: bool, reader: &mut Reader<'_, impl Kernel>) -> Now {
-        let Ok(Some(mut rules)) = reader.rules(&self.place) else {
-            return Now::Uncertain;
-        };
-        if rules.info != self.info {
-            Now::Replaced
-        } else if hash(&mut rules, &self.walked, per_cpu) == self.hash {
-            Now::Same
-        } else {
-            Now::Uncertain
-        }
-    }
-
-    /// The counters of the rules that drop, and which rule each one is of.
-    fn blocks(&self, serial: u32, per_cpu: bool) -> Option<Vec<(XtBlock, Vec<usize>)>> {
-        let watched = self.walked.rules.iter().map(|rule| Watched {
-            address: if per_cpu {
-                rule.counters
-            } else {
-                self.address.wrapping_add(rule.counters_at as u64)
-            },
-            hooks: rule.hooks,
-        });
-        let template = XtBlock {
-            table: self.place.pointer,
-            info: self.info,
-            head: self.head,
-            serial,
-            per_cpu: u32::from(per_cpu),
-            ..XtBlock::EMPTY
-        };
-        blocks(&watched.collect::<Vec<_>>(), &template)
-    }
-
-    /// A rule in words.
-    fn found(&self, rule: usize, exact: bool, namespace: Option<PathBuf>) -> Found {
-        let Rule {
-            chain,
-            number,
-            rejects,
-            ..
-        } = self.walked.rules[rule];
-        let chain = &self.walked.chains[chain].name;
-        let text = self.text.as_ref();
-        let line = text.and_then(|text| text.line(chain, number));
-        let option = |name| line.and_then(|line| text::option(line, name));
-        let verdict = match option("--reject-with") {
-            Some(with) => format!("reject with {with}"),
-            None if rejects => "reject".to_owned(),
-            None => "drop".to_owned(),
-        };
-        Found {
-            family: self.place.family,
-            table: self.place.name.clone(),
-            chain: chain.clone(),
-            number: (number != 0).then_some(number),
-            comment: option("--comment"),
-            text: line.map(ToOwned::to_owned),
-            verdict,
-            exact,
-            namespace,
-        }
-    }
-}
-
-/// The name of a `struct xt_target`.
-fn target_name(target: u64, reader: &mut Reader<'_, impl Kernel>) -> Option<String> {
-    let mut bytes = [0; NAME];
-    reader
-        .kernel
-        .read(target.checked_add(TARGET_NAME)?, &mut bytes)
-        .ok()?;
-    walk::text(&bytes).map(ToOwned::to_owned)
-}
-
-/// Of a table's memory, but for counters.
-fn hash(rules: &mut Rules, walked: &Walked, per_cpu: bool) -> u64 {
-    if !per_cpu {
-        for at in &walked.counters_at {
-            if let Some(counters) = rules.memory.get_mut(*at..*at + size_of::<XtCounter>()) {
-                counters.fill(0);
-            }
-        }
-    }
-    let mut hasher = DefaultHasher::new();
-    hasher.write(&rules.memory);
-    hasher.finish()
 }

@@ -7,10 +7,11 @@ use droptrace_types::{XT_BLOCKS, XT_COUNTERS, XT_NETNS_BLOCKS, XT_WINDOW, XtBloc
 use super::{
     Kernel, Whereabouts, XtGroup,
     blocks::{Slots, Watched, blocks},
-    layout::{Layout, Reach},
+    family::Family,
+    layout::{BridgeLayout, HookEntries, IpLayout, Layout, Reach},
     locate::Reader,
     text::{self, Text},
-    walk::{Family, Head, Rule, Walked, walk},
+    walk::{Chain, Head, IP6T_ADDRESSES, IPT_ADDRESSES, Policy, Rule, Walked, walk},
 };
 
 // Addresses of targets.
@@ -44,9 +45,9 @@ struct Maker {
 }
 
 impl Maker {
-    fn new(family: Family) -> Self {
+    fn new(addresses: usize) -> Self {
         let head = Head {
-            family,
+            addresses,
             hooks: 1 << INPUT | 1 << OUTPUT,
             number: 0,
             entry: [u32::MAX; 5],
@@ -64,9 +65,9 @@ impl Maker {
 
     /// An entry with a match of 40 bytes.
     fn entry(&mut self, target: u64, data: &[u8], hooks: u32) {
-        let (behind, counters, head) = match self.head.family {
-            Family::Ip => (84, 96, 112),
-            Family::Ip6 => (136, 152, 168),
+        let (behind, counters, head) = match self.head.addresses {
+            IPT_ADDRESSES => (84, 96, 112),
+            _ => (136, 152, 168),
         };
         let mut entry = vec![0; head + 40];
         let target_at = u16::try_from(entry.len()).unwrap();
@@ -110,8 +111,8 @@ impl Maker {
 }
 
 /// Two chains with hooks and two of the user's.
-fn table(family: Family) -> Maker {
-    let mut maker = Maker::new(family);
+fn table(addresses: usize) -> Maker {
+    let mut maker = Maker::new(addresses);
     maker.begin(INPUT);
     maker.verdict(ACCEPT, 1 << INPUT);
     maker.entry(LOG, &[0; 8], 1 << INPUT);
@@ -134,8 +135,8 @@ fn table(family: Family) -> Maker {
 
 #[test]
 fn rules_that_drop_have_chain_and_number() {
-    for family in Family::ALL {
-        let walked = table(family).walk().unwrap();
+    for addresses in [IPT_ADDRESSES, IP6T_ADDRESSES] {
+        let walked = table(addresses).walk().unwrap();
         let chains: Vec<(&str, usize)> = walked
             .chains
             .iter()
@@ -173,33 +174,33 @@ fn rules_that_drop_have_chain_and_number() {
 
 #[test]
 fn a_table_that_is_not_in_order_is_refused() {
-    let mut unknown = table(Family::Ip);
+    let mut unknown = table(IPT_ADDRESSES);
     unknown.entry(99, &[0; 8], 0);
     assert_eq!(unknown.walk(), None);
-    let mut more = table(Family::Ip);
+    let mut more = table(IPT_ADDRESSES);
     more.head.number += 1;
     assert_eq!(more.walk(), None);
-    let mut no_chain = Maker::new(Family::Ip);
+    let mut no_chain = Maker::new(IPT_ADDRESSES);
     no_chain.verdict(DROP, 2);
     no_chain.chain("ERROR");
     assert_eq!(no_chain.walk(), None);
-    let mut no_end = Maker::new(Family::Ip);
+    let mut no_end = Maker::new(IPT_ADDRESSES);
     no_end.begin(INPUT);
     no_end.verdict(DROP, 2);
     no_end.chain("ERROR");
     assert_eq!(no_end.walk(), None);
-    let mut no_return = Maker::new(Family::Ip);
+    let mut no_return = Maker::new(IPT_ADDRESSES);
     no_return.chain("deep");
     no_return.verdict(DROP, 2);
     no_return.chain("ERROR");
     assert_eq!(no_return.walk(), None);
-    assert_eq!(walk(&table(Family::Ip).head, &[], name), None);
+    assert_eq!(walk(&table(IPT_ADDRESSES).head, &[], name), None);
 }
 
 /// Whatever stands there, the walk ends, and says nothing that is out of bounds.
 #[test]
 fn hostile_memory_does_no_harm() {
-    let good = table(Family::Ip6);
+    let good = table(IP6T_ADDRESSES);
     let check = |maker: &Maker| {
         if let Some(walked) = maker.walk() {
             for Rule {
@@ -216,18 +217,18 @@ fn hostile_memory_does_no_harm() {
     };
     for at in 0..good.memory.len() {
         for byte in [0, 1, 8, 0x7f, 0xff] {
-            let mut bad = table(Family::Ip6);
+            let mut bad = table(IP6T_ADDRESSES);
             bad.memory[at] = byte;
             check(&bad);
         }
     }
     for len in 0..good.memory.len() {
-        let mut short = table(Family::Ip6);
+        let mut short = table(IP6T_ADDRESSES);
         short.memory.truncate(len);
         assert_eq!(short.walk(), None);
     }
     for at in [0, 1, 8, 176, u32::MAX] {
-        let mut bad = table(Family::Ip);
+        let mut bad = table(IPT_ADDRESSES);
         bad.head.entry[INPUT] = at;
         check(&bad);
         bad.head.underflow[INPUT] = at;
@@ -256,8 +257,8 @@ COMMIT
 
 #[test]
 fn a_listing_fits_its_table_and_no_other() {
-    let walked = table(Family::Ip).walk().unwrap();
-    let text = Text::parse(LISTING).unwrap();
+    let walked = table(IPT_ADDRESSES).walk().unwrap();
+    let text = Text::parse(Family::Ip, "filter", LISTING).unwrap();
     assert!(text.fits(&walked));
     assert_eq!(text.line("deep", 2), Some("-A deep -j DROP"));
     assert_eq!(text.line("INPUT", 0), Some("-P INPUT DROP"));
@@ -269,11 +270,49 @@ fn a_listing_fits_its_table_and_no_other() {
         ("-A unused -j DROP", "-A unused -j DROP\n-A more -j DROP"),
         (":INPUT DROP", ":INPUT ACCEPT"),
     ] {
-        let other = Text::parse(&LISTING.replacen(from, to, 1)).unwrap();
+        let other = Text::parse(Family::Ip, "filter", &LISTING.replacen(from, to, 1)).unwrap();
         assert!(!other.fits(&walked), "{to}");
     }
-    assert!(Text::parse("-A INPUT --comment \"a\nb\" -j DROP\n").is_none());
-    assert!(Text::parse("\n").is_none());
+    assert!(
+        Text::parse(
+            Family::Ip,
+            "filter",
+            "-A INPUT --comment \"a\nb\" -j DROP\n"
+        )
+        .is_none()
+    );
+    assert!(Text::parse(Family::Ip, "filter", "\n").is_none());
+}
+
+#[test]
+fn commands_that_would_make_a_table_are_its_text() {
+    let listing = "ebtables -t nat -N deep\nebtables -t nat -P POSTROUTING DROP\n\
+        ebtables -t nat -A POSTROUTING -p ARP -j DROP \nebtables -t nat -A deep -j ACCEPT\n";
+    let text = Text::parse(Family::Bridge, "nat", listing).unwrap();
+    assert_eq!(
+        text.line("POSTROUTING", 1),
+        Some("-A POSTROUTING -p ARP -j DROP")
+    );
+    assert_eq!(text.line("POSTROUTING", 0), Some("-P POSTROUTING DROP"));
+    assert_eq!(text.line("deep", 2), None);
+    let chain = |name: &str, len| Chain {
+        name: name.to_owned(),
+        len,
+    };
+    let walked = Walked {
+        chains: vec![chain("POSTROUTING", 1), chain("deep", 1)],
+        policies: vec![Policy { hook: 4, chain: 0 }],
+        ..Walked::default()
+    };
+    assert!(text.fits(&walked));
+    let other = Walked {
+        policies: vec![Policy { hook: 4, chain: 1 }],
+        ..walked
+    };
+    assert!(!text.fits(&other));
+    assert!(Text::parse(Family::Bridge, "filter", listing).is_none());
+    assert!(Text::parse(Family::Bridge, "nat", "Bridge table: nat\n").is_none());
+    assert!(Text::parse(Family::Bridge, "nat", "").is_some());
 }
 
 #[test]
@@ -402,14 +441,17 @@ impl Kernel for Noise {
 
 #[test]
 fn no_table_is_found_in_noise() {
-    let lists = Reach::Lists { at: 16 };
-    let hooks = Reach::Hooks {
-        ipv4: 8,
-        ipv6: 48,
+    let entries = HookEntries {
         count: 0,
         hooks: 8,
         size: 16,
         data: 8,
+    };
+    let lists = Reach::Lists { at: 16 };
+    let hooks = Reach::Hooks {
+        ipv4: 8,
+        ipv6: 48,
+        entries,
     };
     for reach in [lists, hooks] {
         let layout = Layout {
@@ -417,18 +459,34 @@ fn no_table_is_found_in_noise() {
             nsproxy_net: 8,
             net_inum: 8,
             array_elements: 8,
-            reach,
-            table_size: 88,
-            table_list: 0,
-            table_hooks: 16,
-            table_info: 24,
-            table_family: 40,
-            table_name: 56,
-            info_size: 0,
-            info_number: 4,
-            info_entry: 12,
-            info_underflow: 32,
-            info_entries: 64,
+            ip: Some(IpLayout {
+                reach,
+                table_size: 88,
+                table_list: 0,
+                table_hooks: 16,
+                table_info: 24,
+                table_family: 40,
+                table_name: 56,
+                info_size: 0,
+                info_number: 4,
+                info_entry: 12,
+                info_underflow: 32,
+                info_entries: 64,
+            }),
+            bridge: Some(BridgeLayout {
+                hooks: 216,
+                entries,
+                table_size: 96,
+                table_name: 16,
+                table_hooks: 56,
+                table_info: 72,
+                info_size: 0,
+                info_number: 4,
+                info_entry: 8,
+                info_entries: 64,
+                info_counters: 128,
+                cache_line: 64,
+            }),
         };
         for word in [0, 1, 0x0202_0202_0202_0202, 0x0a0a, u64::MAX] {
             let mut reader = Reader {
@@ -436,7 +494,9 @@ fn no_table_is_found_in_noise() {
                 layout: &layout,
             };
             for family in Family::ALL {
-                let found = reader.tables(0x1000, family, &["filter".to_owned()]);
+                let names = (family != Family::Bridge).then(|| ["filter".to_owned()]);
+                let names = names.as_ref().map(<[String; 1]>::as_slice);
+                let found = reader.tables(0x1000, family, names);
                 assert_eq!(found.unwrap(), []);
             }
         }

@@ -1,12 +1,9 @@
-//! The rules of a table as `iptables-legacy -S` prints them.
+//! The rules of a table as `iptables-legacy -S` prints them, or `ebtables-legacy`.
 
 use std::{collections::HashMap, time::Duration};
 
-use super::walk::{Family, Walked};
+use super::{family::Family, walk::Walked};
 use crate::rules::program::{self, ProgramError};
-
-/// What the programs come with.
-const PACKAGE: &str = "iptables";
 
 /// How long they may take.
 const TIME: Duration = Duration::from_secs(5);
@@ -26,20 +23,31 @@ pub const fn program(family: Family) -> &'static str {
     match family {
         Family::Ip => "iptables-legacy",
         Family::Ip6 => "ip6tables-legacy",
+        Family::Bridge => "ebtables-legacy",
     }
 }
 
+/// The program that lists them. (`ebtables-legacy-save` may list those of nftables.)
 const fn lister(family: Family) -> &'static str {
     match family {
         Family::Ip => "iptables-legacy-save",
         Family::Ip6 => "ip6tables-legacy-save",
+        Family::Bridge => program(family),
     }
 }
 
-/// Whether there is the program that lists tables, and it runs.
+/// What it comes with.
+const fn package(family: Family) -> &'static str {
+    match family {
+        Family::Ip | Family::Ip6 => "iptables",
+        Family::Bridge => "ebtables",
+    }
+}
+
+/// Whether there is the program that lists a family's tables, and it runs.
 #[must_use]
-pub fn can_list() -> bool {
-    program::output(lister(Family::Ip), PACKAGE, &["--version"], TIME).is_ok()
+pub fn can_list(family: Family) -> bool {
+    program::output(lister(family), package(family), &["--version"], TIME).is_ok()
 }
 
 /// Lists a table of the calling thread's network namespace. It must be there: for
@@ -50,31 +58,62 @@ pub fn can_list() -> bool {
 ///
 /// If there is no such program, or it fails, or takes or prints too much.
 pub fn list(family: Family, table: &str) -> Result<String, ProgramError> {
-    program::output(lister(family), PACKAGE, &["-t", table], TIME)
+    let arguments: &[&str] = match family {
+        Family::Ip | Family::Ip6 => &["-t", table],
+        // As commands that would make them.
+        Family::Bridge => &["-t", table, "-L", "--Lx"],
+    };
+    program::output(lister(family), package(family), arguments, TIME)
 }
 
 impl Text {
-    /// From a listing; `None` if a line is of no known form.
+    /// From a table's listing; `None` if a line is of no known form.
     #[must_use]
-    pub fn parse(listing: &str) -> Option<Self> {
+    pub fn parse(family: Family, table: &str, listing: &str) -> Option<Self> {
         let mut text = Self::default();
+        let command = format!("ebtables -t {table} ");
         for line in listing.lines() {
-            match line.as_bytes().first()? {
-                b'#' | b'*' | b'C' => {}
-                b':' => {
-                    let mut words = line[1..].split(' ');
-                    let (chain, policy) = (words.next()?, words.next()?);
-                    let shown = format!("-P {chain} {policy}");
-                    text.policies.insert(chain.to_owned(), shown);
-                }
-                _ => {
-                    let rule = line.strip_prefix("-A ")?;
-                    let chain = rule.split(' ').next()?.to_owned();
-                    text.rules.entry(chain).or_default().push(line.to_owned());
-                }
+            if family == Family::Bridge {
+                text.add_command(line.strip_prefix(&command)?.trim_end())?;
+            } else {
+                text.add_line(line)?;
             }
         }
         Some(text)
+    }
+
+    /// Adds a line of what `iptables-legacy-save` prints.
+    fn add_line(&mut self, line: &str) -> Option<()> {
+        match line.as_bytes().first()? {
+            b'#' | b'*' | b'C' => {}
+            b':' => {
+                let mut words = line[1..].split(' ');
+                let (chain, policy) = (words.next()?, words.next()?);
+                let shown = format!("-P {chain} {policy}");
+                self.policies.insert(chain.to_owned(), shown);
+            }
+            _ => self.add_rule(line)?,
+        }
+        Some(())
+    }
+
+    /// Adds a command that `ebtables-legacy` prints.
+    fn add_command(&mut self, command: &str) -> Option<()> {
+        match command.split_once(' ')? {
+            ("-N", _) => {}
+            ("-P", policy) => {
+                let (chain, _) = policy.split_once(' ')?;
+                self.policies.insert(chain.to_owned(), command.to_owned());
+            }
+            _ => self.add_rule(command)?,
+        }
+        Some(())
+    }
+
+    fn add_rule(&mut self, line: &str) -> Option<()> {
+        let chain = line.strip_prefix("-A ")?.split(' ').next()?.to_owned();
+        self.rules.entry(chain).or_default().push(line.to_owned());
+        Some(())
     }
 
     /// Whether it is that of a table: each chain has as many rules.
@@ -88,6 +127,11 @@ impl Text {
                 .chains
                 .iter()
                 .all(|chain| lens(&chain.name) == chain.len)
+            && table.policies.iter().all(|policy| {
+                let chain = &table.chains[policy.chain].name;
+                self.line(chain, 0)
+                    .is_some_and(|line| line.ends_with(" DROP"))
+            })
             && table.rules.iter().all(|rule| {
                 let chain = &table.chains[rule.chain].name;
                 let target = if rule.rejects { "REJECT" } else { "DROP" };

@@ -5,59 +5,17 @@
 //! ([`ipt_entry`](https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/netfilter_ipv4/ip_tables.h),
 //! [`ip6t_entry`](https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/netfilter_ipv6/ip6_tables.h)).
 
-/// Which tool's tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Family {
-    /// `iptables`
-    Ip,
-    /// `ip6tables`
-    Ip6,
-}
-
-impl Family {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Ip, Self::Ip6];
-
-    /// As nft calls it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ip => "ip",
-            Self::Ip6 => "ip6",
-        }
-    }
-
-    /// `NFPROTO_*`
-    #[must_use]
-    pub const fn number(self) -> u8 {
-        match self {
-            Self::Ip => 2,
-            Self::Ip6 => 10,
-        }
-    }
-
-    /// Bytes of addresses and interfaces at the head of a rule.
-    const fn addresses(self) -> usize {
-        match self {
-            Self::Ip => 84,
-            Self::Ip6 => 136,
-        }
-    }
-
-    /// Where the counters stand, aligned to a word.
-    const fn counters(self) -> usize {
-        (self.addresses() + COMEFROM + 4).next_multiple_of(8)
-    }
-
-    const fn head(self) -> usize {
-        self.counters() + 16
-    }
-}
+/// Bytes of addresses and interfaces at the head of an `ipt_entry`.
+pub const IPT_ADDRESSES: usize = 84;
+/// And of an `ip6t_entry`.
+pub const IP6T_ADDRESSES: usize = 136;
 
 // Behind the addresses: `nfcache`, and then
 const TARGET_OFFSET: usize = 4;
 const NEXT_OFFSET: usize = 6;
 const COMEFROM: usize = 8;
+/// A `struct xt_counters`.
+const COUNTERS: usize = 16;
 
 // In `struct xt_entry_target`:
 const TARGET: usize = 8;
@@ -78,7 +36,8 @@ const BASE_CHAINS: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POS
 /// The head of a `struct xt_table_info`, and what its table says.
 #[derive(Clone, Copy, Debug)]
 pub struct Head {
-    pub family: Family,
+    /// [`IPT_ADDRESSES`] or [`IP6T_ADDRESSES`].
+    pub addresses: usize,
     /// A bit for each hook that the table is at.
     pub hooks: u32,
     /// How many rules, policies and chain heads there are.
@@ -121,8 +80,18 @@ pub struct Walked {
     pub chains: Vec<Chain>,
     /// Those that can drop a packet.
     pub rules: Vec<Rule>,
+    /// The policies that drop and have no counter.
+    pub policies: Vec<Policy>,
     /// Where the counters of all stand in the table's memory.
     pub counters_at: Vec<usize>,
+}
+
+/// What drops a packet at a hook if no rule does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    pub hook: u8,
+    /// Index of the chain whose policy it is.
+    pub chain: usize,
 }
 
 /// What a rule does.
@@ -152,7 +121,7 @@ pub fn walk(
     let mut number = 0;
     while at < table.len() {
         number += 1;
-        let entry = Entry::at(head.family, table, at)?;
+        let entry = Entry::at(head, table, at)?;
         let target = entry.target(&mut target_name)?;
         walked.counters_at.push(entry.counters_at);
         if let Target::Head(name) = target {
@@ -192,6 +161,11 @@ pub fn walk(
 }
 
 impl Head {
+    /// Where a rule's counters stand, aligned to a word.
+    const fn counters(&self) -> usize {
+        (self.addresses + COMEFROM + 4).next_multiple_of(8)
+    }
+
     /// The hook whose chain begins there.
     fn chain_at(&self, at: u32) -> Option<usize> {
         (0..BASE_CHAINS.len()).find(|hook| self.hooks >> hook & 1 != 0 && self.entry[*hook] == at)
@@ -252,20 +226,20 @@ struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    fn at(family: Family, table: &'a [u8], at: usize) -> Option<Self> {
+    fn at(head: &Head, table: &'a [u8], at: usize) -> Option<Self> {
         let rest = table.get(at..)?;
-        let behind = family.addresses();
+        let behind = head.addresses;
         let target_at = usize::from(half(rest, behind + TARGET_OFFSET)?);
         let len = usize::from(half(rest, behind + NEXT_OFFSET)?);
-        if target_at < family.head() || len % 8 != 0 {
+        if target_at < head.counters() + COUNTERS || len % 8 != 0 {
             return None;
         }
         Some(Self {
             len,
             target: rest.get(target_at..len)?,
             comefrom: word(rest, behind + COMEFROM)?,
-            counters_at: at + family.counters(),
-            counters: long(rest, family.counters())?,
+            counters_at: at + head.counters(),
+            counters: long(rest, head.counters())?,
         })
     }
 
