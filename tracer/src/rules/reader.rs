@@ -34,6 +34,8 @@ const SHARE: u32 = 10;
 /// Reading what has changed may be ahead of its share by so much, so that what
 /// changes seldom is read at once.
 const AHEAD: Duration = Duration::from_secs(3);
+/// So may searching, so that the namespaces of a first burst of drops are all found.
+const SEARCH_AHEAD: Duration = Duration::from_secs(1);
 /// A reading that begins within this time is worth waiting for.
 const SOON: Duration = Duration::from_secs(1);
 /// Readings at a time: a large rule set does not hold up the others.
@@ -97,7 +99,7 @@ impl Reader {
             at_work: HashSet::new(),
             questions: 0,
             share_used_until: now,
-            no_search_before: now,
+            search_used_until: now,
             next_look: now,
             complained: HashSet::new(),
         };
@@ -156,7 +158,8 @@ struct Thread {
     questions: u64,
     /// Until then the share of the time for reading what has changed is used up.
     share_used_until: Instant,
-    no_search_before: Instant,
+    /// The same for searching for namespaces.
+    search_used_until: Instant,
     next_look: Instant,
     /// What was complained about.
     complained: HashSet<Discriminant<ReadError>>,
@@ -353,7 +356,7 @@ impl Thread {
         };
         let now = Instant::now();
         if !told.searched.is_zero() {
-            self.no_search_before = now + told.searched * SHARE;
+            self.search_used_until = self.search_used_until.max(now) + told.searched * SHARE;
         }
         let took = told.took.max(Duration::from_millis(1));
         self.share_used_until = self.share_used_until.max(now) + took * SHARE;
@@ -415,7 +418,7 @@ impl Thread {
         space.due = None;
         space.was_tried = true;
         let path = space.path.clone();
-        let may_search = self.no_search_before <= now;
+        let may_search = self.search_used_until <= now + SEARCH_AHEAD * SHARE;
         let sender = self.sender.clone();
         let mail = Mail { sender, bell };
         let read = move || {
