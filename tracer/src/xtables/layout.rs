@@ -49,23 +49,11 @@ pub struct IpLayout {
     pub info_entries: u32,
 }
 
-/// What tables of ebtables look like. The hooks have them as their own data (since
-/// Linux 5.13).
-/// <https://github.com/torvalds/linux/commit/4c95e0728eee33df6b029a5fca82a67daeca201e>
+/// What tables of ebtables look like.
 #[derive(Clone, Copy, Debug)]
 pub struct BridgeLayout {
-    /// `net.nf.hooks_bridge`
-    pub hooks: u32,
-    /// What stands there.
-    pub entries: HookEntries,
-    /// Bytes of `ebt_table`
-    pub table_size: u32,
-    /// `ebt_table.name`
-    pub table_name: u32,
-    /// `ebt_table.valid_hooks`
-    pub table_hooks: u32,
-    /// `ebt_table.private`
-    pub table_info: u32,
+    /// How they are found.
+    pub reach: BridgeReach,
     /// `ebt_table_info.entries_size`
     pub info_size: u32,
     /// `ebt_table_info.nentries`
@@ -78,6 +66,30 @@ pub struct BridgeLayout {
     pub info_counters: u32,
     /// `SMP_CACHE_BYTES`: each CPU's counters begin at a multiple of it.
     pub cache_line: u32,
+}
+
+/// How a namespace's tables of ebtables are found.
+#[derive(Clone, Copy, Debug)]
+pub enum BridgeReach {
+    /// The namespace has a pointer to each of those that drop.
+    Pointers {
+        /// `net.xt.frame_filter`; that of `nat` stands behind it.
+        at: u32,
+    },
+    /// The hooks have them as their own data (since Linux 5.13).
+    /// <https://github.com/torvalds/linux/commit/4c95e0728eee33df6b029a5fca82a67daeca201e>
+    Hooks {
+        /// `net.nf.hooks_bridge`
+        at: u32,
+        /// What stands there.
+        entries: HookEntries,
+        /// Bytes of `ebt_table`
+        table_size: u32,
+        /// `ebt_table.name`
+        table_name: u32,
+        /// `ebt_table.private`
+        table_info: u32,
+    },
 }
 
 /// How a namespace's tables of iptables are found.
@@ -109,6 +121,11 @@ pub enum Way {
         at: u32,
         /// In the table.
         link: u32,
+    },
+    /// By two pointers.
+    Pointers {
+        /// In `struct net`.
+        at: u32,
     },
     /// At the hooks.
     Hooks {
@@ -151,8 +168,10 @@ impl Layout {
     #[must_use]
     pub fn way(&self, family: Family) -> Option<Way> {
         if family == Family::Bridge {
-            let BridgeLayout { hooks, entries, .. } = self.bridge?;
-            return Some(Way::Hooks { at: hooks, entries });
+            return Some(match self.bridge?.reach {
+                BridgeReach::Pointers { at } => Way::Pointers { at },
+                BridgeReach::Hooks { at, entries, .. } => Way::Hooks { at, entries },
+            });
         }
         let ip = self.ip?;
         Some(match ip.reach {
@@ -213,24 +232,42 @@ impl IpLayout {
 
 impl BridgeLayout {
     fn of(btf: &Btf) -> Option<Self> {
-        // Where the namespace itself has them, the hooks do not.
-        if btf.offset("net", "xt.frame_filter").is_some() {
-            return None;
+        let cache_line = cache_line(btf)?;
+        if let Some(at) = btf.offset("net", "xt.frame_filter") {
+            let is_next = btf.offset("net", "xt.frame_nat") == Some(at + 8);
+            return is_next.then_some(Self::without_types(at, cache_line));
         }
         Some(Self {
-            hooks: btf.offset("net", "nf.hooks_bridge")?,
-            entries: HookEntries::of(btf)?,
-            table_size: btf.size("ebt_table")?,
-            table_name: btf.offset("ebt_table", "name")?,
-            table_hooks: btf.offset("ebt_table", "valid_hooks")?,
-            table_info: btf.offset("ebt_table", "private")?,
+            reach: BridgeReach::Hooks {
+                at: btf.offset("net", "nf.hooks_bridge")?,
+                entries: HookEntries::of(btf)?,
+                table_size: btf.size("ebt_table")?,
+                table_name: btf.offset("ebt_table", "name")?,
+                table_info: btf.offset("ebt_table", "private")?,
+            },
             info_size: btf.offset("ebt_table_info", "entries_size")?,
             info_number: btf.offset("ebt_table_info", "nentries")?,
             info_entry: btf.offset("ebt_table_info", "hook_entry")?,
             info_entries: btf.offset("ebt_table_info", "entries")?,
             info_counters: btf.offset("ebt_table_info", "counters")?,
-            cache_line: cache_line(btf)?,
+            cache_line,
         })
+    }
+
+    /// Where the namespace itself has tables, the kernel's types speak of them by name
+    /// only, and modules may have none. What their rules hang on has had this form ever
+    /// since; every table proves it, by what is found there.
+    /// <https://github.com/torvalds/linux/blob/v5.10/include/linux/netfilter_bridge/ebtables.h>
+    const fn without_types(at: u32, cache_line: u32) -> Self {
+        Self {
+            reach: BridgeReach::Pointers { at },
+            info_size: 0,
+            info_number: 4,
+            info_entry: 8,
+            info_entries: 64,
+            info_counters: 72_u32.next_multiple_of(cache_line),
+            cache_line,
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use super::{
     Kernel, bridge,
     family::Family,
-    layout::{BridgeLayout, IpLayout, Layout, Way},
+    layout::{BridgeLayout, BridgeReach, IpLayout, Layout, Way},
     walk::{self, long, text, word},
 };
 
@@ -16,6 +16,12 @@ const MAX_HOOKS: u16 = 256;
 const HOOKS: usize = 5;
 /// Bytes of a table at most.
 const MAX_BYTES: u32 = 64 << 20;
+
+// In a `struct ebt_table` without types:
+const NAME: usize = 16;
+const NAME_END: usize = 48;
+/// Its pointer to its rules stands before.
+const TABLE_END: usize = 112;
 
 /// A table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,6 +139,10 @@ impl<K: Kernel> Reader<'_, K> {
                     node = self.long(node)?;
                 }
             }
+            Way::Pointers { .. } => {
+                found.extend([0, 8].map(|at| long(&anchors, at).unwrap_or(0)));
+                found.retain(|address| *address != 0);
+            }
             Way::Hooks { entries: form, .. } => {
                 for i in 0..HOOKS {
                     let entries = long(&anchors, i * 8).unwrap_or(0);
@@ -187,22 +197,43 @@ impl<K: Kernel> Reader<'_, K> {
         Ok(place())
     }
 
-    /// At the hooks of a bridge stand others too. A table has a name, and is at hooks.
     fn bridge_place(&mut self, address: u64, layout: &BridgeLayout) -> io::Result<Option<Place>> {
-        let table = self.bytes(address, layout.table_size as usize)?;
-        let place = || {
-            let name = text(table.get(layout.table_name as usize..)?)?;
-            let hooks = word(&table, layout.table_hooks as usize)?;
-            let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
-            (is_name && hooks != 0 && hooks >> bridge::HOOKS == 0).then_some(Place {
-                family: Family::Bridge,
-                name: name.to_owned(),
-                address,
-                pointer: address.wrapping_add(layout.table_info.into()),
-                hooks,
-            })
+        let (name, pointer) = match layout.reach {
+            BridgeReach::Hooks {
+                table_size,
+                table_name,
+                table_info,
+                ..
+            } => {
+                let table = self.bytes(address, table_size as usize)?;
+                let name = table.get(table_name as usize..).and_then(name_of);
+                (name, Some(address.wrapping_add(table_info.into())))
+            }
+            BridgeReach::Pointers { .. } => {
+                let table = self.bytes(address, TABLE_END)?;
+                let name = table.get(NAME..NAME_END).and_then(name_of);
+                (name, self.pointer_in(address, &table, layout))
+            }
         };
-        Ok(place())
+        Ok(name.zip(pointer).map(|(name, pointer)| Place {
+            family: Family::Bridge,
+            name,
+            address,
+            pointer,
+            hooks: 0,
+        }))
+    }
+
+    /// Where in a `struct ebt_table` its pointer to its rules is: the only one that leads
+    /// to chains.
+    fn pointer_in(&mut self, address: u64, table: &[u8], layout: &BridgeLayout) -> Option<u64> {
+        let places = (NAME_END..TABLE_END).step_by(8);
+        let mut found = places.filter(|at| {
+            let head = long(table, *at).map(|info| self.bridge_head(info, layout));
+            matches!(head, Some(Ok(Some(_))))
+        });
+        let at = found.next()?;
+        (found.next().is_none()).then(|| address.wrapping_add(at as u64))
     }
 
     /// The rules of a table; `None` if they change meanwhile.
@@ -261,40 +292,69 @@ impl<K: Kernel> Reader<'_, K> {
     }
 
     fn bridge_rules(&mut self, info: u64, layout: &BridgeLayout) -> io::Result<Option<Rules>> {
-        let bytes = self.bytes(info, layout.info_counters as usize)?;
-        let entries = long(&bytes, layout.info_entries as usize);
-        let size = word(&bytes, layout.info_size as usize).filter(|size| *size <= MAX_BYTES);
-        let number = word(&bytes, layout.info_number as usize);
-        let stride = number
-            .and_then(|number| number.checked_mul(bridge::COUNTER))
-            .and_then(|counters| counters.checked_next_multiple_of(layout.cache_line));
-        let (Some(entries), Some(size), Some(number), Some(stride)) =
-            (entries, size, number, stride)
-        else {
+        let Some(head) = self.bridge_head(info, layout)? else {
             return Ok(None);
         };
-        let mut entry = [None; bridge::HOOKS];
-        for (hook, to) in entry.iter_mut().enumerate() {
-            match long(&bytes, layout.info_entry as usize + hook * 8) {
-                Some(0) => {}
-                Some(chain) => *to = usize::try_from(chain.wrapping_sub(entries)).ok(),
-                None => return Ok(None),
-            }
-        }
+        let counters = head.rules.number.checked_mul(bridge::COUNTER);
+        let stride = counters.and_then(|len| len.checked_next_multiple_of(layout.cache_line));
+        let Some(stride) = stride else {
+            return Ok(None);
+        };
         Ok(Some(Rules {
-            head: Head::Bridge(bridge::Head { number, entry }),
+            head: Head::Bridge(head.rules),
             info,
             counters: info.wrapping_add(layout.info_counters.into()),
             stride,
-            memory: self.bytes(entries, size as usize)?,
+            memory: self.bytes(head.entries, head.size as usize)?,
         }))
     }
+
+    /// What a `struct ebt_table_info` says; `None` where there is none: the first chain
+    /// is where the rules begin.
+    fn bridge_head(&mut self, info: u64, layout: &BridgeLayout) -> io::Result<Option<BridgeHead>> {
+        let bytes = self.bytes(info, layout.info_counters as usize)?;
+        let head = || {
+            let entries = long(&bytes, layout.info_entries as usize)?;
+            let mut entry = [None; bridge::HOOKS];
+            for (hook, to) in entry.iter_mut().enumerate() {
+                let chain = long(&bytes, layout.info_entry as usize + hook * 8)?;
+                if chain != 0 {
+                    *to = usize::try_from(chain.wrapping_sub(entries)).ok();
+                }
+            }
+            let begins = entry.iter().flatten().min() == Some(&0);
+            let size = word(&bytes, layout.info_size as usize)?;
+            let number = word(&bytes, layout.info_number as usize)?;
+            (begins && size <= MAX_BYTES).then_some(BridgeHead {
+                entries,
+                size,
+                rules: bridge::Head { number, entry },
+            })
+        };
+        Ok(head())
+    }
+}
+
+/// What a `struct ebt_table_info` says.
+struct BridgeHead {
+    /// Address of the chains and rules.
+    entries: u64,
+    /// Bytes of them.
+    size: u32,
+    rules: bridge::Head,
+}
+
+/// A table's name. At the hooks of bridges stand others too, which have none there.
+fn name_of(bytes: &[u8]) -> Option<String> {
+    let name = text(bytes)?;
+    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
+    is_name.then(|| name.to_owned())
 }
 
 /// Where in a `struct net` a way begins, and with how many bytes.
 const fn anchors(way: Way) -> (u64, usize) {
     match way {
-        Way::List { at, .. } => (at as u64, 16),
+        Way::List { at, .. } | Way::Pointers { at } => (at as u64, 16),
         Way::Hooks { at, .. } => (at as u64, HOOKS * 8),
     }
 }

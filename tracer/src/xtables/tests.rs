@@ -8,10 +8,10 @@ use super::{
     Kernel, Whereabouts, XtGroup,
     blocks::{Slots, Watched, blocks},
     family::Family,
-    layout::{BridgeLayout, HookEntries, IpLayout, Layout, Reach},
+    layout::{BridgeLayout, BridgeReach, HookEntries, IpLayout, Layout, Reach},
     locate::Reader,
     text::{self, Text},
-    walk::{Chain, Head, IP6T_ADDRESSES, IPT_ADDRESSES, Policy, Rule, Walked, walk},
+    walk::{Head, IP6T_ADDRESSES, IPT_ADDRESSES, Rule, Walked, walk},
 };
 
 // Addresses of targets.
@@ -285,37 +285,6 @@ fn a_listing_fits_its_table_and_no_other() {
 }
 
 #[test]
-fn commands_that_would_make_a_table_are_its_text() {
-    let listing = "ebtables -t nat -N deep\nebtables -t nat -P POSTROUTING DROP\n\
-        ebtables -t nat -A POSTROUTING -p ARP -j DROP \nebtables -t nat -A deep -j ACCEPT\n";
-    let text = Text::parse(Family::Bridge, "nat", listing).unwrap();
-    assert_eq!(
-        text.line("POSTROUTING", 1),
-        Some("-A POSTROUTING -p ARP -j DROP")
-    );
-    assert_eq!(text.line("POSTROUTING", 0), Some("-P POSTROUTING DROP"));
-    assert_eq!(text.line("deep", 2), None);
-    let chain = |name: &str, len| Chain {
-        name: name.to_owned(),
-        len,
-    };
-    let walked = Walked {
-        chains: vec![chain("POSTROUTING", 1), chain("deep", 1)],
-        policies: vec![Policy { hook: 4, chain: 0 }],
-        ..Walked::default()
-    };
-    assert!(text.fits(&walked));
-    let other = Walked {
-        policies: vec![Policy { hook: 4, chain: 1 }],
-        ..walked
-    };
-    assert!(!text.fits(&other));
-    assert!(Text::parse(Family::Bridge, "filter", listing).is_none());
-    assert!(Text::parse(Family::Bridge, "nat", "Bridge table: nat\n").is_none());
-    assert!(Text::parse(Family::Bridge, "nat", "").is_some());
-}
-
-#[test]
 fn options_are_read_as_they_are_quoted() {
     let line = "-A INPUT -m comment --comment \"say \\\"DROP\\\" --reject-with x\" -j REJECT \
                 --reject-with tcp-reset";
@@ -453,7 +422,15 @@ fn no_table_is_found_in_noise() {
         ipv6: 48,
         entries,
     };
-    for reach in [lists, hooks] {
+    let of_hooks = BridgeReach::Hooks {
+        at: 216,
+        entries,
+        table_size: 96,
+        table_name: 16,
+        table_info: 72,
+    };
+    let pointers = BridgeReach::Pointers { at: 224 };
+    for (reach, bridge) in [(lists, pointers), (hooks, of_hooks)] {
         let layout = Layout {
             task_nsproxy: 8,
             nsproxy_net: 8,
@@ -474,12 +451,7 @@ fn no_table_is_found_in_noise() {
                 info_entries: 64,
             }),
             bridge: Some(BridgeLayout {
-                hooks: 216,
-                entries,
-                table_size: 96,
-                table_name: 16,
-                table_hooks: 56,
-                table_info: 72,
+                reach: bridge,
                 info_size: 0,
                 info_number: 4,
                 info_entry: 8,

@@ -192,3 +192,42 @@ impl Iterator for Words<'_> {
         Some(word)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::walk::{Chain, Policy},
+        *,
+    };
+
+    #[test]
+    fn commands_that_would_make_a_table_are_its_text() {
+        let listing = "ebtables -t nat -N deep\nebtables -t nat -P POSTROUTING DROP\n\
+            ebtables -t nat -A POSTROUTING -p ARP -j DROP \nebtables -t nat -A deep -j ACCEPT\n";
+        let text = Text::parse(Family::Bridge, "nat", listing).unwrap();
+        assert_eq!(
+            text.line("POSTROUTING", 1),
+            Some("-A POSTROUTING -p ARP -j DROP")
+        );
+        assert_eq!(text.line("POSTROUTING", 0), Some("-P POSTROUTING DROP"));
+        assert_eq!(text.line("deep", 2), None);
+        let chain = |name: &str, len| Chain {
+            name: name.to_owned(),
+            len,
+        };
+        let walked = Walked {
+            chains: vec![chain("POSTROUTING", 1), chain("deep", 1)],
+            policies: vec![Policy { hook: 4, chain: 0 }],
+            ..Walked::default()
+        };
+        assert!(text.fits(&walked));
+        let other = Walked {
+            policies: vec![Policy { hook: 4, chain: 1 }],
+            ..walked
+        };
+        assert!(!text.fits(&other));
+        assert!(Text::parse(Family::Bridge, "filter", listing).is_none());
+        assert!(Text::parse(Family::Bridge, "nat", "Bridge table: nat\n").is_none());
+        assert!(Text::parse(Family::Bridge, "nat", "").is_some());
+    }
+}
