@@ -3,7 +3,7 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{EbpfContext, cty::c_void};
-use droptrace_types::{Decode, Direction, Kind};
+use droptrace_types::{Decode, Direction, Kind, POLICY};
 
 use crate::{
     device,
@@ -15,7 +15,7 @@ use crate::{
     places::{self, Stack},
     rule, signs,
     socket::Socket,
-    xtables,
+    verdict, xtables,
 };
 
 /// `AF_PACKET`
@@ -53,6 +53,7 @@ pub fn record(ctx: &impl EbpfContext) {
         signs::read(event);
     }
     event.record_with::<true>(ctx);
+    verdict::forget(skb);
 }
 
 /// Finds what decided, where netfilter dropped the packet. True if the packet
@@ -73,15 +74,27 @@ fn find_rule(ctx: *mut c_void, event: &mut Event) -> bool {
     if places::is_trial(ctx, event) {
         return true;
     }
-    event.key.cause.rule = if !by_hook {
-        rule::address(Stack::of(ctx), location)
+    event.key.cause.rule = if by_hook {
+        decided(ctx, event)
     } else {
-        match xtables::find(event, event.packet.skb) {
-            0 => hook::address(ctx, location),
-            found => found,
-        }
+        rule::address(Stack::of(ctx), location)
     };
     false
+}
+
+/// What made a hook function say to drop the packet, as far as it is known.
+#[inline(always)]
+fn decided(ctx: *mut c_void, event: &mut Event) -> u64 {
+    let hooked = hook::address(ctx, event.key.cause.location);
+    let decided = verdict::find(event.packet.skb);
+    // A policy is that of the chain which the hook has.
+    if decided != 0 && (decided & POLICY == 0 || decided == hooked | POLICY) {
+        return decided;
+    }
+    match xtables::find(event, event.packet.skb) {
+        0 => hooked,
+        found => found,
+    }
 }
 
 /// Fills the key's flow, or says in the cause why there is none.

@@ -307,6 +307,8 @@ pub enum AsOf {
 pub enum Via {
     /// It stood on the kernel's stack when the packet was dropped.
     Frame,
+    /// nftables' own functions were seen to decide.
+    Hook,
     /// Its counter had risen when the packet was dropped.
     Counter,
     /// The kernel was asked afterwards.

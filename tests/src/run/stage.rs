@@ -40,12 +40,18 @@ pub struct Seen {
 }
 
 /// Plays a scenario to its end.
-pub fn play(droptrace: &Path, scenario: &Scenario) -> anyhow::Result<Seen> {
+/// `watch` has nftables' functions watched from the start on, unless the scenario says
+/// how rules are to be found.
+pub fn play(droptrace: &Path, scenario: &Scenario, watch: bool) -> anyhow::Result<Seen> {
     let sandbox = Sandbox::new(&scenario.topology)?;
     prepare(&sandbox, &scenario.setup)?;
     let before = truth::read(scenario, &sandbox)?;
     let mut rules = rule::read(scenario, &sandbox, false)?;
-    let tracer = Tracer::start(droptrace, &arguments(scenario, &sandbox)?)?;
+    let mut arguments = arguments(scenario, &sandbox)?;
+    if watch && !arguments.iter().any(|argument| argument == "--rules") {
+        arguments.extend(["--rules", "exact"].map(ToOwned::to_owned));
+    }
+    let tracer = Tracer::start(droptrace, &arguments)?;
     let statistics = (scenario.tracer.runs_only_for_records)
         .then(|| Statistics::of(tracer.process()))
         .transpose();

@@ -10,6 +10,9 @@ use anyhow::{Context as _, bail};
 /// `BPF_ENABLE_STATS`
 const ENABLE_STATS: libc::c_long = 32;
 
+/// `BPF_PROG_TYPE_KPROBE`
+const KPROBE: u64 = 2;
+
 /// While it lives, the kernel counts how often BPF programs run.
 pub struct Statistics {
     _enabled: OwnedFd,
@@ -67,6 +70,10 @@ fn runs(process: u32) -> anyhow::Result<u64> {
         match (number("prog_id:"), number("run_cnt:")) {
             (Some(program), Some(runs)) => {
                 programs.insert(program, runs);
+                // At functions, not all kernels attach programs by a link.
+                if number("prog_type:") == Some(KPROBE) {
+                    attached.insert(program);
+                }
             }
             (Some(program), None) if text.contains("link_type:") => {
                 attached.insert(program);

@@ -27,7 +27,7 @@ use self::{
 };
 use crate::{
     conntrack::Conntrack,
-    event::{Class, Engine, Event, EventKind, Loss, LossCause, LossOf, Rule, SCHEMA, Where},
+    event::{Class, Engine, Event, EventKind, Loss, LossCause, LossOf, Rule, SCHEMA, Via, Where},
     kernel::{
         btf::Btf,
         interface,
@@ -40,7 +40,7 @@ use crate::{
         sockets::Sockets,
     },
     reason::{Signs, plain_name},
-    rules::{Answer, RuleAt, RuleSets, trial},
+    rules::{Answer, Found, RuleAt, RuleSets, trial},
     tracer::{Drained, Losses},
     xtables,
 };
@@ -67,8 +67,20 @@ pub struct Recorder {
     names: HashMap<(u32, u32), String>,
     own_netns: u32,
     missed_a_rule: bool,
+    by_nftables: ByNftables,
+    /// That nobody was seen to decide means that a chain's policy did.
+    trusts_policies: bool,
     /// Records whose rules are being read.
     waiting: Vec<Waiting>,
+}
+
+/// What nftables has dropped, as far as the hook function tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ByNftables {
+    /// Something.
+    pub any: bool,
+    /// Something of which neither rule nor policy was found.
+    pub unnamed: bool,
 }
 
 /// A record that waits for the text of its rule.
@@ -78,6 +90,7 @@ struct Waiting {
     unexplained: Option<Unexplained>,
     netns: u32,
     at: RuleAt,
+    via: Via,
     until: Instant,
 }
 
@@ -102,6 +115,8 @@ impl Recorder {
             names: HashMap::new(),
             own_netns: netns::own(),
             missed_a_rule: false,
+            by_nftables: ByNftables::default(),
+            trusts_policies: false,
             waiting: Vec::new(),
         }
     }
@@ -136,14 +151,14 @@ impl Recorder {
         } = drained;
         counts.sort_by_key(|(_, counts, _)| counts.last_ns);
         let records = counts.into_iter().filter_map(move |(key, counts, detail)| {
-            let (mut event, unexplained) =
+            let (mut event, at, unexplained) =
                 self.record(&key, &counts, detail.as_deref(), &clock, &legacy, &stack_of);
             if key.sketch != 0 {
                 let flows = unlisted.get(&key.sketch).copied();
                 event.flows_unlisted = Some(flows.unwrap_or(1));
                 event.undecoded = None;
             }
-            match detail.and_then(|detail| Some((rule_at(&detail)?, detail))) {
+            match at.zip(detail) {
                 Some((at, detail)) => self.with_rule(event, at, detail, unexplained),
                 None => Some(event),
             }
@@ -178,7 +193,7 @@ impl Recorder {
     fn with_rule(
         &mut self,
         event: Event,
-        at: RuleAt,
+        (at, via): (RuleAt, Via),
         detail: Box<Detail>,
         unexplained: Option<Unexplained>,
     ) -> Option<Event> {
@@ -189,6 +204,7 @@ impl Recorder {
             unexplained,
             netns: netns.unwrap_or(0),
             at,
+            via,
             until: Instant::now() + PATIENCE,
         })
     }
@@ -203,9 +219,18 @@ impl Recorder {
             }
             Answer::Now(found) | Answer::Later(found) => found,
         };
-        let rule = rule::of(&waiting.at, found.as_ref());
-        let look_up = rule::advice(&rule, found.as_ref());
         let mut event = waiting.event;
+        let (rule, look_up) = if is_confirmed(&waiting.at, waiting.via, found.as_ref()) {
+            let rule = rule::of(&waiting.at, waiting.via, found.as_ref());
+            let look_up = rule::advice(&rule, found.as_ref());
+            (rule, look_up)
+        } else {
+            self.by_nftables.unnamed = true;
+            match hook::of(&waiting.detail.hook, self.causes.symbols()) {
+                Some(hooked) => hooked,
+                None => return Some(event),
+            }
+        };
         if let Some(Unexplained { signs, passed }) = waiting.unexplained {
             let why = invalid::of(
                 &waiting.detail,
@@ -221,7 +246,8 @@ impl Recorder {
         Some(event)
     }
 
-    /// A record, without the rule of nftables; and what that rule may explain.
+    /// A record, the rule of nftables that it is still without, and what that may
+    /// explain.
     fn record(
         &mut self,
         key: &Key,
@@ -230,7 +256,7 @@ impl Recorder {
         clock: &Clock,
         legacy: &HashMap<u64, xtables::Found>,
         stack_of: &impl Fn(i32) -> Vec<u64>,
-    ) -> (Event, Option<Unexplained>) {
+    ) -> (Event, Option<(RuleAt, Via)>, Option<Unexplained>) {
         let kind = match Kind::from_u8(key.cause.kind) {
             Some(Kind::ResetSent) => EventKind::ResetSent,
             Some(Kind::ResetReceived) => EventKind::ResetReceived,
@@ -273,17 +299,18 @@ impl Recorder {
         let function = location.as_ref().map(|at| plain_name(&at.function));
         let stage = hooks::stage(r#where.hook.as_deref(), function, &evidence.callers);
         let counted = legacy.get(&key.cause.rule);
+        let at = detail.and_then(|detail| self.rule_at(detail));
+        let waits_for_rule = at.is_some();
         let decided = match counted.filter(|_| !self.is_of_another_engine(detail)) {
             Some(found) => Some((rule::of_xtables(found), rule::xtables_advice(found))),
             None => self
-                .decided(detail, function, stage)
+                .decided(detail.filter(|_| !waits_for_rule), function, stage)
                 .or_else(|| hook::queue(&location.as_ref()?.function)),
         };
         let (rule, look_up) = decided.unzip();
         let by_netfilter = function.is_some_and(|function| trial::FUNCTIONS.contains(&function));
-        let is_missed = |detail: &Detail| rule.is_none() && rule_at(detail).is_none();
-        self.missed_a_rule |= by_netfilter && detail.is_some_and(is_missed);
-        let waits_for_rule = detail.is_some_and(|detail| rule_at(detail).is_some());
+        let is_missed = detail.is_some() && rule.is_none() && !waits_for_rule;
+        self.missed_a_rule |= by_netfilter && is_missed;
         let mut conntrack = detail.and_then(|detail| conntrack::of(&detail.conntrack));
         let mut unexplained = None;
         let of_netfilter = by_netfilter || reason.name.as_deref() == Some(NETFILTER_DROP);
@@ -318,7 +345,7 @@ impl Recorder {
             flows_unlisted: None,
             loss: None,
         };
-        (event, unexplained)
+        (event, at, unexplained)
     }
 
     /// The functions at the hooks that the kernel side saw.
@@ -351,6 +378,45 @@ impl Recorder {
         std::mem::take(&mut self.missed_a_rule)
     }
 
+    /// What nftables has dropped since the last call.
+    pub fn by_nftables(&mut self) -> ByNftables {
+        std::mem::take(&mut self.by_nftables)
+    }
+
+    /// Whether all that decides is watched, so that where nothing was seen to, a
+    /// policy did.
+    pub fn trust_policies(&mut self, trust: bool) {
+        self.trusts_policies = trust;
+    }
+
+    /// The rule of nftables that decided, by its numbers, and how it was found.
+    fn rule_at(&mut self, detail: &Detail) -> Option<(RuleAt, Via)> {
+        let seen = numbers(&detail.rule, detail.time_ns);
+        let decided = numbers(&detail.verdict, detail.time_ns);
+        if let Some(seen) = seen {
+            if let Some(decided) = decided.filter(|decided| !are_same(&seen, decided)) {
+                log::warn!(
+                    "two means disagree about the rule that dropped a packet, so it is not \
+                     told; please report this: {seen:?} on the stack, {decided:?} by nftables' \
+                     functions"
+                );
+                return None;
+            }
+            return Some((seen, Via::Frame));
+        }
+        let by = hook::of(&detail.hook, self.causes.symbols()).map(|(rule, _)| rule.engine);
+        let is_by_nftables = by == Some(Engine::Nft);
+        self.by_nftables.any |= is_by_nftables;
+        let told = decided.filter(|decided| match by {
+            Some(Engine::Nft) => decided.rule != 0 || self.trusts_policies,
+            // It calls the chains of nftables.
+            Some(Engine::Nat) => decided.rule != 0,
+            _ => false,
+        });
+        self.by_nftables.unnamed |= is_by_nftables && told.is_none();
+        told.map(|at| (at, Via::Hook))
+    }
+
     /// Who decided where no rule of nftables is known, and how to look at it.
     /// `function` freed the packet.
     fn decided(
@@ -359,7 +425,7 @@ impl Recorder {
         function: Option<&str>,
         stage: Option<Stage>,
     ) -> Option<(Rule, Option<String>)> {
-        let detail = detail.filter(|detail| detail.rule.is_known == 0)?;
+        let detail = detail?;
         let hooked = hook::of(&detail.hook, self.causes.symbols());
         if function != Some(tracked::FUNCTION) {
             return hooked;
@@ -395,17 +461,32 @@ fn is_of_a_trial(detail: &Detail) -> bool {
     detail.mark == trial::MARK && detail.key.cause.direction == Direction::Local as u8
 }
 
-/// The rule that decided, by its numbers.
-fn rule_at(detail: &Detail) -> Option<RuleAt> {
-    let rule = (detail.rule.is_known != 0).then_some(&detail.rule)?;
-    Some(RuleAt {
+/// A rule by its numbers, `None` where it is not known.
+fn numbers(rule: &droptrace_types::RuleAt, ns: u64) -> Option<RuleAt> {
+    (rule.is_known != 0).then_some(RuleAt {
         family: u8::try_from(rule.family).ok()?,
         table: rule.table,
         chain: rule.chain,
         rule: rule.rule,
         cookie: (rule.cookie != 0).then_some(rule.cookie),
-        ns: detail.time_ns,
+        ns,
     })
+}
+
+/// Whether two means have found the same. A chain that one of them does not know
+/// follows from the rule.
+fn are_same(one: &RuleAt, other: &RuleAt) -> bool {
+    let are_chains = one.chain == other.chain || one.chain == 0 || other.chain == 0;
+    one.table == other.table && one.rule == other.rule && are_chains
+}
+
+/// That no rule was seen to decide means that the chain's policy did, if it drops.
+fn is_confirmed(at: &RuleAt, via: Via, found: Option<&Found>) -> bool {
+    let drops = |found: &Found| {
+        let text = found.text.as_deref();
+        text.is_some_and(|text| text.contains(" policy drop;"))
+    };
+    via != Via::Hook || at.rule != 0 || found.is_some_and(drops)
 }
 
 /// A record for each kind of loss that occurred.

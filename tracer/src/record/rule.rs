@@ -36,19 +36,23 @@ pub fn by(engine: Engine) -> Rule {
     }
 }
 
-/// A rule that was seen on the kernel's stack, with what its rule set says of it.
-pub fn of(at: &RuleAt, found: Option<&Found>) -> Rule {
+/// A rule of nftables, with what its rule set says of it.
+pub fn of(at: &RuleAt, via: Via, found: Option<&Found>) -> Rule {
     let policy = at.rule == 0;
     let text = |of: fn(&Found) -> &Option<String>| found.and_then(|found| of(found).clone());
     Rule {
-        family: rules::family_name(at.family).map(ToOwned::to_owned),
+        family: rules::family_name(at.family)
+            .map(ToOwned::to_owned)
+            .or_else(|| found.map(|found| found.family.clone())),
         table: found.map(|found| found.table.clone()),
         chain: found.map(|found| found.chain.clone()),
         path: found
             .and_then(|found| found.path.clone())
             .unwrap_or_default(),
         table_handle: Some(at.table),
-        chain_handle: (at.chain != 0).then_some(at.chain),
+        chain_handle: (at.chain != 0)
+            .then_some(at.chain)
+            .or_else(|| found.map(|found| found.chain_handle)),
         handle: (!policy).then_some(at.rule),
         position: found.and_then(|found| found.position),
         text: text(|found| &found.text),
@@ -67,6 +71,7 @@ pub fn of(at: &RuleAt, found: Option<&Found>) -> Rule {
             }
         }),
         policy,
+        via,
         ..by(Engine::Nft)
     }
 }
@@ -152,8 +157,10 @@ mod tests {
 
     fn found(table: &str, chain: &str) -> Found {
         Found {
+            family: "inet".into(),
             table: table.into(),
             chain: chain.into(),
+            chain_handle: 1,
             path: Some(vec!["base".into(), chain.into()]),
             position: Some(2),
             text: Some("drop".into()),
@@ -167,7 +174,7 @@ mod tests {
 
     #[test]
     fn what_the_kernel_told_stays_where_the_rule_set_tells_nothing() {
-        let rule = of(&AT, None);
+        let rule = of(&AT, Via::Frame, None);
         assert_eq!(rule.family.as_deref(), Some("inet"));
         assert_eq!(
             (&rule.table, &rule.chain, &rule.text),
@@ -182,16 +189,16 @@ mod tests {
     #[test]
     fn a_text_says_of_when_it_is() {
         let mut found = found("filter", "input");
-        assert_eq!(of(&AT, Some(&found)).as_of, Some(AsOf::Drop));
+        assert_eq!(of(&AT, Via::Frame, Some(&found)).as_of, Some(AsOf::Drop));
         found.then = false;
-        assert_eq!(of(&AT, Some(&found)).as_of, Some(AsOf::Reading));
+        assert_eq!(of(&AT, Via::Frame, Some(&found)).as_of, Some(AsOf::Reading));
         found.text = None;
-        assert_eq!(of(&AT, Some(&found)).as_of, None);
+        assert_eq!(of(&AT, Via::Frame, Some(&found)).as_of, None);
     }
 
     #[test]
     fn a_policy_has_no_handle() {
-        let rule = of(&RuleAt { rule: 0, ..AT }, None);
+        let rule = of(&RuleAt { rule: 0, ..AT }, Via::Frame, None);
         assert_eq!((rule.handle, rule.policy), (None, true));
         assert_eq!(rule.verdict.as_deref(), Some("drop"));
     }
@@ -199,7 +206,7 @@ mod tests {
     #[test]
     fn the_advice_names_the_chain_and_the_way_into_its_namespace() {
         let mut found = found("filter", "in-put_1");
-        let rule = of(&AT, Some(&found));
+        let rule = of(&AT, Via::Frame, Some(&found));
         assert_eq!(
             advice(&rule, Some(&found)).unwrap(),
             "list it with: nft -a list chain inet filter in-put_1"
@@ -217,7 +224,7 @@ mod tests {
     fn the_advice_has_no_names_that_a_shell_would_run() {
         for name in ["$(reboot)", "a;b", "a b", "", "-f", "a\nb", "*", "ünïcode"] {
             let found = found("filter", name);
-            let rule = of(&AT, Some(&found));
+            let rule = of(&AT, Via::Frame, Some(&found));
             assert_eq!(
                 advice(&rule, Some(&found)).unwrap(),
                 "list it with: nft -a list ruleset"

@@ -44,11 +44,11 @@ pub struct Kept {
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Handles<'a> {
-    /// Family of the table.
-    pub family: &'a str,
+    /// Family of the table, where it is known.
+    pub family: Option<&'a str>,
     /// Of the table.
     pub table: u64,
-    /// Of the chain.
+    /// Of the chain; 0 where it is not known.
     pub chain: u64,
     /// Of the rule; 0 for the chain's policy.
     pub rule: u64,
@@ -194,7 +194,7 @@ mod tests {
 
     fn at(history: &History, rule: u64, seconds: u64) -> (String, bool) {
         let handles = Handles {
-            family: "inet",
+            family: Some("inet"),
             table: 1,
             chain: 1,
             rule,

@@ -38,11 +38,11 @@ use self::{
 /// A rule by the kernel's own numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RuleAt {
-    /// Family of the table, `NFPROTO_*`.
+    /// Family of the table, `NFPROTO_*`; 0 where it is not known.
     pub family: u8,
     /// Handle of the table.
     pub table: u64,
-    /// Handle of the chain.
+    /// Handle of the chain; 0 where it is not known.
     pub chain: u64,
     /// Handle of the rule; 0 where the chain's policy decided.
     pub rule: u64,
@@ -55,10 +55,14 @@ pub struct RuleAt {
 /// What a rule set says about a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
+    /// Family of the table.
+    pub family: String,
     /// Name of the table.
     pub table: String,
     /// Name of the chain.
     pub chain: String,
+    /// Handle of the chain.
+    pub chain_handle: u64,
     /// The chains from a base chain to this one, where it is certain which and
     /// there are several.
     pub path: Option<Vec<String>>,
@@ -121,12 +125,12 @@ impl RuleSets {
 
     /// The rule in the namespace with this inode number.
     pub fn find(&mut self, netns: u32, at: &RuleAt) -> Answer {
-        let (Some(reader), Some(family)) = (&self.reader, family_name(at.family)) else {
+        let Some(reader) = &self.reader else {
             return Answer::Now(None);
         };
         let histories = reader.histories();
         let history = histories.get(&netns);
-        let found = history.and_then(|history| find(history, family, at));
+        let found = history.and_then(|history| find(history, at));
         let is_proven = found.as_ref().is_some_and(|found| found.then);
         if is_proven || history.is_some_and(|history| history.sure_ns >= at.ns && !history.is_read)
         {
@@ -141,14 +145,17 @@ impl RuleSets {
     }
 }
 
-fn find(history: &History, family: &str, at: &RuleAt) -> Option<Found> {
+fn find(history: &History, at: &RuleAt) -> Option<Found> {
     // The packet's namespace is gone, and this one has its number.
     let is_another = |cookie| history.cookie != 0 && cookie != history.cookie;
     if at.cookie.is_some_and(is_another) {
         return None;
     }
     let handles = Handles {
-        family,
+        family: match at.family {
+            0 => None,
+            family => Some(family_name(family)?),
+        },
         table: at.table,
         chain: at.chain,
         rule: at.rule,
@@ -166,8 +173,10 @@ fn found(listed: &Listed<'_>, at: &RuleAt, then: bool, namespace: Option<PathBuf
     let statement = text.filter(|_| at.rule != 0);
     let owned = |text: Option<&str>| text.map(ToOwned::to_owned);
     Found {
+        family: listed.family.to_owned(),
         table: listed.table.to_owned(),
         chain: listed.chain.to_owned(),
+        chain_handle: listed.chain_handle,
         path: listed
             .path
             .as_ref()

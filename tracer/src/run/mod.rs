@@ -6,6 +6,7 @@ mod reasons;
 mod rules;
 mod select;
 mod trace;
+mod verdicts;
 
 pub use doctor::doctor;
 pub use reasons::reasons;

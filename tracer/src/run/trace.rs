@@ -282,7 +282,7 @@ impl Run<'_> {
                 self.rules.learn_xtables(layout, &mut self.tracer);
             }
         }
-        self.rules.update(&mut self.tracer);
+        self.rules.update(&mut self.tracer, &mut self.recorder);
         Ok(())
     }
 
@@ -307,6 +307,7 @@ impl Run<'_> {
             .drain()
             .context("cannot take the counts from the kernel")?;
         let legacy = self.rules.xtables(&drained, &mut self.tracer);
+        self.rules.before(&drained, &mut self.recorder);
         let mut records = self
             .recorder
             .records(drained, legacy, |id| self.tracer.stack(id));
@@ -319,9 +320,7 @@ impl Run<'_> {
             self.shown += packets_shown(&some, self.args.all);
         }
         drop(records);
-        if self.recorder.missed_a_rule() {
-            self.rules.missed(&mut self.tracer);
-        }
+        self.rules.after(&mut self.tracer, &mut self.recorder);
         self.output.interval_ends()?;
         Ok(())
     }
