@@ -98,7 +98,8 @@ unsafe fn fill<const DROP: bool>(
         if !hook::freed(event.key.cause.location) {
             rule::find(ctx.as_ptr(), event, &mut detail.rule);
         }
-        verdict::tell(event, &mut detail.verdict);
+        let is_alone = detail.rule.is_known == 0;
+        verdict::tell(event, is_alone, &mut detail.verdict);
     }
     let (inode, uid) = event.socket.owner();
     detail.socket_inode = inode;

@@ -69,6 +69,12 @@ fn find_rule(ctx: *mut c_void, event: &mut Event) -> bool {
         event.key.cause.reason == constant!(CONFIG.netfilter_drop)
     };
     if !by_netfilter {
+        // A bridge frees what is dropped as it comes in. What a rule has dropped, nobody
+        // else can.
+        let decided = verdict::find(event.packet.skb);
+        if decided & POLICY == 0 {
+            event.key.cause.rule = decided;
+        }
         return false;
     }
     if places::is_trial(ctx, event) {

@@ -22,7 +22,6 @@ use droptrace_types::{
 
 use crate::{
     event::Event,
-    hook,
     kernel::{Pointer, constant},
     maps::{PLACES, VERDICT_TRIAL, VERDICTS},
 };
@@ -303,17 +302,16 @@ pub fn forget(packet: Pointer) {
     }
 }
 
-/// Says which rule it was, by the numbers that the kernel gives.
+/// Says which rule it was, by the numbers that the kernel gives. Where nothing else
+/// has told (`is_alone`), it must be what the packet is counted under.
 #[inline(never)]
-pub fn tell(event: &Event, found: &mut RuleAt) -> u32 {
+pub fn tell(event: &Event, is_alone: bool, found: &mut RuleAt) -> u32 {
     let packet = event.packet.skb;
     let decided = find(packet);
     let (Some(places), Some(verdict)) = (PLACES.get(0), of_packet(packet.address())) else {
         return 0;
     };
-    // Where it is what the packet was counted under, it is that or nothing.
-    let cause = &event.key.cause;
-    if decided == 0 || (hook::freed(cause.location) && decided != cause.rule) {
+    if decided == 0 || (is_alone && decided != event.key.cause.rule) {
         return 0;
     }
     let places = &places.verdict;

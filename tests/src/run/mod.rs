@@ -73,7 +73,7 @@ fn one(droptrace: &Path, loaded: &Loaded, records: bool, doctor: &mut Doctor) ->
         Ok(Some(reason)) => return Outcome::Skip(reason),
         Err(error) => return Outcome::Fail(vec![format!("needs: {error:#}")]),
     }
-    let watch = doctor.rules_are_watched_for();
+    let watch = scenario.is_about_rules() && doctor.rules_are_watched_for();
     let played = stage::play(droptrace, scenario, watch).and_then(|seen| {
         doctor.ask_again(droptrace, scenario)?;
         Ok(seen)

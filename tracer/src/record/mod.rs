@@ -225,7 +225,6 @@ impl Recorder {
             let look_up = rule::advice(&rule, found.as_ref());
             (rule, look_up)
         } else {
-            self.by_nftables.unnamed = true;
             match hook::of(&waiting.detail.hook, self.causes.symbols()) {
                 Some(hooked) => hooked,
                 None => return Some(event),
@@ -269,9 +268,19 @@ impl Recorder {
                 .stack(&stack_of(detail.stack_id), key.cause.location)
         });
         let evidence = evidence::of(key, detail, &stack);
-        let (mut reason, mut advice) =
-            self.causes
-                .reason(kind, key.cause.reason, location.as_ref(), &evidence);
+        let at = detail.and_then(|detail| self.rule_at(detail));
+        let waits_for_rule = at.is_some();
+        // A bridge frees for netfilter too, and for reasons of its own.
+        let for_netfilter = at.filter(|(_, via)| *via == Via::Hook).map(|_| Location {
+            function: tracked::FUNCTION.to_owned(),
+            offset: 0,
+        });
+        let (mut reason, mut advice) = self.causes.reason(
+            kind,
+            key.cause.reason,
+            for_netfilter.as_ref().or(location.as_ref()),
+            &evidence,
+        );
         if kind == EventKind::Drop && detail.is_some_and(is_of_a_trial) {
             reason.class = Class::Benign;
             "another droptrace has tried out where this kernel keeps rules"
@@ -299,8 +308,6 @@ impl Recorder {
         let function = location.as_ref().map(|at| plain_name(&at.function));
         let stage = hooks::stage(r#where.hook.as_deref(), function, &evidence.callers);
         let counted = legacy.get(&key.cause.rule);
-        let at = detail.and_then(|detail| self.rule_at(detail));
-        let waits_for_rule = at.is_some();
         let decided = match counted.filter(|_| !self.is_of_another_engine(detail)) {
             Some(found) => Some((rule::of_xtables(found), rule::xtables_advice(found))),
             None => self
@@ -405,14 +412,15 @@ impl Recorder {
             return Some((seen, Via::Frame));
         }
         let by = hook::of(&detail.hook, self.causes.symbols()).map(|(rule, _)| rule.engine);
-        let is_by_nftables = by == Some(Engine::Nft);
-        self.by_nftables.any |= is_by_nftables;
         let told = decided.filter(|decided| match by {
             Some(Engine::Nft) => decided.rule != 0 || self.trusts_policies,
-            // It calls the chains of nftables.
-            Some(Engine::Nat) => decided.rule != 0,
+            // Address translation calls the chains of nftables; where the hook function
+            // is not known, a bridge has freed the packet.
+            Some(Engine::Nat) | None => decided.rule != 0,
             _ => false,
         });
+        let is_by_nftables = by == Some(Engine::Nft);
+        self.by_nftables.any |= is_by_nftables || told.is_some();
         self.by_nftables.unnamed |= is_by_nftables && told.is_none();
         told.map(|at| (at, Via::Hook))
     }

@@ -20,11 +20,8 @@ use crate::{
 const LINGER: Duration = Duration::from_secs(40);
 
 /// What has failed is tried again after this time, or when modules have come or gone.
+/// So is what is watched without being seen: the module may have gone and come back.
 const AGAIN: Duration = Duration::from_secs(60);
-
-/// Where they are watched and yet a packet has no rule, they are watched anew, at
-/// most so often: their module may have gone and come back meanwhile.
-const ANEW: Duration = Duration::from_secs(10);
 
 /// Whether nftables' own functions are watched.
 pub struct Verdicts {
@@ -36,6 +33,8 @@ pub struct Verdicts {
     failed: Option<(Vec<String>, Instant)>,
     /// Since when they are watched.
     since: Instant,
+    /// They were not all watched since records were last made.
+    is_partial: bool,
     /// When nftables last dropped a packet.
     last_drop: Instant,
 }
@@ -48,6 +47,7 @@ impl Verdicts {
             watched: None,
             failed: None,
             since: Instant::now(),
+            is_partial: false,
             last_drop: Instant::now(),
         }
     }
@@ -65,6 +65,7 @@ impl Verdicts {
         if watched.iter().any(is_gone) {
             self.end(tracer, places, "nf_tables is unloaded");
         } else if *watched != here {
+            self.is_partial = true;
             self.watch(tracer, here, places);
         } else if self.mode == RulesMode::Auto && self.last_drop.elapsed() >= LINGER {
             self.end(tracer, places, "nftables has dropped nothing for a while");
@@ -73,15 +74,14 @@ impl Verdicts {
 
     /// That nobody was seen to decide means something only if all that may decide is
     /// watched: no module has come since.
-    pub fn before(&self, drained: &Drained, recorder: &mut Recorder) {
-        let Some(watched) = &self.watched else {
-            recorder.trust_policies(false);
-            return;
-        };
+    pub fn before(&mut self, drained: &Drained, recorder: &mut Recorder) {
+        let is_partial = std::mem::take(&mut self.is_partial);
         let mut rules = drained.counts.iter().map(|(key, ..)| key.cause.rule);
         let is_policy = |rule: u64| rule & POLICY != 0 && XtRule::unpack(rule).is_none();
         if rules.any(is_policy) {
-            recorder.trust_policies(*watched == modules::of_nftables());
+            let are_same = |watched: &Vec<String>| *watched == modules::of_nftables();
+            let is_whole = self.watched.as_ref().is_some_and(are_same);
+            recorder.trust_policies(is_whole && !is_partial);
         }
     }
 
@@ -95,7 +95,7 @@ impl Verdicts {
             return;
         }
         if self.watched.is_some() {
-            if self.since.elapsed() < ANEW {
+            if self.since.elapsed() < AGAIN {
                 return;
             }
             self.end(tracer, places, "a rule was not seen");

@@ -254,3 +254,127 @@ fn only<T>(found: HashSet<T>) -> Option<T> {
     let first = found.next()?;
     found.next().is_none().then_some(first)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use droptrace_types::{XtBlock, XtGroup};
+
+    use super::*;
+    use crate::xtables::Whereabouts;
+
+    const OLD: HeadForm = HeadForm::ALL[0];
+    const NEW: HeadForm = HeadForm::ALL[1];
+
+    fn seen(words: &[(usize, u64, [u64; VERDICT_HEADS])], expression: u64) -> VerdictWords {
+        let mut seen = VerdictWords {
+            expression,
+            ..VerdictWords::NONE
+        };
+        for (at, word, heads) in words {
+            seen.words[*at] = *word;
+            for (behind, head) in heads.iter().enumerate() {
+                seen.heads[behind][*at] = *head;
+            }
+        }
+        seen
+    }
+
+    #[test]
+    fn the_place_of_the_rule_is_the_one_that_is_right_every_time() {
+        let old = |handle: u64| handle | 0x40 << 44;
+        let new = |handle: u64| handle << 13 | 0x40 << 1;
+        let mut rules = OfRules::default();
+        for (handle, next) in [(5, 6), (6, 9)] {
+            rules.keep(
+                &seen(
+                    &[
+                        // Another rule, and one of whose expressions this is none.
+                        (3, 0x1000, [0, 0, old(next), 0]),
+                        (4, 0x9000, [0, 0, old(handle), 0]),
+                        (5, 0x1000, [0, 0, old(handle), 0]),
+                        (6, 0x1000, [new(7), 0, 0, 0]),
+                    ],
+                    0x1000 + 16 + 8 + 0x3f,
+                ),
+                handle,
+            );
+        }
+        assert_eq!(rules.0, [(5, 2, OLD)]);
+        let place = rules.place().unwrap();
+        assert_eq!((place.rule_at, place.head_at), (5, 16));
+        let mut rules = OfRules::default();
+        rules.keep(&seen(&[(50, 0x1000, [new(7), 0, 0, 0])], 0x1008), 7);
+        assert_eq!(rules.0, [(50, 0, NEW)]);
+        rules.keep(&seen(&[], 0), 7);
+        assert_eq!(rules.place(), None);
+    }
+
+    /// Memory in which these words are not zero.
+    struct Memory(HashMap<u64, u64>);
+
+    impl Kernel for Memory {
+        fn read(&mut self, address: u64, into: &mut [u8]) -> io::Result<()> {
+            for (i, word) in into.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+                let at = address + i as u64 * 8;
+                *word = self.0.get(&at).copied().unwrap_or_default().to_ne_bytes();
+            }
+            Ok(())
+        }
+
+        fn whereabouts(&mut self) -> io::Result<Whereabouts> {
+            Err(io::Error::other("not asked"))
+        }
+
+        fn set_block(&mut self, _: u32, _: &XtBlock) -> io::Result<()> {
+            Err(io::Error::other("not asked"))
+        }
+
+        fn settle(&mut self, _: &XtGroup, _: u64) -> io::Result<()> {
+            Err(io::Error::other("not asked"))
+        }
+
+        fn set_group(&mut self, _: u32, _: Option<&XtGroup>) -> io::Result<()> {
+            Err(io::Error::other("not asked"))
+        }
+    }
+
+    #[test]
+    fn handles_of_chains_and_tables_must_be_certain() {
+        const CHAIN: u64 = 0xffff_8880_0000_1000;
+        const TABLE: u64 = 0xffff_8880_0000_2000;
+        let mut chains = OfChains::default();
+        for (handle, table, other) in [(1, 21, 1), (4, 22, 9)] {
+            let mut memory = Memory(HashMap::from([
+                (CHAIN + 64, TABLE),
+                (CHAIN + 72, handle),
+                (CHAIN + 80, other),
+                (TABLE + 216, other),
+                (TABLE + 224, table),
+            ]));
+            chains.keep(&mut memory, CHAIN, handle, table).unwrap();
+        }
+        let places = chains.places(VerdictPlaces::default()).unwrap();
+        assert_eq!((places.chain_table, places.chain_handle), (64, 72));
+        assert_eq!(places.table_handle, 224);
+        let mut ambiguous = OfChains::default();
+        let mut memory = Memory(HashMap::from([
+            (CHAIN, 1),
+            (CHAIN + 8, 1),
+            (CHAIN + 16, TABLE),
+        ]));
+        ambiguous.keep(&mut memory, CHAIN, 1, 21).unwrap();
+        assert_eq!(ambiguous.places(VerdictPlaces::default()), None);
+    }
+
+    #[test]
+    fn a_chain_is_in_the_table_above_it() {
+        let listing = "table ip droptrace_before { # handle 21\n\tchain before { # handle 1\n\t}\n}\n\
+            table ip droptrace { # handle 22\n\tchain deep { # handle 1\n\t}\n\
+            \tchain output { # handle 3\n";
+        assert_eq!(table_of(listing, "before"), Some(21));
+        assert_eq!(table_of(listing, "output"), Some(22));
+        assert_eq!(table_of(listing, "gone"), None);
+    }
+}
