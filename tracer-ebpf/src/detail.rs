@@ -16,7 +16,7 @@ use crate::{
     hook,
     kernel::constant,
     maps::{DETAIL_RATE, DETAILS, STACKS},
-    rule, signs,
+    rule, signs, verdict,
 };
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -82,14 +82,8 @@ unsafe fn fill<const DROP: bool>(
     let detail = unsafe { &mut *detail };
     detail.key = event.key;
     detail.time_ns = now;
-    detail.rule = RuleAt {
-        table: 0,
-        chain: 0,
-        rule: 0,
-        cookie: 0,
-        family: 0,
-        is_known: 0,
-    };
+    detail.rule = RuleAt::UNKNOWN;
+    detail.verdict = RuleAt::UNKNOWN;
     detail.hook = HookAt {
         function: 0,
         private: 0,
@@ -104,6 +98,8 @@ unsafe fn fill<const DROP: bool>(
         if !hook::freed(event.key.cause.location) {
             rule::find(ctx.as_ptr(), event, &mut detail.rule);
         }
+        let is_alone = detail.rule.is_known == 0;
+        verdict::tell(event, is_alone, &mut detail.verdict);
     }
     let (inode, uid) = event.socket.owner();
     detail.socket_inode = inode;

@@ -3,7 +3,7 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{EbpfContext, cty::c_void};
-use droptrace_types::{ABSENT, Decode, Direction, Kind, Sign};
+use droptrace_types::{ABSENT, Decode, Direction, Kind, POLICY, Sign};
 
 use crate::{
     device,
@@ -15,7 +15,7 @@ use crate::{
     places::{self, Stack},
     rule, signs,
     socket::Socket,
-    xtables,
+    verdict, xtables,
 };
 
 /// `AF_PACKET`
@@ -53,6 +53,7 @@ pub fn record(ctx: &impl EbpfContext) {
         signs::read(event);
     }
     event.record_with::<true>(ctx);
+    verdict::forget(skb);
 }
 
 /// Finds what decided, where netfilter dropped the packet. True if the packet
@@ -68,6 +69,12 @@ fn find_rule(ctx: *mut c_void, event: &mut Event) -> bool {
         event.key.cause.reason == constant!(CONFIG.netfilter_drop)
     };
     if !by_netfilter {
+        // A bridge frees what is dropped as it comes in. What a rule has dropped, nobody
+        // else can.
+        let decided = verdict::find(event.packet.skb);
+        if decided & POLICY == 0 {
+            event.key.cause.rule = decided;
+        }
         return false;
     }
     if places::is_trial(ctx, event) {
@@ -77,15 +84,27 @@ fn find_rule(ctx: *mut c_void, event: &mut Event) -> bool {
         let traced = event.packet.skb.bits(constant!(CONFIG.nf_trace)) & 1;
         event.key.cause.signs = u32::from(traced) << Sign::Traced as u32;
     }
-    event.key.cause.rule = if !by_hook {
-        rule::address(Stack::of(ctx), location)
+    event.key.cause.rule = if by_hook {
+        decided(ctx, event)
     } else {
-        match xtables::find(ctx, event) {
-            0 => hook::address(ctx, location),
-            found => found,
-        }
+        rule::address(Stack::of(ctx), location)
     };
     false
+}
+
+/// What made a hook function say to drop the packet, as far as it is known.
+#[inline(always)]
+fn decided(ctx: *mut c_void, event: &mut Event) -> u64 {
+    let hooked = hook::address(ctx, event.key.cause.location);
+    let decided = verdict::find(event.packet.skb);
+    // A policy is that of the chain which the hook has.
+    if decided != 0 && (decided & POLICY == 0 || decided == hooked | POLICY) {
+        return decided;
+    }
+    match xtables::find(ctx, event) {
+        0 => hooked,
+        found => found,
+    }
 }
 
 /// Fills the key's flow, or says in the cause why there is none.

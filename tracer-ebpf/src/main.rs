@@ -30,11 +30,14 @@ mod rule;
 mod signs;
 mod socket;
 mod stack;
+mod verdict;
 mod xtables;
 
 use aya_ebpf::{
-    macros::{btf_tracepoint, fentry, raw_tracepoint},
-    programs::{BtfTracePointContext, FEntryContext, RawTracePointContext},
+    macros::{btf_tracepoint, fentry, kprobe, kretprobe, raw_tracepoint},
+    programs::{
+        BtfTracePointContext, FEntryContext, ProbeContext, RawTracePointContext, RetProbeContext,
+    },
 };
 
 /// `kfree_skb(skb, location, reason, rx_sk)`: reason since Linux 5.17, `rx_sk`
@@ -147,6 +150,39 @@ fn tcp_retransmit_synack(ctx: BtfTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "tcp_retransmit_synack")]
 fn tcp_retransmit_synack_raw(ctx: RawTracePointContext) -> i32 {
     retransmit::record_synack(&ctx);
+    0
+}
+
+/// `nft_do_chain(pkt, priv)`. This and the next three run on packets that pass, and
+/// are attached only while they are needed.
+/// <https://github.com/torvalds/linux/blob/v5.10/net/netfilter/nf_tables_core.c>
+#[kprobe]
+fn nft_chain(ctx: ProbeContext) -> u32 {
+    verdict::begin(&ctx);
+    0
+}
+
+/// `nft_immediate_eval(expr, regs, pkt)`: `accept`, `drop`, `jump` and the like.
+/// <https://github.com/torvalds/linux/blob/v5.10/net/netfilter/nft_immediate.c>
+#[kprobe]
+fn nft_immediate(ctx: ProbeContext) -> u32 {
+    verdict::decide::<true>(&ctx);
+    0
+}
+
+/// Functions with the same arguments that may set a verdict, as `nft_lookup_eval`
+/// does with a verdict map.
+/// <https://github.com/torvalds/linux/blob/v5.10/net/netfilter/nft_lookup.c>
+#[kprobe]
+fn nft_decide(ctx: ProbeContext) -> u32 {
+    verdict::decide::<false>(&ctx);
+    0
+}
+
+/// As [`nft_decide`], when they have.
+#[kretprobe]
+fn nft_decided(ctx: RetProbeContext) -> u32 {
+    verdict::decided(&ctx);
     0
 }
 

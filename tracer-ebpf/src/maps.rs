@@ -7,12 +7,13 @@ use aya_ebpf::{
 };
 use droptrace_types::{
     ConntrackLayout, Counts, Detail, Filter, Key, Loss, Places, RuleLayout, StackWords,
-    UNLISTED_SLOTS, XT_BLOCKS as MAX_XT_BLOCKS, XT_NETNS, XT_PIECE, XtBlock, XtGroup,
+    UNLISTED_SLOTS, VerdictWords, XT_BLOCKS as MAX_XT_BLOCKS, XT_NETNS, XT_PIECE, XtBlock, XtGroup,
 };
 
 use crate::{
     nested::Running,
     stack::StackCopy,
+    verdict::Verdicts,
     xtables::{XtCopy, XtCpu, XtSeen},
 };
 
@@ -77,6 +78,14 @@ pub static PLACES: Array<Places, 1> = Array::new();
 /// For finding those places.
 #[btf_map]
 pub static TRIAL: Array<StackWords, 1> = Array::new();
+
+/// The same for [`crate::verdict`].
+#[btf_map]
+pub static VERDICT_TRIAL: Array<VerdictWords, 1> = Array::new();
+
+/// What was decided about the packets that nftables looks at.
+#[btf_map]
+pub static VERDICTS: PerCpuArray<Verdicts, 1> = PerCpuArray::new();
 
 /// `--reason`: selected reasons, kind in the upper half and number in the lower.
 #[btf_map]

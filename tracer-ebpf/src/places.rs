@@ -4,12 +4,13 @@
 //! which it is given the stack at drops in a namespace of its own.
 
 use aya_ebpf::cty::c_void;
-use droptrace_types::{STACK_WORDS, STACK_WORDS_BELOW};
+use droptrace_types::{POLICY, STACK_WORDS, STACK_WORDS_BELOW};
 
 use crate::{
     event::Event,
     kernel::Pointer,
     maps::{PLACES, RULE_LAYOUT, TRIAL},
+    verdict,
 };
 
 /// The words of the stack around a program's context, which lies on it.
@@ -53,8 +54,13 @@ pub fn is_trial(ctx: *mut c_void, event: &Event) -> bool {
             (&raw mut (*copy).chains[i]).write_volatile(word.read(layout.chain_handle));
         }
     }
+    let decided = verdict::find(event.packet.skb);
+    let head: u64 = Pointer::new(decided & !POLICY).read(0);
+    verdict::forget(event.packet.skb);
     // SAFETY: as above.
     unsafe {
+        (&raw mut (*copy).verdict).write_volatile(decided);
+        (&raw mut (*copy).verdict_head).write_volatile(head);
         (&raw mut (*copy).at).write_volatile(stack.0.address());
         (&raw mut (*copy).packet).write_volatile(event.packet.skb.address());
         (&raw mut (*copy).location).write_volatile(event.key.cause.location);

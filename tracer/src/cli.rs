@@ -88,12 +88,12 @@ pub struct Trace {
     #[arg(long, value_name = "N", default_value_t = 16_384, help_heading = "Run",
           value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     pub max_flows: u32,
-    /// Name the netfilter rule that dropped a packet: auto, off
+    /// Name the netfilter rule that dropped a packet: auto, cheap, exact, off
     #[arg(
         long,
         value_enum,
         default_value_t,
-        value_name = "WHETHER",
+        value_name = "HOW",
         hide_possible_values = true,
         help_heading = "Run"
     )]
@@ -119,13 +119,19 @@ pub struct Developer {
     pub debug_programs: bool,
 }
 
-/// Whether rules are named.
+/// Whether rules are named, and at what cost. Where the kernel keeps them, is found
+/// out by trials in network namespaces of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum RulesMode {
-    /// Where the kernel keeps them, is found out by a trial in a network namespace
-    /// of its own.
+    /// Without a program on packets that pass, unless and as long as nftables drops
+    /// packets and its rule is not found otherwise.
     #[default]
     Auto,
+    /// Without a program on packets that pass.
+    Cheap,
+    /// With programs at nftables' functions from the start on, if the kernel takes
+    /// them.
+    Exact,
     /// No trial, no rules.
     Off,
 }

@@ -337,6 +337,8 @@ pub enum AsOf {
 pub enum Via {
     /// It stood on the kernel's stack when the packet was dropped.
     Frame,
+    /// nftables' own functions were seen to decide.
+    Hook,
     /// Its counter had risen when the packet was dropped.
     Counter,
     /// The rule set's own trace told it (`--allow-system-changes`).

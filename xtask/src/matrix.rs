@@ -33,7 +33,7 @@ const ALL: [&str; 6] = ["host", "5.10", "6.1", "6.12", "6.18", "newest"];
 /// What `droptrace doctor` may deny on the stock kernels: what docs/kernels.md says
 /// they lack. Of others, the running one among them, that is not known.
 const MAY_DENY: [(&str, &str); 5] = [
-    ("5.10", "tcp_own_drops,reset_reasons,netfilter_rule"),
+    ("5.10", "tcp_own_drops,reset_reasons"),
     ("6.1", "reset_reasons,netfilter_hook"),
     ("6.12", "none"),
     ("6.18", "none"),

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::str::FromStr;
 
 use anyhow::{Context as _, bail};
-use droptrace::doctor::{Ability, Report, Row, SCHEMA, Status};
+use droptrace::doctor::{Ability, Report, Row, SCHEMA, Status, WATCHED};
 
 use super::Outcome;
 use crate::scenario::{Abilities, Scenario};
@@ -87,6 +87,24 @@ impl Doctor {
             .and_then(|row| row.remedy.as_deref())
             .unwrap_or("unknown to it");
         Some(format!("doctor denies {}: {why}", name(*ability)))
+    }
+
+    /// Whether rules of nftables are named only while nftables' functions are watched,
+    /// which begins after the first drop.
+    pub fn rules_are_watched_for(&self) -> bool {
+        let means = self
+            .row(Ability::NetfilterRule)
+            .and_then(|row| row.means.as_deref());
+        means.is_some_and(|means| means.starts_with(WATCHED))
+    }
+
+    /// By which means rules of nftables are found, as a record says it.
+    pub fn rules_are_found_by(&self) -> &'static str {
+        if self.rules_are_watched_for() {
+            "hook"
+        } else {
+            "frame"
+        }
     }
 
     /// Its promise of these, in its words; empty if there are none.

@@ -134,6 +134,9 @@ fn compare(
             pattern.as_object_mut().map(|fields| fields.remove("rule"));
         } else {
             pattern = named;
+            if expect.rule.is_some() {
+                pattern["rule"]["via"] = doctor.rules_are_found_by().into();
+            }
         }
         let counted = records.iter().filter(|record| {
             matches(&pattern, record) || (expect.with_loss && is_lost_packets(&record.event))

@@ -90,7 +90,12 @@ fn one(
         Ok(Some(reason)) => return Outcome::Skip(reason),
         Err(error) => return Outcome::Fail(vec![format!("needs: {error:#}")]),
     }
-    let played = stage::play(droptrace, scenario, args.compare_rules).and_then(|seen| {
+    let watch = scenario.is_about_rules() && doctor.rules_are_watched_for();
+    let how = stage::Tracing {
+        compares: args.compare_rules,
+        watches: watch,
+    };
+    let played = stage::play(droptrace, scenario, how).and_then(|seen| {
         doctor.ask_again(droptrace, scenario)?;
         Ok(seen)
     });

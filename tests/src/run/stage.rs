@@ -45,15 +45,28 @@ pub struct Seen {
     pub pids: BTreeMap<String, u32>,
 }
 
-/// Plays a scenario to its end; if it `compares`, with all means to name a rule.
-pub fn play(droptrace: &Path, scenario: &Scenario, compares: bool) -> anyhow::Result<Seen> {
+/// How droptrace is started beside what the scenario says.
+#[derive(Clone, Copy)]
+pub struct Tracing {
+    /// With all means to name a rule.
+    pub compares: bool,
+    /// With nftables' functions watched from the start on, unless the scenario says how
+    /// rules are to be found.
+    pub watches: bool,
+}
+
+/// Plays a scenario to its end.
+pub fn play(droptrace: &Path, scenario: &Scenario, how: Tracing) -> anyhow::Result<Seen> {
     let sandbox = Sandbox::new(&scenario.topology)?;
     prepare(&sandbox, &scenario.setup)?;
     let before = truth::read(scenario, &sandbox)?;
     let mut rules = rule::read(scenario, &sandbox, false)?;
     let mut arguments = arguments(scenario, &sandbox)?;
-    if compares {
+    if how.compares {
         arguments.extend(compare::arguments(scenario, &sandbox)?);
+    }
+    if how.watches && !arguments.iter().any(|argument| argument == "--rules") {
+        arguments.extend(["--rules", "exact"].map(ToOwned::to_owned));
     }
     let tracer = Tracer::start(droptrace, &arguments)?;
     let statistics = (scenario.tracer.runs_only_for_records)

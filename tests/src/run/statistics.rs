@@ -11,6 +11,9 @@ use anyhow::{Context as _, bail};
 /// `BPF_ENABLE_STATS`
 const ENABLE_STATS: libc::c_long = 32;
 
+/// `BPF_PROG_TYPE_KPROBE`
+const KPROBE: u64 = 2;
+
 /// While it lives, the kernel counts how often BPF programs run.
 pub struct Statistics {
     _enabled: OwnedFd,
@@ -77,6 +80,11 @@ fn most(process: u32, what: &str) -> anyhow::Result<u64> {
             line.and_then(|value| value.trim().parse::<u64>().ok())
         };
         match number("prog_id:") {
+            // At functions, not all kernels attach programs by a link.
+            Some(program) if number("prog_type:") == Some(KPROBE) => {
+                programs.insert(program, number(what).unwrap_or(0));
+                attached.insert(program);
+            }
             Some(program) if text.contains("link_type:") => {
                 attached.insert(program);
             }

@@ -30,6 +30,11 @@ pub struct Expect {
 }
 
 impl Expect {
+    /// Whether a rule of nftables must be named.
+    pub fn is_about_a_rule(&self) -> bool {
+        self.rule.is_some() || self.ability.each().contains(&Ability::NetfilterRule)
+    }
+
     /// What it takes to name its rule.
     pub fn ability_of_rule(&self) -> Abilities {
         match self.rule {

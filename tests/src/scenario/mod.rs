@@ -154,6 +154,11 @@ impl Scenario {
         self.needs.iter().any(|need| need.starts_with("unloaded:"))
     }
 
+    /// Whether it expects that a rule of nftables is named.
+    pub fn is_about_rules(&self) -> bool {
+        self.expect.iter().any(Expect::is_about_a_rule)
+    }
+
     fn check(&self) -> anyhow::Result<()> {
         for (index, setup) in self.setup.iter().enumerate() {
             let at = format!("setup {}", index + 1);

@@ -1,6 +1,8 @@
 //! What the kernel programs are told about the running kernel and this run,
 //! as constants, before the verifier sees them.
 
+use crate::VerdictPlaces;
+
 /// Stands in a [`Layout`] field for a member that the running kernel lacks.
 pub const ABSENT: u32 = u32::MAX;
 
@@ -101,6 +103,7 @@ layout! {
     hook_state_hook: "nf_hook_state"."hook" optional,
     hook_state_family: "nf_hook_state"."pf" optional,
     hook_state_net: "nf_hook_state"."net" optional,
+    regs_sp: "pt_regs"."sp" optional,
     bpf_aux: "bpf_prog"."aux" required,
     bpf_aux_id: "bpf_prog_aux"."id" required,
     sk_family: "sock_common"."skc_family" required,
@@ -237,6 +240,8 @@ pub struct Places {
     pub chain: ChainPlaces,
     /// Where `nf_hook_slow` frees packets.
     pub hook: HookPlaces,
+    /// Where nftables' own functions decide.
+    pub verdict: VerdictPlaces,
     /// Inode number of the namespace in which they are being looked for, else 0.
     pub trial_netns: u32,
     /// Zero.
@@ -333,6 +338,11 @@ pub struct StackWords {
     pub packet: u64,
     /// Where it was freed.
     pub location: u64,
+    /// Who dropped it, as nftables' own functions were seen to decide: the address of
+    /// a rule's head, or of a chain plus [`crate::POLICY`].
+    pub verdict: u64,
+    /// What stands there.
+    pub verdict_head: u64,
 }
 
 /// Who sat on the netfilter hook that dropped a packet.
@@ -361,18 +371,29 @@ pub struct HookAt {
 pub struct RuleAt {
     /// Handle of its table, unique in the namespace.
     pub table: u64,
-    /// Handle of its chain, unique in the table; 0 where a policy decided and it
-    /// is not known whose.
+    /// Handle of its chain, unique in the table; 0 where it is not known.
     pub chain: u64,
     /// Its own handle, unique in the table; 0 for the chain's policy.
     pub rule: u64,
     /// Cookie of the network namespace, which never comes again; 0 where the
     /// kernel shows none.
     pub cookie: u64,
-    /// Family of the table, `NFPROTO_*`.
+    /// Family of the table, `NFPROTO_*`; 0 where it is not known.
     pub family: u32,
     /// 1 if the rule is known.
     pub is_known: u32,
+}
+
+impl RuleAt {
+    /// No rule.
+    pub const UNKNOWN: Self = Self {
+        table: 0,
+        chain: 0,
+        rule: 0,
+        cookie: 0,
+        family: 0,
+        is_known: 0,
+    };
 }
 
 /// How this run is to be traced, beside the [`crate::Filter`].

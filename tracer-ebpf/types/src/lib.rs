@@ -7,12 +7,17 @@
 
 mod filter;
 mod layout;
+mod verdict;
 mod xtables;
 
 pub use layout::{
     ABSENT, ChainPlaces, Config, ConntrackAt, ConntrackLayout, FILTER_BY_CGROUP, FILTER_BY_FLOW,
     FILTER_BY_INTERFACE, FILTER_BY_NETNS, FILTER_BY_REASON, FILTER_BY_SOCKET, HookAt, HookPlaces,
     Layout, Places, RuleAt, RuleHead, RuleLayout, STACK_WORDS, STACK_WORDS_BELOW, StackWords,
+};
+pub use verdict::{
+    HeadForm, POLICY, TRIAL_MARK, VERDICT_HEADS, VERDICT_REGISTERS, VERDICT_WORDS, VerdictPlaces,
+    VerdictWords,
 };
 pub use xtables::{
     XT_BLOCKS, XT_COUNTERS, XT_NETNS, XT_NETNS_BLOCKS, XT_PIECE, XT_WINDOW, XtBlock, XtCounter,
@@ -172,8 +177,8 @@ pub struct Cause {
     /// Kernel address of the instruction that freed the packet, 0 for other kinds.
     pub location: u64,
     /// Address of what decided that the packet is dropped: an nftables rule, not yet
-    /// proven, an [`XtRule`], what a netfilter hook function was registered with, or
-    /// that function; 0 where none is known.
+    /// proven, or the policy of a chain ([`POLICY`]), an [`XtRule`], what a netfilter hook
+    /// function was registered with, or that function; 0 where none is known.
     pub rule: u64,
     /// The kernel's reason number; [`NO_REASON`] where the kernel gives none.
     pub reason: u32,
@@ -352,8 +357,10 @@ pub struct Detail {
     pub ttl: u8,
     /// 1 if the running process holds the socket open.
     pub socket_held: u8,
-    /// The nftables rule that dropped the packet.
+    /// The nftables rule that dropped the packet, as it stood on the stack.
     pub rule: RuleAt,
+    /// The same, as nftables' own functions were seen to decide.
+    pub verdict: RuleAt,
     /// The packet's conntrack entry.
     pub conntrack: ConntrackAt,
     /// The netfilter hook at which it was dropped.
@@ -454,8 +461,9 @@ const _: () = {
     assert!(size_of::<Cause>() == 40);
     assert!(size_of::<Key>() == 128);
     assert!(size_of::<Counts>() == 32);
-    assert!(size_of::<Detail>() == 128 + 16 + 40 + 40 + 24 + 112 + 32 + HEADER_LEN);
+    assert!(size_of::<Detail>() == 128 + 16 + 40 + 40 + 40 + 24 + 112 + 32 + HEADER_LEN);
     assert!(size_of::<ConntrackAt>() == 112);
+    assert!(size_of::<VerdictWords>() == (3 + VERDICT_WORDS + VERDICT_HEADS * VERDICT_WORDS) * 8);
     assert!(size_of::<EndpointRule>() == 40);
     assert!(size_of::<Config>() == 136);
     assert!(size_of::<Filter>() == FILTER_RULES * (40 + 16 + 4 + 4) + 40);
@@ -465,7 +473,7 @@ const _: () = {
 mod user {
     use super::{
         Config, ConntrackLayout, Counts, Detail, Filter, Key, Layout, Places, RuleLayout,
-        StackWords, XtBlock, XtGroup,
+        StackWords, VerdictWords, XtBlock, XtGroup,
     };
 
     // SAFETY: all are `repr(C)`, `Copy`, free of padding (sizes are asserted
@@ -489,6 +497,8 @@ mod user {
     unsafe impl aya::Pod for Places {}
     // SAFETY: as above.
     unsafe impl aya::Pod for StackWords {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for VerdictWords {}
     // SAFETY: as above.
     unsafe impl aya::Pod for XtGroup {}
     // SAFETY: as above.

@@ -26,6 +26,9 @@ use crate::{
 /// <https://github.com/torvalds/linux/blob/v6.12/include/linux/proc_ns.h>
 const MACHINE_PIDS: u64 = 0xEFFF_FFFC;
 
+/// There where the kernel takes programs at its functions.
+const KPROBES: &str = "/sys/bus/event_source/devices/kprobe";
+
 /// Everything that the answers follow from.
 #[expect(
     clippy::struct_excessive_bools,
@@ -54,8 +57,10 @@ pub struct Facts {
     pub has_cgroups: bool,
     /// The program `nft` is installed.
     pub has_nft: bool,
-    /// What a trial found out; `None` where it could not be made, with the reason.
+    /// What a trial found out, or why it could not be made.
     pub netfilter: Result<Netfilter, String>,
+    /// The kernel takes programs at its functions (kprobes).
+    pub has_kprobes: bool,
     /// So is the one that lists the rules of iptables' legacy backend.
     pub has_iptables: bool,
     /// And the one that lists those of ebtables'.
@@ -74,12 +79,15 @@ pub enum Processes {
 }
 
 /// What a trial found out about netfilter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Netfilter {
     /// nftables is built in or loaded.
     pub has_nftables: bool,
     /// The rule that drops a packet is found.
     pub finds_rule: bool,
+    /// It is seen by watching nftables' functions, or why not; not tried where it is
+    /// found without, and where nftables is not there.
+    pub watches_rule: Option<Result<(), String>>,
     /// So is the hook function that does.
     pub finds_function: bool,
 }
@@ -179,6 +187,7 @@ impl Facts {
             has_cgroups: cgroup::is_mounted(),
             has_nft: nft::is_installed(),
             netfilter,
+            has_kprobes: Path::new(KPROBES).exists(),
             has_iptables: xtables::can_list(xtables::Family::Ip),
             has_ebtables: xtables::can_list(xtables::Family::Bridge),
         }
@@ -263,10 +272,16 @@ fn try_netfilter(btf: &Btf, config: &Config, layout: &Layout) -> Result<Netfilte
         known.has_rules = told.is_ok();
     }
     known.has_nftables = known.has_rules || modules::is_loaded(modules::NFTABLES);
-    let places = trial::find(tracer.rules(), &known).map_err(|error| error.to_string())?;
+    let mut places = trial::find(tracer.rules(), &known).map_err(|error| error.to_string())?;
+    let finds_rule = places.chain.is_known != 0;
+    let watches_rule = (known.has_nftables && !finds_rule).then(|| {
+        let watched = trial::verdicts::watch(&mut tracer, &mut places);
+        watched.map_err(|error| error.to_string())
+    });
     Ok(Netfilter {
         has_nftables: known.has_nftables,
-        finds_rule: places.chain.is_known != 0,
+        finds_rule,
+        watches_rule,
         finds_function: places.hook.is_known != 0,
     })
 }

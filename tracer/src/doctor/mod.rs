@@ -14,6 +14,10 @@ pub use facts::Facts;
 /// Value of [`Report::schema`].
 pub const SCHEMA: &str = "droptrace.doctor/1";
 
+/// How [`Row::means`] begins where a rule is seen at nftables' functions, which are
+/// watched only while that is needed.
+pub const WATCHED: &str = "kprobes at nftables' functions";
+
 /// Everything that `droptrace doctor` found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -3,7 +3,7 @@
 use droptrace_types::ABSENT;
 
 use super::{
-    Ability, Row, Status,
+    Ability, Row, Status, WATCHED,
     facts::{Facts, Processes, Tables, Types},
 };
 use crate::{
@@ -415,15 +415,25 @@ fn netfilter_rule(facts: &Facts, types: &Types) -> Answer {
     if !facts.has_nft {
         return no("the program nft is missing, which lists the rules: install nftables");
     }
-    match &facts.netfilter {
-        Ok(found) if found.finds_rule => yes(means),
-        // Without reasons, it is the caller that frees the packet.
-        Ok(found) if !found.has_nftables && types.config.drop_has_reason != 0 => {
-            later(means, NOT_LOADED)
-        }
-        Ok(_) => no("this kernel's nftables has left the rule when the packet is freed"),
-        Err(error) => no(error),
-    }
+    let watched = format!("{WATCHED}, and nft");
+    let found = match &facts.netfilter {
+        Ok(found) => found,
+        Err(error) => return no(error),
+    };
+    // Without reasons, it is the caller that frees the packet.
+    let is_left = found.has_nftables || types.config.drop_has_reason == 0;
+    let why = match &found.watches_rule {
+        _ if found.finds_rule => return yes(means),
+        _ if !is_left => return later(means, NOT_LOADED),
+        Some(Ok(())) => return yes(watched),
+        None if facts.has_kprobes => return later(watched, NOT_LOADED),
+        Some(Err(why)) => why,
+        None => "this kernel takes no kprobes",
+    };
+    no(format!(
+        "this kernel's nftables has left the rule when the packet is freed, and cannot be \
+         watched before: {why}"
+    ))
 }
 
 fn legacy_rule(

@@ -57,8 +57,10 @@ fn best() -> Facts {
         netfilter: Ok(Netfilter {
             has_nftables: true,
             finds_rule: true,
+            watches_rule: None,
             finds_function: true,
         }),
+        has_kprobes: true,
         has_iptables: true,
         has_ebtables: true,
     }
@@ -142,12 +144,13 @@ fn netfilter_is_promised_as_far_as_the_trial_found_it() {
         netfilter: Ok(Netfilter {
             has_nftables,
             finds_rule,
+            watches_rule: (has_nftables && !finds_rule).then(|| Err("no trial".to_owned())),
             finds_function,
         }),
         ..best()
     };
     let (rule, hook) = (Ability::NetfilterRule, Ability::NetfilterHook);
-    expect(&found(true, false, true), rule, Status::No, "has left");
+    expect(&found(true, false, true), rule, Status::No, "no trial");
     expect(&found(true, false, true), hook, Status::Yes, "stack");
     expect(&found(true, true, false), rule, Status::Yes, "nft");
     expect(&found(true, true, false), hook, Status::No, "no occasion");
@@ -172,6 +175,46 @@ fn netfilter_is_promised_as_far_as_the_trial_found_it() {
     let mut without_nft = best();
     without_nft.has_nft = false;
     expect(&without_nft, rule, Status::No, "install nftables");
+}
+
+#[test]
+fn a_rule_that_nftables_has_left_is_seen_before() {
+    let ability = Ability::NetfilterRule;
+    let found = |has_nftables, has_kprobes, watches_rule| Facts {
+        netfilter: Ok(Netfilter {
+            has_nftables,
+            finds_rule: false,
+            watches_rule,
+            finds_function: true,
+        }),
+        has_kprobes,
+        ..old()
+    };
+    expect(
+        &found(true, true, Some(Ok(()))),
+        ability,
+        Status::Yes,
+        "kprobes",
+    );
+    let refused = Some(Err("no such function".to_owned()));
+    expect(
+        &found(true, true, refused),
+        ability,
+        Status::No,
+        "no such function",
+    );
+    expect(
+        &found(false, true, None),
+        ability,
+        Status::Later,
+        "not loaded",
+    );
+    expect(
+        &found(false, false, None),
+        ability,
+        Status::No,
+        "no kprobes",
+    );
 }
 
 #[test]

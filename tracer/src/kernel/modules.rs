@@ -48,6 +48,21 @@ fn is_in(list: &str, module: &str) -> bool {
     names.any(|name| name == module)
 }
 
+/// The loaded modules of nftables, by name.
+#[must_use]
+pub fn of_nftables() -> Vec<String> {
+    nftables_in(&fs::read_to_string("/proc/modules").unwrap_or_default())
+}
+
+/// From the text of `/proc/modules`.
+fn nftables_in(text: &str) -> Vec<String> {
+    let names = text.lines().filter_map(|line| line.split(' ').next());
+    let of_nftables = names.filter(|name| *name == NFTABLES || name.starts_with("nft_"));
+    let mut names: Vec<String> = of_nftables.map(ToOwned::to_owned).collect();
+    names.sort_unstable();
+    names
+}
+
 /// The loaded module whose code is at an address; `None` where it is the kernel's
 /// own.
 #[must_use]
@@ -141,5 +156,12 @@ mod tests {
         assert!(is_in(list, "ebtable_nat"));
         assert!(!is_in(list, "x_tables"));
         assert!(!is_in("", "ebtables"));
+    }
+
+    #[test]
+    fn modules_of_nftables_are_told_from_others() {
+        let text = "nft_ct 20480 1 - Live 0x0\nnf_conntrack 188416 1 nft_ct, Live 0x0\n\
+            nf_tables 303104 60 nft_ct, Live 0x0\n";
+        assert_eq!(nftables_in(text), ["nf_tables", "nft_ct"]);
     }
 }

@@ -1,6 +1,6 @@
 //! From kernel addresses to function names.
 
-use std::{fs, io, ops::Range, time::Instant};
+use std::{collections::HashSet, fs, io, ops::Range, time::Instant};
 
 /// Least time between two readings, so that addresses without a symbol cost
 /// next to nothing.
@@ -12,6 +12,15 @@ const MAX_FUNCTION_LEN: u64 = 1 << 20;
 
 /// Variables that are asked for by name.
 const VARIABLES: [&str; 2] = ["vmemmap_base", "page_offset_base"];
+
+/// The functions whose names begin so, of the modules that are loaded now.
+///
+/// # Errors
+///
+/// If `/proc/kallsyms` cannot be read.
+pub fn beginning_with(prefix: &str) -> io::Result<HashSet<String>> {
+    Ok(Symbols::parse(&fs::read("/proc/kallsyms")?).beginning_with(prefix))
+}
 
 /// A place in the kernel's code.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,6 +124,14 @@ impl Symbols {
         Some(start..end.min(start + MAX_FUNCTION_LEN))
     }
 
+    fn beginning_with(&self, prefix: &str) -> HashSet<String> {
+        let names = self.names.split(|byte| *byte == 0);
+        names
+            .filter(|name| name.starts_with(prefix.as_bytes()))
+            .map(|name| String::from_utf8_lossy(name).into_owned())
+            .collect()
+    }
+
     /// The function in which a call returns to `address`.
     #[must_use]
     pub fn find(&self, address: u64) -> Option<Location> {
@@ -193,6 +210,17 @@ mod tests {
         assert_eq!(symbols.function("vmemmap_base"), None);
         let last = 0xffff_ffff_c000_0000;
         assert_eq!(symbols.function("nft_do_chain"), Some(last..last));
+    }
+
+    #[test]
+    fn functions_are_found_by_how_their_names_begin() {
+        let found = Symbols::parse(TEXT).beginning_with("nf");
+        assert_eq!(
+            found,
+            ["nf_hook_slow", "nft_do_chain"]
+                .map(ToOwned::to_owned)
+                .into()
+        );
     }
 
     #[test]

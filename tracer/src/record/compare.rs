@@ -29,29 +29,35 @@ impl Comparison {
             return;
         }
         let agrees = is_same(rule, &other);
-        self.named += 1;
-        self.agreed += u64::from(agrees);
-        if !agrees && self.differences.len() < MAX_TOLD {
+        self.count(agrees, || {
             let told = OtherRule {
                 family: rule.family.clone(),
                 table: rule.table.clone(),
                 chain: rule.chain.clone(),
                 handle: rule.handle,
             };
-            let difference = format!(
+            format!(
                 "{}: {}; {}: {}",
                 name(rule.via),
                 words(&told),
                 name(via),
                 words(&other)
-            );
-            self.differences.push(difference);
-        }
+            )
+        });
         rule.compared.push(Compared {
             via,
             agrees,
             other: (!agrees).then_some(other),
         });
+    }
+
+    /// Takes note of a rule that two means have named; `both` says how, in words.
+    pub fn count(&mut self, agrees: bool, both: impl FnOnce() -> String) {
+        self.named += 1;
+        self.agreed += u64::from(agrees);
+        if !agrees && self.differences.len() < MAX_TOLD {
+            self.differences.push(both());
+        }
     }
 
     /// The share, in a line.
@@ -85,6 +91,7 @@ pub fn traced(place: &Place) -> OtherRule {
 fn name(via: Via) -> &'static str {
     match via {
         Via::Frame => "frame",
+        Via::Hook => "hook",
         Via::Counter => "counter",
         Via::Trace => "trace",
         Via::Lookup => "lookup",

@@ -46,7 +46,7 @@ use crate::{
         sockets::Sockets,
     },
     reason::{Signs, plain_name},
-    rules::{Answer, ChainAt, RuleAt, RuleSets, trial},
+    rules::{Answer, ChainAt, Found, RuleAt, RuleSets, trial},
     tracer::{Drained, Losses},
     xtables,
 };
@@ -76,6 +76,9 @@ pub struct Recorder {
     names: HashMap<(u32, u32), String>,
     own_netns: u32,
     missed_a_rule: bool,
+    by_nftables: ByNftables,
+    /// That nobody was seen to decide means that a chain's policy did.
+    trusts_policies: bool,
     /// Records whose rules are being read.
     waiting: Vec<Waiting>,
     /// Where the rules that several means name are compared.
@@ -89,6 +92,15 @@ struct Means<'a> {
     traces: &'a Traces,
 }
 
+/// What nftables has dropped, as far as the hook function tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ByNftables {
+    /// Something.
+    pub any: bool,
+    /// Something of which neither rule nor policy was found.
+    pub unnamed: bool,
+}
+
 /// A record that waits for the text of its rule.
 struct Waiting {
     event: Event,
@@ -96,6 +108,7 @@ struct Waiting {
     unexplained: Option<Unexplained>,
     netns: u32,
     at: RuleAt,
+    via: Via,
     /// What another means says.
     other: Option<(Via, OtherRule)>,
     until: Instant,
@@ -122,6 +135,8 @@ impl Recorder {
             names: HashMap::new(),
             own_netns: netns::own(),
             missed_a_rule: false,
+            by_nftables: ByNftables::default(),
+            trusts_policies: false,
             waiting: Vec::new(),
             comparison: None,
         }
@@ -179,7 +194,7 @@ impl Recorder {
             }
             match at.zip(detail) {
                 Some((at, detail)) => {
-                    let other = self.other(&at, &key, &detail, traces);
+                    let other = self.other(&at.0, &key, &detail, traces);
                     self.with_rule(event, at, other, detail, unexplained)
                 }
                 None => Some(event),
@@ -215,7 +230,7 @@ impl Recorder {
     fn with_rule(
         &mut self,
         event: Event,
-        at: RuleAt,
+        (at, via): (RuleAt, Via),
         other: Option<(Via, OtherRule)>,
         detail: Box<Detail>,
         unexplained: Option<Unexplained>,
@@ -227,6 +242,7 @@ impl Recorder {
             unexplained,
             netns: netns.unwrap_or(0),
             at,
+            via,
             other,
             until: Instant::now() + PATIENCE,
         })
@@ -242,12 +258,20 @@ impl Recorder {
             }
             Answer::Now(found) | Answer::Later(found) => found,
         };
-        let mut rule = rule::of(&waiting.at, found.as_ref());
-        if let (Some(comparison), Some((via, other))) = (&mut self.comparison, waiting.other) {
-            comparison.add(&mut rule, via, other);
-        }
-        let look_up = rule::advice(&rule, found.as_ref());
         let mut event = waiting.event;
+        let (rule, look_up) = if is_confirmed(&waiting.at, waiting.via, found.as_ref()) {
+            let mut rule = rule::of(&waiting.at, waiting.via, found.as_ref());
+            if let (Some(comparison), Some((via, other))) = (&mut self.comparison, waiting.other) {
+                comparison.add(&mut rule, via, other);
+            }
+            let look_up = rule::advice(&rule, found.as_ref());
+            (rule, look_up)
+        } else {
+            match hook::of(&waiting.detail.hook, self.causes.symbols()) {
+                Some(hooked) => hooked,
+                None => return Some(event),
+            }
+        };
         if let Some(Unexplained { signs, passed }) = waiting.unexplained {
             let why = invalid::of(
                 &waiting.detail,
@@ -263,7 +287,8 @@ impl Recorder {
         Some(event)
     }
 
-    /// A record, without the rule of nftables; that rule; and what it may explain.
+    /// A record, the rule of nftables that it is still without, and what that may
+    /// explain.
     fn record(
         &mut self,
         key: &Key,
@@ -272,7 +297,7 @@ impl Recorder {
         clock: &Clock,
         means: &Means<'_>,
         stack_of: &impl Fn(i32) -> Vec<u64>,
-    ) -> (Event, Option<RuleAt>, Option<Unexplained>) {
+    ) -> (Event, Option<(RuleAt, Via)>, Option<Unexplained>) {
         let kind = match Kind::from_u8(key.cause.kind) {
             Some(Kind::ResetSent) => EventKind::ResetSent,
             Some(Kind::ResetReceived) => EventKind::ResetReceived,
@@ -285,9 +310,25 @@ impl Recorder {
                 .stack(&stack_of(detail.stack_id), key.cause.location)
         });
         let evidence = evidence::of(key, detail, &stack);
-        let (mut reason, mut advice) =
-            self.causes
-                .reason(kind, key.cause.reason, location.as_ref(), &evidence);
+        let at = detail.and_then(|detail| {
+            self.rule_at(detail).or_else(|| {
+                let traced = self.traced(key, counts, detail, means.traces)?;
+                Some((traced, Via::Trace))
+            })
+        });
+        let waits_for_rule = at.is_some();
+        // A bridge frees for netfilter too, and for reasons of its own.
+        let is_watched = at.as_ref().is_some_and(|(_, via)| *via == Via::Hook);
+        let for_netfilter = is_watched.then(|| Location {
+            function: tracked::FUNCTION.to_owned(),
+            offset: 0,
+        });
+        let (mut reason, mut advice) = self.causes.reason(
+            kind,
+            key.cause.reason,
+            for_netfilter.as_ref().or(location.as_ref()),
+            &evidence,
+        );
         if kind == EventKind::Drop && detail.is_some_and(is_of_a_trial) {
             reason.class = Class::Benign;
             "another droptrace has tried out where this kernel keeps rules"
@@ -318,17 +359,13 @@ impl Recorder {
         let decided = match counted.filter(|found| !self.is_of_another(found.family, detail)) {
             Some(found) => Some((rule::of_xtables(found), rule::xtables_advice(found))),
             None => self
-                .decided(detail, function, stage)
+                .decided(detail.filter(|_| !waits_for_rule), function, stage)
                 .or_else(|| hook::queue(&location.as_ref()?.function)),
         };
         let (rule, look_up) = decided.unzip();
         let by_netfilter = function.is_some_and(|function| trial::FUNCTIONS.contains(&function));
-        let is_missed = |detail: &Detail| rule.is_none() && rule_at(detail).is_none();
-        self.missed_a_rule |= by_netfilter && detail.is_some_and(is_missed);
-        let at = detail.and_then(|detail| {
-            rule_at(detail).or_else(|| self.traced(key, counts, detail, means.traces))
-        });
-        let waits_for_rule = at.is_some();
+        let is_missed = detail.is_some() && rule.is_none() && !waits_for_rule;
+        self.missed_a_rule |= by_netfilter && is_missed;
         let mut conntrack = detail.and_then(|detail| conntrack::of(&detail.conntrack));
         let mut unexplained = None;
         let of_netfilter = by_netfilter || reason.name.as_deref() == Some(NETFILTER_DROP);
@@ -451,6 +488,54 @@ impl Recorder {
         std::mem::take(&mut self.missed_a_rule)
     }
 
+    /// What nftables has dropped since the last call.
+    pub fn by_nftables(&mut self) -> ByNftables {
+        std::mem::take(&mut self.by_nftables)
+    }
+
+    /// Whether all that decides is watched, so that where nothing was seen to, a
+    /// policy did.
+    pub fn trust_policies(&mut self, trust: bool) {
+        self.trusts_policies = trust;
+    }
+
+    /// The rule of nftables that decided, by its numbers, and how it was found.
+    fn rule_at(&mut self, detail: &Detail) -> Option<(RuleAt, Via)> {
+        let seen = numbers(&detail.rule, detail.time_ns);
+        let decided = numbers(&detail.verdict, detail.time_ns);
+        if let Some(seen) = seen {
+            let Some(decided) = decided else {
+                return Some((seen, Via::Frame));
+            };
+            let agree = are_same(&seen, &decided);
+            let both = || format!("{seen:?} on the stack, {decided:?} by nftables' functions");
+            if let Some(comparison) = &mut self.comparison {
+                comparison.count(agree, both);
+            }
+            if !agree {
+                log::warn!(
+                    "two means disagree about the rule that dropped a packet, so it is not \
+                     told; please report this: {}",
+                    both()
+                );
+                return None;
+            }
+            return Some((seen, Via::Frame));
+        }
+        let by = hook::of(&detail.hook, self.causes.symbols()).map(|(rule, _)| rule.engine);
+        let told = decided.filter(|decided| match by {
+            Some(Engine::Nft) => decided.rule != 0 || self.trusts_policies,
+            // Address translation calls the chains of nftables; where the hook function
+            // is not known, a bridge has freed the packet.
+            Some(Engine::Nat) | None => decided.rule != 0,
+            _ => false,
+        });
+        let is_by_nftables = by == Some(Engine::Nft);
+        self.by_nftables.any |= is_by_nftables || told.is_some();
+        self.by_nftables.unnamed |= is_by_nftables && told.is_none();
+        told.map(|at| (at, Via::Hook))
+    }
+
     /// Who decided where no rule of nftables is known, and how to look at it.
     /// `function` freed the packet.
     fn decided(
@@ -459,7 +544,7 @@ impl Recorder {
         function: Option<&str>,
         stage: Option<Stage>,
     ) -> Option<(Rule, Option<String>)> {
-        let detail = detail.filter(|detail| detail.rule.is_known == 0)?;
+        let detail = detail?;
         let hooked = hook::of(&detail.hook, self.causes.symbols());
         if function != Some(tracked::FUNCTION) {
             return hooked;
@@ -495,10 +580,9 @@ fn is_of_a_trial(detail: &Detail) -> bool {
     detail.mark == trial::MARK && detail.key.cause.direction == Direction::Local as u8
 }
 
-/// The rule that decided, by its numbers.
-fn rule_at(detail: &Detail) -> Option<RuleAt> {
-    let rule = (detail.rule.is_known != 0).then_some(&detail.rule)?;
-    Some(RuleAt {
+/// A rule by its numbers, `None` where it is not known.
+fn numbers(rule: &droptrace_types::RuleAt, ns: u64) -> Option<RuleAt> {
+    (rule.is_known != 0).then_some(RuleAt {
         family: u8::try_from(rule.family).ok()?,
         chain: ChainAt::Handles {
             table: rule.table,
@@ -506,8 +590,32 @@ fn rule_at(detail: &Detail) -> Option<RuleAt> {
         },
         rule: rule.rule,
         cookie: (rule.cookie != 0).then_some(rule.cookie),
-        ns: detail.time_ns,
+        ns,
     })
+}
+
+/// Whether two means have found the same. A chain that one of them does not know
+/// follows from the rule.
+fn are_same(one: &RuleAt, other: &RuleAt) -> bool {
+    let handles = |at: &RuleAt| match at.chain {
+        ChainAt::Handles { table, chain } => Some((table, chain)),
+        ChainAt::Names { .. } => None,
+    };
+    let (Some((table, chain)), Some((other_table, other_chain))) = (handles(one), handles(other))
+    else {
+        return false;
+    };
+    let are_chains = chain == other_chain || chain == 0 || other_chain == 0;
+    table == other_table && one.rule == other.rule && are_chains
+}
+
+/// That no rule was seen to decide means that the chain's policy did, if it drops.
+fn is_confirmed(at: &RuleAt, via: Via, found: Option<&Found>) -> bool {
+    let drops = |found: &Found| {
+        let text = found.text.as_deref();
+        text.is_some_and(|text| text.contains(" policy drop;"))
+    };
+    via != Via::Hook || at.rule != 0 || found.is_some_and(drops)
 }
 
 /// A record for each kind of loss that occurred.

@@ -38,7 +38,7 @@ pub fn by(engine: Engine) -> Rule {
 }
 
 /// A rule of nftables, with what its rule set says of it.
-pub fn of(at: &RuleAt, found: Option<&Found>) -> Rule {
+pub fn of(at: &RuleAt, via: Via, found: Option<&Found>) -> Rule {
     let policy = at.rule == 0;
     let (names, handles) = match &at.chain {
         ChainAt::Handles { table, chain } => (None, Some([*table, *chain])),
@@ -48,10 +48,12 @@ pub fn of(at: &RuleAt, found: Option<&Found>) -> Rule {
         .map(|found| [&found.table, &found.chain])
         .or(names)
         .map_or([None, None], |names| names.map(|name| Some(name.clone())));
-    let handles = handles.or(found.map(|found| found.handles));
+    let handles = found.map(|found| found.handles).or(handles);
     let text = |of: fn(&Found) -> &Option<String>| found.and_then(|found| of(found).clone());
     Rule {
-        family: rules::family_name(at.family).map(ToOwned::to_owned),
+        family: rules::family_name(at.family)
+            .map(ToOwned::to_owned)
+            .or_else(|| found.map(|found| found.family.clone())),
         table,
         chain,
         path: found
@@ -77,10 +79,7 @@ pub fn of(at: &RuleAt, found: Option<&Found>) -> Rule {
             }
         }),
         policy,
-        via: match at.chain {
-            ChainAt::Handles { .. } => Via::Frame,
-            ChainAt::Names { .. } => Via::Trace,
-        },
+        via,
         ..by(Engine::Nft)
     }
 }
@@ -179,6 +178,7 @@ mod tests {
 
     fn found(table: &str, chain: &str) -> Found {
         Found {
+            family: "inet".into(),
             table: table.into(),
             chain: chain.into(),
             handles: [3, 1],
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn what_the_kernel_told_stays_where_the_rule_set_tells_nothing() {
-        let rule = of(&AT, None);
+        let rule = of(&AT, Via::Frame, None);
         assert_eq!(rule.family.as_deref(), Some("inet"));
         assert_eq!(
             (&rule.table, &rule.chain, &rule.text),
@@ -210,16 +210,16 @@ mod tests {
     #[test]
     fn a_text_says_of_when_it_is() {
         let mut found = found("filter", "input");
-        assert_eq!(of(&AT, Some(&found)).as_of, Some(AsOf::Drop));
+        assert_eq!(of(&AT, Via::Frame, Some(&found)).as_of, Some(AsOf::Drop));
         found.then = false;
-        assert_eq!(of(&AT, Some(&found)).as_of, Some(AsOf::Reading));
+        assert_eq!(of(&AT, Via::Frame, Some(&found)).as_of, Some(AsOf::Reading));
         found.text = None;
-        assert_eq!(of(&AT, Some(&found)).as_of, None);
+        assert_eq!(of(&AT, Via::Frame, Some(&found)).as_of, None);
     }
 
     #[test]
     fn a_policy_has_no_handle() {
-        let rule = of(&RuleAt { rule: 0, ..AT }, None);
+        let rule = of(&RuleAt { rule: 0, ..AT }, Via::Frame, None);
         assert_eq!((rule.handle, rule.policy), (None, true));
         assert_eq!(rule.verdict.as_deref(), Some("drop"));
     }
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn the_advice_names_the_chain_and_the_way_into_its_namespace() {
         let mut found = found("filter", "in-put_1");
-        let rule = of(&AT, Some(&found));
+        let rule = of(&AT, Via::Frame, Some(&found));
         assert_eq!(
             advice(&rule, Some(&found)).unwrap(),
             "list it with: nft -a list chain inet filter in-put_1"
@@ -245,7 +245,7 @@ mod tests {
     fn the_advice_has_no_names_that_a_shell_would_run() {
         for name in ["$(reboot)", "a;b", "a b", "", "-f", "a\nb", "*", "ünïcode"] {
             let found = found("filter", name);
-            let rule = of(&AT, Some(&found));
+            let rule = of(&AT, Via::Frame, Some(&found));
             assert_eq!(
                 advice(&rule, Some(&found)).unwrap(),
                 "list it with: nft -a list ruleset"

@@ -47,8 +47,8 @@ pub struct Kept {
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Sought<'a> {
-    /// Family of the table.
-    pub family: &'a str,
+    /// Family of the table, where it is known.
+    pub family: Option<&'a str>,
     /// Table and chain.
     pub chain: &'a ChainAt,
     /// Handle of the rule; 0 for the chain's policy.
@@ -196,7 +196,7 @@ mod tests {
 
     fn at(history: &History, rule: u64, seconds: u64) -> (String, bool) {
         let sought = Sought {
-            family: "inet",
+            family: Some("inet"),
             chain: &ChainAt::Handles { table: 1, chain: 1 },
             rule,
         };

@@ -72,6 +72,8 @@ struct Place {
 /// A chain of a rule set, and where one of its rules stands.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Listed<'a> {
+    /// Family of the table.
+    pub family: &'a str,
     /// Name of the table.
     pub table: &'a str,
     /// Name of the chain.
@@ -226,24 +228,38 @@ impl Listing {
         }
     }
 
-    /// The chain and the rule of these handles; of a rule 0 the chain's policy.
-    pub fn find(&self, family: &str, table: u64, chain: u64, rule: u64) -> Option<Listed<'_>> {
-        let handles = [table, chain];
-        let table = self.tables.get(&(family.to_owned(), table))?;
+    /// The chain and the rule of these handles; of a rule 0 the chain's policy. The
+    /// table's and the rule's tell the rest, where no family or a chain 0 is given.
+    pub fn find(
+        &self,
+        family: Option<&str>,
+        table: u64,
+        chain: u64,
+        rule: u64,
+    ) -> Option<Listed<'_>> {
+        let ((family, table_handle), table) = match family {
+            Some(family) => self.tables.get_key_value(&(family.to_owned(), table)),
+            None => self.tables.iter().find(|((_, handle), _)| *handle == table),
+        }
+        .map(|((family, handle), table)| ((family, *handle), table))?;
         if table.doubtful {
             return None;
         }
-        let at = table.rules.get(&rule).filter(|at| at.chain == chain);
+        let at = table.rules.get(&rule);
+        let at = at.filter(|at| chain == 0 || at.chain == chain);
+        let chain = if chain == 0 { at?.chain } else { chain };
         let path = table.way_to(chain);
+        let chain_handle = chain;
         let chain = table.chains.get(&chain)?;
         let iptables = chain.iptables.as_ref().and_then(|of| match at {
             Some(at) => self.text(*of.rules.get(at.index())?),
             None => of.policy.as_deref().filter(|_| rule == 0),
         });
         Some(Listed {
+            family,
             table: &table.name,
             chain: &chain.name,
-            handles,
+            handles: [table_handle, chain_handle],
             path,
             base: chain.base.as_deref(),
             rule: at.and_then(|at| Some((at.index() + 1, self.text(at.text)?))),
@@ -252,14 +268,14 @@ impl Listing {
     }
 
     /// The handles of a table and a chain.
-    pub fn handles(&self, family: &str, at: &ChainAt) -> Option<[u64; 2]> {
+    pub fn handles(&self, family: Option<&str>, at: &ChainAt) -> Option<[u64; 2]> {
         let (table, chain) = match at {
             ChainAt::Handles { table, chain } => return Some([*table, *chain]),
             ChainAt::Names { table, chain } => (table, chain),
         };
         let mut tables = self.tables.iter();
         let ((_, handle), table) =
-            tables.find(|((of, _), found)| of == family && found.name == *table)?;
+            tables.find(|((of, _), found)| Some(&**of) == family && found.name == *table)?;
         let mut chains = table.chains.iter();
         let (chain, _) = chains.find(|(_, found)| found.name == *chain)?;
         Some([*handle, *chain])
@@ -431,7 +447,7 @@ mod tests {
     fn at(text: &str, family: &str, handles: [u64; 3]) -> Option<String> {
         let listing = Listing::parse(text);
         let [table, chain, rule] = handles;
-        let found = listing.find(family, table, chain, rule)?;
+        let found = listing.find(Some(family), table, chain, rule)?;
         let (position, text) = found.rule?;
         Some(format!(
             "{} {} {position}: {text}",
@@ -509,14 +525,14 @@ mod tests {
     #[test]
     fn a_base_chain_tells_its_policy() {
         let listing = Listing::parse(OF_IPTABLES);
-        let chain = listing.find("ip", 7, 1, 0).unwrap();
+        let chain = listing.find(Some("ip"), 7, 1, 0).unwrap();
         assert_eq!(
             chain.base,
             Some("type filter hook forward priority filter; policy drop;")
         );
         assert_eq!(chain.rule, None);
         let listing = Listing::parse(NATIVE);
-        let base = |chain| listing.find("inet", 3, chain, 0).unwrap().base;
+        let base = |chain| listing.find(Some("inet"), 3, chain, 0).unwrap().base;
         assert!(base(1).unwrap().starts_with("type filter hook input"));
         assert_eq!(base(2), None);
     }
@@ -528,7 +544,7 @@ mod tests {
         assert_eq!(at(NATIVE, "ip6", [1, 1, 12]), None);
         // The chain is known, the rule is gone.
         let listing = Listing::parse(NATIVE);
-        let found = listing.find("ip", 1, 3, 1000).unwrap();
+        let found = listing.find(Some("ip"), 1, 3, 1000).unwrap();
         assert_eq!((found.chain, found.rule), ("input", None));
     }
 
@@ -547,7 +563,7 @@ mod tests {
                 listing.add_elements(&maps[0], elements);
             }
             listing.find_ways();
-            let path = listing.find("inet", 1, chain, 7).unwrap().path?;
+            let path = listing.find(Some("inet"), 1, chain, 7).unwrap().path?;
             Some(path.join(" "))
         };
         let to_b = "\t\telements = { 1 : drop,\n\t\t\t     2 : goto b }\n";
@@ -567,7 +583,7 @@ mod tests {
             listing
         };
         let of = |listing: &Listing, chain, rule| {
-            let found = listing.find("ip", 1, chain, rule).unwrap();
+            let found = listing.find(Some("ip"), 1, chain, rule).unwrap();
             found.iptables.map(ToOwned::to_owned)
         };
         let listing = read(SAVED);
@@ -611,7 +627,7 @@ mod tests {
         let rules = rules.concat();
         let text = format!("table ip t {{ # handle 1\n\tchain c {{ # handle 1\n{rules}\t}}\n}}\n");
         let listing = Listing::parse(&text);
-        let found = listing.find("ip", 1, 1, 50_001).unwrap();
+        let found = listing.find(Some("ip"), 1, 1, 50_001).unwrap();
         let last = "tcp dport 49999 drop";
         assert_eq!(found.rule, Some((50_000, last)));
         assert!(listing.size() < 8 << 20, "{}", listing.size());
@@ -646,7 +662,7 @@ mod tests {
             " # handle ",
         ] {
             let listing = Listing::parse(text);
-            assert_eq!(listing.find("", 1, 1, 1), None);
+            assert_eq!(listing.find(Some(""), 1, 1, 1), None);
         }
     }
 }

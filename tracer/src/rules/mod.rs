@@ -38,7 +38,7 @@ use self::{
 /// A rule as the kernel told it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleAt {
-    /// Family of the table, `NFPROTO_*`.
+    /// Family of the table, `NFPROTO_*`; 0 where it is not known.
     pub family: u8,
     /// Table and chain.
     pub chain: ChainAt,
@@ -72,6 +72,8 @@ pub enum ChainAt {
 /// What a rule set says about a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
+    /// Family of the table.
+    pub family: String,
     /// Name of the table.
     pub table: String,
     /// Name of the chain.
@@ -140,12 +142,12 @@ impl RuleSets {
 
     /// The rule in the namespace with this inode number.
     pub fn find(&mut self, netns: u32, at: &RuleAt) -> Answer {
-        let (Some(reader), Some(family)) = (&self.reader, family_name(at.family)) else {
+        let Some(reader) = &self.reader else {
             return Answer::Now(None);
         };
         let histories = reader.histories();
         let history = histories.get(&netns);
-        let found = history.and_then(|history| find(history, family, at));
+        let found = history.and_then(|history| find(history, at));
         let is_proven = found.as_ref().is_some_and(|found| found.then);
         if is_proven || history.is_some_and(|history| history.sure_ns >= at.ns && !history.is_read)
         {
@@ -160,14 +162,17 @@ impl RuleSets {
     }
 }
 
-fn find(history: &History, family: &str, at: &RuleAt) -> Option<Found> {
+fn find(history: &History, at: &RuleAt) -> Option<Found> {
     // The packet's namespace is gone, and this one has its number.
     let is_another = |cookie| history.cookie != 0 && cookie != history.cookie;
     if at.cookie.is_some_and(is_another) {
         return None;
     }
     let sought = Sought {
-        family,
+        family: match at.family {
+            0 => None,
+            family => Some(family_name(family)?),
+        },
         chain: &at.chain,
         rule: at.rule,
     };
@@ -184,6 +189,7 @@ fn found(listed: &Listed<'_>, at: &RuleAt, then: bool, namespace: Option<PathBuf
     let statement = text.filter(|_| at.rule != 0);
     let owned = |text: Option<&str>| text.map(ToOwned::to_owned);
     Found {
+        family: listed.family.to_owned(),
         table: listed.table.to_owned(),
         chain: listed.chain.to_owned(),
         handles: listed.handles,

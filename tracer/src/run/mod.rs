@@ -7,6 +7,7 @@ mod rules;
 mod select;
 mod trace;
 mod traces;
+mod verdicts;
 
 pub use doctor::doctor;
 pub use reasons::reasons;

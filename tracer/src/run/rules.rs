@@ -8,6 +8,7 @@ use std::{
 use aya::maps::MapError;
 use droptrace_types::{Config, Layout, Places, RuleLayout, XtRule};
 
+use super::verdicts::Verdicts;
 use crate::{
     cli::RulesMode,
     kernel::modules,
@@ -33,6 +34,9 @@ pub struct Rules {
     /// More is known than at the last trial.
     is_outdated: bool,
     last_trial: Instant,
+    /// What the kernel side is told.
+    places: Places,
+    verdicts: Verdicts,
     tables: Tables,
 }
 
@@ -44,6 +48,8 @@ impl Rules {
             known: Known::new(config, layout),
             is_outdated: true,
             last_trial: Instant::now(),
+            places: Places::default(),
+            verdicts: Verdicts::new(mode, interval),
             tables: Tables::default(),
         }
     }
@@ -66,18 +72,38 @@ impl Rules {
     }
 
     /// Makes a trial where something was learnt. From then on records say who
-    /// dropped a packet in netfilter, as far as this kernel lets it be found.
-    pub fn update(&mut self, tracer: &mut Tracer) {
-        if self.mode == RulesMode::Auto && self.is_outdated {
+    /// dropped a packet in netfilter, as far as this kernel lets it be found. To be
+    /// called from time to time.
+    pub fn update(&mut self, tracer: &mut Tracer, recorder: &mut Recorder) {
+        if self.mode == RulesMode::Off {
+            return;
+        }
+        let has_appeared = !self.known.has_nftables && modules::is_loaded(modules::NFTABLES);
+        if self.is_outdated || has_appeared {
             self.try_out(tracer);
         }
+        self.verdicts.update(tracer, recorder, &mut self.places);
+    }
+
+    /// What nftables decided may be missing in these; to be called before they become
+    /// records.
+    pub fn before(&mut self, drained: &Drained, recorder: &mut Recorder) {
+        self.verdicts.before(drained, recorder);
+    }
+
+    /// Those are records now.
+    pub fn after(&mut self, tracer: &mut Tracer, recorder: &mut Recorder) {
+        if recorder.missed_a_rule() {
+            self.missed(tracer);
+        }
+        self.verdicts.after(tracer, recorder, &mut self.places);
     }
 
     /// Something in netfilter dropped a packet and was not found. The stack may
     /// have another form by now, as when another tracer was attached to the same
     /// tracepoint.
-    pub fn missed(&mut self, tracer: &mut Tracer) {
-        if self.mode == RulesMode::Auto && self.last_trial.elapsed() >= AGAIN {
+    fn missed(&mut self, tracer: &mut Tracer) {
+        if self.mode != RulesMode::Off && self.last_trial.elapsed() >= AGAIN {
             self.try_out(tracer);
         }
     }
@@ -118,6 +144,13 @@ impl Rules {
                 break;
             }
             found = trial::find(tracer.rules(), &self.known);
+        }
+        self.places = Places {
+            verdict: self.places.verdict,
+            ..found.as_ref().copied().unwrap_or_default()
+        };
+        if let Err(error) = tracer.rules().set_places(&self.places) {
+            log::warn!("the kernel cannot be told where rules stand: {error}");
         }
         match found {
             Ok(places) => {

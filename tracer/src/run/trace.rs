@@ -317,7 +317,7 @@ impl Run<'_> {
         if let Some(layout) = &tables {
             self.rules.learn_xtables(layout, &mut self.tracer);
         }
-        self.rules.update(&mut self.tracer);
+        self.rules.update(&mut self.tracer, &mut self.recorder);
         self.nftrace.look_after();
         Ok(())
     }
@@ -346,6 +346,7 @@ impl Run<'_> {
             .context("cannot take the counts from the kernel")?;
         self.nftrace.counted(&drained);
         let legacy = self.rules.xtables(&drained, &mut self.tracer);
+        self.rules.before(&drained, &mut self.recorder);
         let mut records = self
             .recorder
             .records(drained, legacy, &self.nftrace, |id| self.tracer.stack(id));
@@ -359,9 +360,7 @@ impl Run<'_> {
         }
         drop(records);
         self.nftrace.forget(counted);
-        if self.recorder.missed_a_rule() {
-            self.rules.missed(&mut self.tracer);
-        }
+        self.rules.after(&mut self.tracer, &mut self.recorder);
         self.output.interval_ends()?;
         Ok(())
     }

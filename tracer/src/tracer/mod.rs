@@ -8,6 +8,7 @@ mod probe;
 mod programs;
 mod rules;
 mod syscall;
+mod verdicts;
 mod xtables;
 
 use std::collections::HashMap;
@@ -23,9 +24,10 @@ pub use probe::{Probed, probe};
 pub use programs::{LoadError, Means, SEND_RESET, TRACEPOINTS, functions};
 
 pub use rules::RuleMaps;
+pub use verdicts::VerdictsError;
 pub use xtables::{XT_PROGRAMS, XtMaps};
 
-use self::{counts::CountMaps, details::Details, losses::LossCounters};
+use self::{counts::CountMaps, details::Details, losses::LossCounters, verdicts::Verdicts};
 
 /// Details a second on each CPU at most; the ring buffer holds some thousands.
 pub const DETAILS_PER_SECOND: u32 = 4000;
@@ -106,6 +108,7 @@ impl Maps {
 pub struct Tracer {
     maps: Maps,
     watched: Vec<&'static str>,
+    verdicts: Verdicts,
     /// Keeps the programs attached.
     ebpf: Ebpf,
 }
@@ -133,6 +136,7 @@ impl Tracer {
         Ok(Self {
             maps,
             watched,
+            verdicts: Verdicts::default(),
             ebpf,
         })
     }
@@ -192,6 +196,11 @@ impl Tracer {
     /// Where rules are told.
     pub fn rules(&mut self) -> &mut RuleMaps {
         &mut self.maps.rules
+    }
+
+    /// The same, and how kernel memory is read.
+    pub fn rules_and_memory(&mut self) -> (&mut RuleMaps, &mut XtMaps) {
+        (&mut self.maps.rules, &mut self.maps.xtables)
     }
 
     /// Where the counters of xtables rules are told.

@@ -6,7 +6,7 @@ use aya::{
     Ebpf,
     maps::{Array, MapData, MapError},
 };
-use droptrace_types::{Places, RuleLayout, STACK_WORDS, StackWords};
+use droptrace_types::{Places, RuleLayout, STACK_WORDS, StackWords, VerdictWords};
 
 use super::{LoadError, take};
 
@@ -15,6 +15,7 @@ pub struct RuleMaps {
     layout: Array<MapData, RuleLayout>,
     places: Array<MapData, Places>,
     trial: Array<MapData, StackWords>,
+    verdict_trial: Array<MapData, VerdictWords>,
 }
 
 impl RuleMaps {
@@ -28,6 +29,7 @@ impl RuleMaps {
             layout: Array::try_from(take(ebpf, "RULE_LAYOUT")?)?,
             places: Array::try_from(take(ebpf, "PLACES")?)?,
             trial: Array::try_from(take(ebpf, "TRIAL")?)?,
+            verdict_trial: Array::try_from(take(ebpf, "VERDICT_TRIAL")?)?,
         })
     }
 
@@ -50,7 +52,7 @@ impl RuleMaps {
         self.places.set(0, places, 0).map_err(io::Error::other)
     }
 
-    /// Makes [`RuleMaps::stack`] empty.
+    /// Makes [`RuleMaps::stack`] and [`RuleMaps::verdict`] empty.
     ///
     /// # Errors
     ///
@@ -63,8 +65,12 @@ impl RuleMaps {
             chains: [0; STACK_WORDS],
             packet: 0,
             location: 0,
+            verdict: 0,
+            verdict_head: 0,
         };
-        self.trial.set(0, nothing, 0).map_err(io::Error::other)
+        self.trial.set(0, nothing, 0).map_err(io::Error::other)?;
+        let set = self.verdict_trial.set(0, VerdictWords::NONE, 0);
+        set.map_err(io::Error::other)
     }
 
     /// The stack at the last event in that namespace, zeros if there was none.
@@ -75,5 +81,16 @@ impl RuleMaps {
     pub fn stack(&mut self) -> io::Result<Box<StackWords>> {
         let stack = self.trial.get(&0, 0).map_err(io::Error::other)?;
         Ok(Box::new(stack))
+    }
+
+    /// What the last function had in hand that was about to decide in that namespace,
+    /// zeros if there was none.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn verdict(&mut self) -> io::Result<Box<VerdictWords>> {
+        let words = self.verdict_trial.get(&0, 0).map_err(io::Error::other)?;
+        Ok(Box::new(words))
     }
 }

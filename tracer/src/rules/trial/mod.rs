@@ -6,6 +6,8 @@
 //! looked for at which the right word stood every time. Where there is none,
 //! nothing is told.
 
+pub mod verdicts;
+
 use std::{
     fs, io,
     net::UdpSocket,
@@ -30,6 +32,12 @@ use crate::tracer::{
 /// Made of nothing that takes a kernel module beside that of nftables itself, and
 /// of a family in which a new namespace sends nothing of its own.
 const RULES: &str = "\
+table ip droptrace_before {
+  chain before {
+    type filter hook output priority -10;
+    udp dport 21 drop
+  }
+}
 table ip droptrace {
   chain deep {
     udp dport 19 drop
@@ -40,10 +48,6 @@ table ip droptrace {
   }
   chain empty {
     udp dport 19 drop
-  }
-  chain before {
-    type filter hook output priority -10;
-    udp dport 21 drop
   }
   chain output {
     type filter hook output priority 0; policy drop;
@@ -59,13 +63,15 @@ table ip droptrace {
     udp dport 22-25 accept
     udp dport 6-19 drop
   }
-  chain after {
-    type filter hook output priority 10;
-    udp dport 22 drop
-  }
   chain input {
     type filter hook input priority 0;
     udp dport 24 drop
+  }
+}
+table ip droptrace_after {
+  chain after {
+    type filter hook output priority 10;
+    udp dport 22 drop
   }
   chain then {
     type filter hook input priority 10;
@@ -140,8 +146,8 @@ const BPF_DROPPERS: [(u8, &[i32], usize); 5] = [
     (INPUT, &[-10, 0], 1),
 ];
 
-/// Mark of the packets: `drop`.
-pub const MARK: u32 = 0x6472_6f70;
+/// Mark of the packets.
+pub use droptrace_types::TRIAL_MARK as MARK;
 /// The kernel functions whose drops have on the stack who decided.
 pub const FUNCTIONS: [&str; 2] = ["nft_do_chain", "nf_hook_slow"];
 /// The tracepoint's second argument, as a word: where the packet was freed.
@@ -182,26 +188,33 @@ impl Known {
 ///
 /// If the trial could not be made.
 pub fn find(maps: &mut RuleMaps, known: &Known) -> io::Result<Places> {
-    // The namespace is the thread's, and goes with it.
-    let places = thread::scope(|scope| {
-        let trial = scope.spawn(|| try_all(maps, known));
-        let failed = |_| Err(io::Error::other("the trial ended early"));
-        trial.join().unwrap_or_else(failed)
-    });
+    let places = apart(|netns| try_all(maps, known, netns));
     let found = places.as_ref().copied().unwrap_or_default();
     maps.set_places(&found)?;
     places
 }
 
-fn try_all(maps: &mut RuleMaps, known: &Known) -> io::Result<Places> {
-    // SAFETY: gives this thread, which ends with the trial, a namespace of its own.
-    if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let netns = fs::metadata("/proc/thread-self/ns/net")?.ino();
-    raise_loopback()?;
+/// Runs a trial on a thread of its own in a network namespace of its own, whose
+/// number it gets, and which goes with the thread.
+fn apart<T: Send>(trial: impl FnOnce(u32) -> io::Result<T> + Send) -> io::Result<T> {
+    let run = || {
+        // SAFETY: gives this thread, which ends with the trial, a namespace of its own.
+        if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let netns = fs::metadata("/proc/thread-self/ns/net")?.ino();
+        raise_loopback()?;
+        trial(u32::try_from(netns).map_err(io::Error::other)?)
+    };
+    thread::scope(|scope| {
+        let failed = |_| Err(io::Error::other("the trial ended early"));
+        scope.spawn(run).join().unwrap_or_else(failed)
+    })
+}
+
+fn try_all(maps: &mut RuleMaps, known: &Known, netns: u32) -> io::Result<Places> {
     maps.set_places(&Places {
-        trial_netns: u32::try_from(netns).map_err(io::Error::other)?,
+        trial_netns: netns,
         ..Places::default()
     })?;
     let mut trial = Trial {
@@ -222,6 +235,14 @@ fn try_all(maps: &mut RuleMaps, known: &Known) -> io::Result<Places> {
     })
 }
 
+/// Sends a packet to be dropped; the stack as it was then.
+fn drop_at(maps: &mut RuleMaps, socket: &UdpSocket, port: u16) -> io::Result<Box<StackWords>> {
+    maps.forget_stack()?;
+    // It is refused, which is the point.
+    let _ = socket.send_to(&[0], ("127.0.0.1", port));
+    maps.stack()
+}
+
 struct Trial<'a> {
     maps: &'a mut RuleMaps,
     known: &'a Known,
@@ -231,14 +252,6 @@ struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    /// Sends a packet to be dropped; the stack as it was then.
-    fn drop_at(&mut self, port: u16) -> io::Result<Box<StackWords>> {
-        self.maps.forget_stack()?;
-        // It is refused, which is the point.
-        let _ = self.socket.send_to(&[0], ("127.0.0.1", port));
-        self.maps.stack()
-    }
-
     fn is_of_hook(&self, stack: &StackWords) -> bool {
         let (start, end) = self.known.nf_hook_slow;
         stack.location > start && stack.location <= end
@@ -248,7 +261,7 @@ impl Trial<'_> {
         nft::add(RULES).map_err(io::Error::other)?;
         let listing = nft::list().map_err(io::Error::other)?;
         for dropper in &DROPPERS {
-            let stack = self.drop_at(dropper.port)?;
+            let stack = drop_at(self.maps, &self.socket, dropper.port)?;
             if self.is_of_hook(&stack) {
                 self.hook.keep(&stack, dropper.by, self.known.state);
             } else if self.known.has_rules {
@@ -278,7 +291,7 @@ impl Trial<'_> {
             };
             let links = priorities.iter().enumerate().map(attach);
             let _links = links.collect::<io::Result<Vec<Link>>>()?;
-            let stack = self.drop_at(9)?;
+            let stack = drop_at(self.maps, &self.socket, 9)?;
             if self.is_of_hook(&stack) {
                 let by = Hooked {
                     hook,
@@ -509,6 +522,8 @@ mod tests {
             chains: [0; STACK_WORDS],
             packet: 0xbeef,
             location: 0xcafe,
+            verdict: 0,
+            verdict_head: 0,
         };
         stack.words[LOCATION] = 0xcafe;
         stack.words[CALLERS + 7] = 0xcafe;
