@@ -450,7 +450,7 @@ const _: () = {
     assert!(size_of::<Detail>() == 128 + 16 + 40 + 40 + 24 + 112 + 32 + HEADER_LEN);
     assert!(size_of::<ConntrackAt>() == 112);
     assert!(size_of::<EndpointRule>() == 40);
-    assert!(size_of::<Config>() == 128);
+    assert!(size_of::<Config>() == 144);
     assert!(size_of::<Filter>() == FILTER_RULES * (40 + 16 + 4 + 4) + 40);
 };
 
