@@ -62,6 +62,10 @@ pub fn record(ctx: &impl EbpfContext) {
 #[inline(never)]
 fn find_rule(ctx: *mut c_void, event: &mut Event) -> bool {
     let location = event.key.cause.location;
+    if hook::freed_by_bridge(location) {
+        event.key.cause.rule = xtables::find(ctx, event);
+        return false;
+    }
     let by_hook = hook::freed(location);
     let by_netfilter = if constant!(CONFIG.drop_has_reason) == 0 {
         by_hook

@@ -30,6 +30,13 @@ pub fn freed(location: u64) -> bool {
     location > constant!(CONFIG.nf_hook_slow) && location <= constant!(CONFIG.nf_hook_slow_end)
 }
 
+/// Whether a bridge freed the frame, which it also does where a hook says so at
+/// prerouting.
+#[inline(always)]
+pub fn freed_by_bridge(location: u64) -> bool {
+    location > constant!(CONFIG.bridge_pre) && location <= constant!(CONFIG.bridge_pre_end)
+}
+
 /// The entry of the hook function that said to drop; null where it is not known.
 #[inline(always)]
 fn entry(stack: Stack, location: u64) -> Pointer {

@@ -461,6 +461,10 @@ pub struct Config {
     pub nf_hook_slow_end: u64,
     /// Address of the hook function that runs BPF programs.
     pub nf_hook_run_bpf: u64,
+    /// Address of the function in which a bridge frees what a hook drops at prerouting.
+    pub bridge_pre: u64,
+    /// Address of the function behind it.
+    pub bridge_pre_end: u64,
 }
 
 impl Config {
@@ -495,6 +499,8 @@ impl Config {
         nf_hook_slow: 0,
         nf_hook_slow_end: 0,
         nf_hook_run_bpf: 0,
+        bridge_pre: 0,
+        bridge_pre_end: 0,
     };
 }
 

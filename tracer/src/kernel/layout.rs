@@ -1,5 +1,7 @@
 //! What the kernel programs must be told about the running kernel.
 
+use std::ops::Range;
+
 use droptrace_types::{ABSENT, Config, ConntrackLayout, Layout, NO_REASON, RuleLayout};
 
 use super::{
@@ -114,6 +116,7 @@ pub fn config(btf: &Btf, symbols: &Symbols, reasons: &Reasons) -> Config {
     let argument =
         |tracepoint: &str, n: usize| btf.tracepoint_arguments(tracepoint)?.get(n).copied();
     let of_hooks = symbols.function("nf_hook_slow").unwrap_or_default();
+    let of_bridges = bridge_pre(symbols).unwrap_or_default();
     let mut config = Config {
         drop_has_reason: u32::from(argument("kfree_skb", 2) == Some(Argument::Enum)),
         drop_has_socket: u32::from(argument("kfree_skb", 3) == Some(Argument::Pointer)),
@@ -135,6 +138,8 @@ pub fn config(btf: &Btf, symbols: &Symbols, reasons: &Reasons) -> Config {
         has_private_stack: u32::from(btf.offset("bpf_prog_aux", "priv_stack_ptr").is_some()),
         nf_hook_slow: of_hooks.start,
         nf_hook_slow_end: of_hooks.end,
+        bridge_pre: of_bridges.start,
+        bridge_pre_end: of_bridges.end,
         nf_hook_run_bpf: symbols
             .function("nf_hook_run_bpf")
             .map_or(0, |function| function.start),
@@ -142,6 +147,19 @@ pub fn config(btf: &Btf, symbols: &Symbols, reasons: &Reasons) -> Config {
     };
     reach_pages(&mut config, btf, symbols);
     config
+}
+
+/// The function in which a bridge frees what a hook drops at prerouting, or the one
+/// that has it inlined; `None` where bridges are a module that is not loaded yet, and
+/// where the compiler has moved a part of it elsewhere.
+/// <https://github.com/torvalds/linux/blob/v6.12/net/bridge/br_input.c>
+fn bridge_pre(symbols: &Symbols) -> Option<Range<u64>> {
+    let names = ["nf_hook_bridge_pre", "br_handle_frame"];
+    let moved = ["nf_hook_bridge_pre.cold", "br_handle_frame.cold"];
+    if moved.iter().any(|name| symbols.function(name).is_some()) {
+        return None;
+    }
+    names.iter().find_map(|name| symbols.function(name))
 }
 
 /// Pages can be reached where the kernel's symbols tell where its mapping of

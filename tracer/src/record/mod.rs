@@ -363,6 +363,11 @@ impl Recorder {
                 .or_else(|| hook::queue(&location.as_ref()?.function)),
         };
         let (rule, look_up) = decided.unzip();
+        if counted.is_some() && rule.is_some() && reason.class == Class::Unknown {
+            // A bridge says nothing of why it dropped a frame.
+            reason.class = Class::Policy;
+            "a rule on the bridge dropped the frame".clone_into(&mut reason.summary);
+        }
         let by_netfilter = function.is_some_and(|function| trial::FUNCTIONS.contains(&function));
         let is_missed = detail.is_some() && rule.is_none() && !waits_for_rule;
         self.missed_a_rule |= by_netfilter && is_missed;

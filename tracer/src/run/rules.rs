@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ops::Range,
     time::{Duration, Instant},
 };
 
@@ -38,6 +39,8 @@ pub struct Rules {
     places: Places,
     verdicts: Verdicts,
     tables: Tables,
+    /// Where bridges free frames.
+    bridge_pre: Range<u64>,
 }
 
 impl Rules {
@@ -51,6 +54,7 @@ impl Rules {
             places: Places::default(),
             verdicts: Verdicts::new(mode, interval),
             tables: Tables::default(),
+            bridge_pre: config.bridge_pre..config.bridge_pre_end,
         }
     }
 
@@ -111,7 +115,12 @@ impl Rules {
     /// Learns what xtables' tables look like. From now on records name their rules.
     pub fn learn_xtables(&mut self, layout: &xtables::Layout, tracer: &mut Tracer) {
         if self.mode != RulesMode::Off {
-            self.tables.learn(layout, tracer.xtables());
+            let layout = if self.bridge_pre.is_empty() {
+                *layout
+            } else {
+                layout.with_prerouting()
+            };
+            self.tables.learn(&layout, tracer.xtables());
         }
     }
 
@@ -125,9 +134,13 @@ impl Rules {
         let (start, end) = self.known.nf_hook_slow;
         let dropped = drained.counts.iter().filter_map(|(key, ..)| {
             let cause = &key.cause;
-            (start < cause.location && cause.location <= end).then(|| Dropped {
+            let is_in = |start, end| start < cause.location && cause.location <= end;
+            let is_by_hook = is_in(start, end);
+            let is_by_bridge = is_in(self.bridge_pre.start, self.bridge_pre.end);
+            (is_by_hook || is_by_bridge).then(|| Dropped {
                 netns: cause.netns,
                 rule: XtRule::unpack(cause.rule),
+                is_by_hook,
             })
         });
         let dropped: Vec<Dropped> = dropped.collect();

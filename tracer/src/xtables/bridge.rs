@@ -20,7 +20,9 @@ const POST_ROUTING: u8 = 4;
 /// prerouting, where the bridge does so itself, nor brouting, where to drop a frame
 /// means to route it.
 /// <https://github.com/torvalds/linux/blob/v6.12/net/bridge/br_input.c>
-const DROPPING: u8 = 0b11110;
+pub const OF_HOOK_SLOW: u8 = 0b11110;
+/// `NF_BR_PRE_ROUTING`
+pub const PRE_ROUTING: u8 = 0b1;
 
 // In a `struct ebt_entries`, the head of a chain, whose first word is 0:
 const CHAIN_NAME: usize = 4;
@@ -51,6 +53,8 @@ pub struct Head {
     pub number: u32,
     /// By hook, where its chain begins.
     pub entry: [Option<usize>; HOOKS],
+    /// The hooks, a bit each, at which the kernel side sees every drop.
+    pub seen: u8,
 }
 
 /// A chain and what it does.
@@ -120,8 +124,8 @@ pub fn walk(
     }
     reach(&mut parts);
     Some(Walked {
-        rules: dropping(&parts).collect(),
-        policies: policies(&parts),
+        rules: dropping(&parts, head.seen).collect(),
+        policies: policies(&parts, head.seen),
         chains,
         counters_at: Vec::new(),
     })
@@ -143,13 +147,14 @@ impl Part {
     }
 
     /// Whether it can be reached, and only from hooks at which drops are seen.
-    const fn is_watched(&self) -> bool {
-        self.hooks != 0 && self.hooks & !DROPPING == 0
+    const fn is_watched(&self, seen: u8) -> bool {
+        self.hooks != 0 && self.hooks & !seen == 0
     }
 
-    fn drops_unseen(&self) -> bool {
+    fn drops_unseen(&self, seen: u8) -> bool {
+        let is_seen = self.is_watched(seen);
         let mut verdicts = self.verdicts.iter();
-        verdicts.any(|verdict| verdict.is_none_or(|verdict| verdict == DROP && !self.is_watched()))
+        verdicts.any(|verdict| verdict.is_none_or(|verdict| verdict == DROP && !is_seen))
     }
 
     fn is_complete(&self) -> bool {
@@ -180,12 +185,12 @@ fn reach(parts: &mut [Part]) {
 
 /// The rules that drop, and whose every match is seen when the frame is freed. Their
 /// counters stand in the order of the table.
-fn dropping(parts: &[Part]) -> impl Iterator<Item = Rule> {
-    parts.iter().enumerate().flat_map(|(chain, part)| {
+fn dropping(parts: &[Part], seen: u8) -> impl Iterator<Item = Rule> {
+    parts.iter().enumerate().flat_map(move |(chain, part)| {
         let hooks = part.hooks;
         let rules = part.verdicts.iter().enumerate();
         rules
-            .filter(move |(_, verdict)| **verdict == Some(DROP) && part.is_watched())
+            .filter(move |(_, verdict)| **verdict == Some(DROP) && part.is_watched(seen))
             .map(move |(index, _)| Rule {
                 chain,
                 number: index + 1,
@@ -197,15 +202,15 @@ fn dropping(parts: &[Part]) -> impl Iterator<Item = Rule> {
     })
 }
 
-/// The policies that drop, at hooks at which nothing else drops unseen: no other
-/// chain's policy, no rule whose counter is not watched, no target with a verdict of
+/// The policies that drop, at hooks that the kernel side can tell, at which nothing
+/// else drops unseen: no other chain's policy, no rule whose counter is not watched, no target with a verdict of
 /// its own.
-fn policies(parts: &[Part]) -> Vec<Policy> {
-    let hooks = (0..8).filter(|hook| DROPPING >> hook & 1 != 0);
+fn policies(parts: &[Part], seen: u8) -> Vec<Policy> {
+    let hooks = (0..8).filter(|hook| OF_HOOK_SLOW >> hook & 1 != 0);
     let policy = |hook: u8| {
         let here = parts.iter().enumerate();
         let here = here.filter(move |(_, part)| part.hooks >> hook & 1 != 0);
-        if here.clone().any(|(_, part)| part.drops_unseen()) {
+        if here.clone().any(|(_, part)| part.drops_unseen(seen)) {
             return None;
         }
         let mut dropping = here.filter(|(_, part)| part.policy == DROP);
@@ -240,7 +245,7 @@ mod tests {
     const RETURN: i32 = -4;
 
     // `NF_BR_*`
-    const PRE_ROUTING: usize = 0;
+    const FIRST: usize = 0;
     const LOCAL_IN: usize = 1;
     const FORWARD: usize = 2;
     const OUT: usize = 3;
@@ -266,6 +271,7 @@ mod tests {
                 head: Head {
                     number: 0,
                     entry: [None; HOOKS],
+                    seen: OF_HOOK_SLOW,
                 },
                 memory: Vec::new(),
                 chain: 0,
@@ -382,7 +388,7 @@ mod tests {
     #[test]
     fn what_the_bridge_frees_or_routes_is_not_watched() {
         let mut maker = Maker::new();
-        maker.chain(Some(PRE_ROUTING), "PREROUTING", DROP);
+        maker.chain(Some(FIRST), "PREROUTING", DROP);
         maker.rule(VERDICT, DROP);
         let before = maker.rule(VERDICT, 0);
         maker.chain(Some(OUT), "OUTPUT", DROP);
@@ -395,9 +401,21 @@ mod tests {
         let walked = maker.walk().unwrap();
         assert_eq!(short(&walked), [("OUTPUT", 1, 0b11000, 2 * 16)]);
         assert_eq!(walked.policies, []);
+        maker.head.seen |= PRE_ROUTING;
+        let walked = maker.walk().unwrap();
+        assert_eq!(
+            short(&walked),
+            [
+                ("PREROUTING", 1, 0b00001, 0),
+                ("OUTPUT", 1, 0b11000, 2 * 16),
+                ("both", 1, 0b11001, 4 * 16)
+            ]
+        );
+        assert_eq!(walked.policies, [Policy { hook: 3, chain: 1 }]);
         let mut routes = Maker::new();
         routes.chain(Some(BROUTING), "BROUTING", DROP);
         routes.rule(VERDICT, DROP);
+        routes.head.seen |= PRE_ROUTING;
         let walked = routes.walk().unwrap();
         assert_eq!((walked.rules, walked.policies), (vec![], vec![]));
     }

@@ -1,6 +1,6 @@
 //! Where the members of the kernel's structs stand that lead to its tables.
 
-use super::family::Family;
+use super::{bridge, family::Family};
 use crate::kernel::btf::Btf;
 
 /// Byte offsets of struct members.
@@ -66,6 +66,8 @@ pub struct BridgeLayout {
     pub info_counters: u32,
     /// `SMP_CACHE_BYTES`: each CPU's counters begin at a multiple of it.
     pub cache_line: u32,
+    /// The hooks, a bit each, at which the kernel side sees every drop.
+    pub seen: u8,
 }
 
 /// How a namespace's tables of ebtables are found.
@@ -191,6 +193,18 @@ impl Layout {
         })
     }
 
+    /// The same, where the kernel side sees what bridges drop at prerouting.
+    #[must_use]
+    pub fn with_prerouting(self) -> Self {
+        Self {
+            bridge: self.bridge.map(|known| BridgeLayout {
+                seen: known.seen | bridge::PRE_ROUTING,
+                ..known
+            }),
+            ..self
+        }
+    }
+
     /// The same without what it knows of tables.
     #[must_use]
     pub const fn without_tables(self) -> Self {
@@ -251,6 +265,7 @@ impl BridgeLayout {
             info_entries: btf.offset("ebt_table_info", "entries")?,
             info_counters: btf.offset("ebt_table_info", "counters")?,
             cache_line,
+            seen: bridge::OF_HOOK_SLOW,
         })
     }
 
@@ -267,6 +282,7 @@ impl BridgeLayout {
             info_entries: 64,
             info_counters: 72_u32.next_multiple_of(cache_line),
             cache_line,
+            seen: bridge::OF_HOOK_SLOW,
         }
     }
 }

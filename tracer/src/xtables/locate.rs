@@ -328,7 +328,11 @@ impl<K: Kernel> Reader<'_, K> {
             (begins && size <= MAX_BYTES).then_some(BridgeHead {
                 entries,
                 size,
-                rules: bridge::Head { number, entry },
+                rules: bridge::Head {
+                    number,
+                    entry,
+                    seen: layout.seen,
+                },
             })
         };
         Ok(head())

@@ -108,6 +108,8 @@ pub struct Dropped {
     pub netns: u32,
     /// By which rule, if that is known.
     pub rule: Option<XtRule>,
+    /// By a hook function, for certain: a bridge also drops frames of its own accord.
+    pub is_by_hook: bool,
 }
 
 /// A rule, by its name.
@@ -228,11 +230,13 @@ impl Tables {
         for row in std::mem::take(&mut self.leaving) {
             self.slots.give_back(row);
         }
-        let unexplained: HashSet<u32> = dropped
-            .iter()
-            .filter(|drop| drop.rule.is_none())
+        let nameless = dropped.iter().filter(|drop| drop.rule.is_none());
+        let unexplained: HashSet<u32> = nameless
+            .clone()
+            .filter(|drop| drop.is_by_hook)
             .map(|drop| drop.netns)
             .collect();
+        let nameless: HashSet<u32> = nameless.map(|drop| drop.netns).collect();
         let mut found = HashMap::new();
         let mut changed = HashSet::new();
         let mut now = HashMap::new();
@@ -263,7 +267,7 @@ impl Tables {
             }
         }
         self.keep_up(&layout, changed, skipped, kernel);
-        for inode in unexplained {
+        for inode in nameless {
             let is_too_soon = |then: &Instant| *then > Instant::now();
             if !self.known.contains_key(&inode)
                 && !self.without.get(&inode).is_some_and(is_too_soon)

@@ -458,6 +458,7 @@ fn no_table_is_found_in_noise() {
                 info_entries: 64,
                 info_counters: 128,
                 cache_line: 64,
+                seen: 0,
             }),
         };
         for word in [0, 1, 0x0202_0202_0202_0202, 0x0a0a, u64::MAX] {
