@@ -62,22 +62,21 @@ pub fn record(ctx: &impl EbpfContext) {
 #[inline(never)]
 fn find_rule(ctx: *mut c_void, event: &mut Event) -> bool {
     let location = event.key.cause.location;
-    if hook::freed_by_bridge(location) {
-        event.key.cause.rule = xtables::find(ctx, event);
-        return false;
-    }
     let by_hook = hook::freed(location);
     let by_netfilter = if constant!(CONFIG.drop_has_reason) == 0 {
         by_hook
     } else {
         event.key.cause.reason == constant!(CONFIG.netfilter_drop)
     };
-    if !by_netfilter {
+    let by_bridge = hook::freed_by_bridge(location);
+    if !by_netfilter || by_bridge {
         // A bridge frees what is dropped as it comes in. What a rule has dropped, nobody
         // else can.
         let decided = verdict::find(event.packet.skb);
-        if decided & POLICY == 0 {
+        if decided != 0 && decided & POLICY == 0 {
             event.key.cause.rule = decided;
+        } else if by_bridge {
+            event.key.cause.rule = xtables::find(ctx, event);
         }
         return false;
     }

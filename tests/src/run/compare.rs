@@ -9,12 +9,12 @@ use crate::scenario::Scenario;
 /// Filters that droptrace asks for before it has a rule set tell.
 const BY_FLOW: [&str; 5] = ["--src", "--dst", "--host", "--port", "--proto"];
 
-/// The arguments that a scenario's droptrace gets beside its own: none where its
-/// filter does not say which packets are meant.
+/// The arguments that a scenario's droptrace gets beside its own: none where it is
+/// to have its own alone, or its filter does not say which packets are meant.
 pub fn arguments(scenario: &Scenario, sandbox: &Sandbox) -> anyhow::Result<Vec<String>> {
     let own = &scenario.tracer.args;
     let has = |flag: &str| own.iter().any(|arg| arg == flag);
-    if !BY_FLOW.iter().any(|flag| has(flag)) {
+    if scenario.tracer.as_given || !BY_FLOW.iter().any(|flag| has(flag)) {
         return Ok(Vec::new());
     }
     let mut added = vec!["--compare-rules".to_owned()];

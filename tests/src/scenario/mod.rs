@@ -101,6 +101,9 @@ pub struct Tracer {
     /// It is ended by SIGKILL instead of Ctrl-C.
     #[serde(default)]
     pub killed: bool,
+    /// It gets these arguments and no others, whatever the runner is asked for.
+    #[serde(default)]
+    pub as_given: bool,
 }
 
 /// A file and what it says, or why it says nothing.
