@@ -135,7 +135,10 @@ fn compare(
         } else {
             pattern = named;
             if expect.rule.is_some() {
-                pattern["rule"]["via"] = doctor.rules_are_found_by().into();
+                let rule = &mut pattern["rule"];
+                if rule.get("via").is_none() {
+                    rule["via"] = doctor.rules_are_found_by().into();
+                }
             }
         }
         let counted = records.iter().filter(|record| {
