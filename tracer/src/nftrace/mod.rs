@@ -71,6 +71,8 @@ pub struct Traces {
     /// Name of the table.
     table: String,
     namespaces: HashMap<u32, Namespace>,
+    /// That messages were lost was said.
+    has_warned: bool,
 }
 
 /// A namespace whose rule set has the table.
@@ -93,6 +95,7 @@ impl Traces {
         let mut traces = Self {
             table: format!("droptrace-{}", process::id()),
             namespaces: HashMap::new(),
+            has_warned: false,
         };
         let chains = table::chains(filter);
         let mut failures = Vec::new();
@@ -150,8 +153,16 @@ impl Traces {
     /// [`Traces::of_all`] are about them.
     pub fn counted(&mut self, drained: &Drained) {
         self.hear();
+        let mut is_whole = true;
         for namespace in self.namespaces.values_mut() {
-            namespace.told.counted();
+            is_whole &= namespace.told.counted();
+        }
+        if !is_whole && !self.has_warned {
+            self.has_warned = true;
+            log::warn!(
+                "not all could be kept that the rule set's trace told; it names no rules for a \
+                 moment after each such loss. A narrower filter has it tell less"
+            );
         }
         for (key, counts, _) in &drained.counts {
             if let Some(namespace) = self.namespaces.get_mut(&key.cause.netns) {

@@ -74,8 +74,8 @@ pub enum AddError {
     Ask(io::Error),
 }
 
-/// Adds the table with these chains to the namespace of the socket, to which it
-/// belongs from then on. All of it is made, or nothing.
+/// Adds the table with these chains to the namespace of the socket, which is new, and
+/// to which it belongs from then on. All of it is made, or nothing.
 ///
 /// # Errors
 ///
@@ -303,4 +303,73 @@ fn immediate(message: &mut Message, register: libc::c_int, data: impl FnOnce(&mu
         message.number(NFTA_IMMEDIATE_DREG, register);
         message.nested(NFTA_IMMEDIATE_DATA, data);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::{
+        filter::{self, Selection},
+        nftrace::table,
+    };
+
+    /// For a filter with everything that rules are made of.
+    fn chains() -> Vec<Chain> {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        let selection = Selection {
+            src: words(&["10.0.0.0/8", "fd00::/16"]),
+            dst: words(&["10.0.0.5:53-60", "[fd00::5]:53"]),
+            host: words(&["0.0.0.0/0", "::/0"]),
+            port: words(&["53", "1000-2000"]),
+            proto: words(&["tcp", "udp"]),
+            ..Selection::default()
+        };
+        table::chains(&filter::resolve(&selection).unwrap())
+    }
+
+    #[test]
+    fn the_last_rule_alone_is_to_be_answered() {
+        let chains = chains();
+        let (batch, last) = batch("t", &chains);
+        let received: Vec<_> = message::messages(&batch).collect();
+        let rules: usize = chains.iter().map(|chain| chain.rules.len()).sum();
+        // A beginning, the table and an end are there too.
+        assert_eq!(received.len(), 3 + chains.len() + rules);
+        for (sequence, received) in (0..).zip(&received) {
+            assert_eq!(received.sequence, sequence);
+        }
+        assert_eq!(usize::try_from(last).unwrap(), received.len() - 2);
+    }
+
+    /// In a network namespace of its own, if that can be had.
+    #[test]
+    fn the_table_goes_with_its_socket() {
+        let in_new_namespace = thread::spawn(|| {
+            // SAFETY: no pointers; this thread does nothing else.
+            if unsafe { libc::unshare(libc::CLONE_NEWNET) } < 0 {
+                return;
+            }
+            let Ok(owner) = watch::netfilter_socket(0) else {
+                return;
+            };
+            match add(&owner, "t", &chains()) {
+                // A kernel without owners, or without nftables.
+                Err(AddError::Owner(_) | AddError::Ask(_)) => return,
+                Err(error) => panic!("{error}"),
+                Ok(()) => {}
+            }
+            let other = watch::netfilter_socket(0).unwrap();
+            let Err(AddError::Ask(error)) = add(&other, "t", &chains()) else {
+                panic!("the table is not there");
+            };
+            // It is somebody else's.
+            assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+            drop(owner);
+            let another = watch::netfilter_socket(0).unwrap();
+            add(&another, "t", &chains()).unwrap();
+        });
+        in_new_namespace.join().unwrap();
+    }
 }

@@ -47,9 +47,11 @@ struct Index {
 }
 
 impl Told {
-    /// Counts were taken away; everything was heard that was told before.
-    pub fn counted(&mut self) {
-        if std::mem::take(&mut self.heard.is_incomplete) {
+    /// Counts were taken away; everything was heard that was told before. False
+    /// if some of it could not be kept or understood.
+    pub fn counted(&mut self) -> bool {
+        let is_whole = !std::mem::take(&mut self.heard.is_incomplete);
+        if !is_whole {
             self.doubts = DOUBTS;
         }
         self.index = Index::default();
@@ -62,6 +64,7 @@ impl Told {
                 self.index.has_unknown = true;
             }
         }
+        is_whole
     }
 
     /// Among the counts were these packets.

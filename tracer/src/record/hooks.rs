@@ -217,4 +217,24 @@ mod tests {
         assert_eq!(passed(&["nft_do_chain_inet", ""]), Passed::Perhaps);
         assert_eq!(passed(&["nft_do_chain_inet"; 5]), Passed::Perhaps);
     }
+
+    #[test]
+    fn the_tracers_own_chain_is_left_out() {
+        let hooks = |prerouting: &[&str]| Hooks {
+            prerouting: prerouting.iter().map(|name| (*name).to_owned()).collect(),
+            output: Vec::new(),
+        };
+        let conntrack = ["ipv4_conntrack_defrag", "ipv4_conntrack_in"];
+        let mut own_first = hooks(&[&["nft_do_chain_inet"], &conntrack[..]].concat());
+        assert_eq!(own_first.passed(Some(Stage::Received)), Passed::Perhaps);
+        own_first.forget_first_chain();
+        assert_eq!(own_first.passed(Some(Stage::Received)), Passed::Yes);
+        let mut none_first = hooks(&conntrack);
+        none_first.forget_first_chain();
+        assert_eq!(none_first, hooks(&conntrack));
+        // There may be one more behind those that were looked at.
+        let mut full = hooks(&["nft_do_chain_inet"; HOOKS]);
+        full.forget_first_chain();
+        assert_eq!(full.passed(Some(Stage::Later)), Passed::Perhaps);
+    }
 }

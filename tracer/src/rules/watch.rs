@@ -154,21 +154,28 @@ fn length_and_type(message: &[u8]) -> Option<(usize, u16)> {
     Some((usize::try_from(len).ok()?.min(message.len()), kind))
 }
 
+/// Receives a datagram; of one that is not the kernel's, nothing.
 pub(crate) fn receive(
     socket: &OwnedFd,
     buffer: &mut [u8],
     flags: libc::c_int,
 ) -> io::Result<usize> {
-    // SAFETY: the buffer is valid for its length.
+    // SAFETY: zeros are a valid address.
+    let mut sender: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+    let mut size = len_of::<libc::sockaddr_nl>();
+    // SAFETY: buffer and address are valid for their lengths.
     let len = unsafe {
-        libc::recv(
+        libc::recvfrom(
             socket.as_raw_fd(),
             buffer.as_mut_ptr().cast(),
             buffer.len(),
             flags,
+            (&raw mut sender).cast(),
+            &raw mut size,
         )
     };
-    usize::try_from(len).map_err(|_| io::Error::last_os_error())
+    let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
+    Ok(if sender.nl_pid == 0 { len } else { 0 })
 }
 
 /// A socket that is in these multicast groups.
