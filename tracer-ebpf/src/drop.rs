@@ -61,13 +61,11 @@ pub fn record(ctx: &impl EbpfContext) {
 #[inline(never)]
 fn find_rule(ctx: *mut c_void, event: &mut Event) -> bool {
     let location = event.key.cause.location;
-    if hook::freed_by_bridge(location) {
-        event.key.cause.rule = xtables::find(ctx, event);
-        return false;
-    }
-    let by_hook = hook::freed(location);
-    let by_netfilter = if constant!(CONFIG.drop_has_reason) == 0 {
-        by_hook
+    let by_bridge = hook::freed_by_bridge(location);
+    // Freed by what called the hook function, not by that itself.
+    let by_caller = by_bridge || hook::freed(location);
+    let by_netfilter = if by_bridge || constant!(CONFIG.drop_has_reason) == 0 {
+        by_caller
     } else {
         event.key.cause.reason == constant!(CONFIG.netfilter_drop)
     };
@@ -77,7 +75,7 @@ fn find_rule(ctx: *mut c_void, event: &mut Event) -> bool {
     if places::is_trial(ctx, event) {
         return true;
     }
-    event.key.cause.rule = if !by_hook {
+    event.key.cause.rule = if !by_caller {
         rule::address(Stack::of(ctx), location)
     } else {
         match xtables::find(ctx, event) {
