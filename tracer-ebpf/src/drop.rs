@@ -62,21 +62,20 @@ pub fn record(ctx: &impl EbpfContext) {
 #[inline(never)]
 fn find_rule(ctx: *mut c_void, event: &mut Event) -> bool {
     let location = event.key.cause.location;
-    let by_hook = hook::freed(location);
-    let by_netfilter = if constant!(CONFIG.drop_has_reason) == 0 {
-        by_hook
+    let by_bridge = hook::freed_by_bridge(location);
+    // Freed by what called the hook function, not by that itself.
+    let by_caller = by_bridge || hook::freed(location);
+    let by_netfilter = if by_bridge || constant!(CONFIG.drop_has_reason) == 0 {
+        by_caller
     } else {
         event.key.cause.reason == constant!(CONFIG.netfilter_drop)
     };
-    let by_bridge = hook::freed_by_bridge(location);
-    if !by_netfilter || by_bridge {
+    if !by_netfilter {
         // A bridge frees what is dropped as it comes in. What a rule has dropped, nobody
         // else can.
         let decided = verdict::find(event.packet.skb);
         if decided != 0 && decided & POLICY == 0 {
             event.key.cause.rule = decided;
-        } else if by_bridge {
-            event.key.cause.rule = xtables::find(ctx, event);
         }
         return false;
     }
@@ -87,7 +86,7 @@ fn find_rule(ctx: *mut c_void, event: &mut Event) -> bool {
         let traced = event.packet.skb.bits(constant!(CONFIG.nf_trace)) & 1;
         event.key.cause.signs = u32::from(traced) << Sign::Traced as u32;
     }
-    event.key.cause.rule = if by_hook {
+    event.key.cause.rule = if by_caller {
         decided(ctx, event)
     } else {
         rule::address(Stack::of(ctx), location)

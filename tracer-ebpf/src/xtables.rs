@@ -1,4 +1,4 @@
-//! Which rule of iptables' legacy backend dropped the packet.
+//! Which rule of iptables' or ebtables' legacy backend dropped the packet.
 //!
 //! Every xtables rule has a counter for each CPU, which rises by one packet, and
 //! by its length, when the rule matches. The packet is freed right afterwards on
@@ -32,8 +32,9 @@ use crate::{
     maps::{XT_BLOCKS, XT_COPY, XT_CPU, XT_GROUPS, XT_MEMORY, XT_SEEN},
 };
 
-/// The hooks (`enum nf_inet_hooks`), a bit each, of packets that came in by an
-/// interface: all but `NF_INET_LOCAL_OUT`.
+/// The hooks (`enum nf_inet_hooks`, and of bridges `NF_BR_*`, which have the same
+/// numbers), a bit each, of packets that came in by an interface: all but
+/// `NF_INET_LOCAL_OUT`.
 const HOOKS_OF_OTHERS: u64 = 0b10111;
 /// Those of packets made here: `NF_INET_LOCAL_OUT` and `NF_INET_POST_ROUTING`.
 const HOOKS_OF_OWN: u64 = 0b11000;

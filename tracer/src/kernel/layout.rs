@@ -155,8 +155,7 @@ pub fn config(btf: &Btf, symbols: &Symbols, reasons: &Reasons) -> Config {
 /// <https://github.com/torvalds/linux/blob/v6.12/net/bridge/br_input.c>
 fn bridge_pre(symbols: &Symbols) -> Option<Range<u64>> {
     let names = ["nf_hook_bridge_pre", "br_handle_frame"];
-    let moved = ["nf_hook_bridge_pre.cold", "br_handle_frame.cold"];
-    if moved.iter().any(|name| symbols.function(name).is_some()) {
+    if names.iter().any(|name| symbols.is_split(name)) {
         return None;
     }
     names.iter().find_map(|name| symbols.function(name))

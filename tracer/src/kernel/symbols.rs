@@ -109,15 +109,24 @@ impl Symbols {
         self.variables[VARIABLES.iter().position(|known| *known == name)?]
     }
 
+    /// Whether the compiler made a part or a variant of a function one of its own, such
+    /// as `NAME.cold`.
+    #[must_use]
+    pub fn is_split(&self, name: &str) -> bool {
+        let mut functions = self.functions.iter();
+        functions.any(|(_, at)| self.follows(*at, name) == Some(b'.'))
+    }
+
+    /// What comes behind `name` in a function's name that begins so; 0 at its end.
+    fn follows(&self, at: u32, name: &str) -> Option<u8> {
+        let rest = self.names.get(at as usize..)?;
+        rest.strip_prefix(name.as_bytes())?.first().copied()
+    }
+
     /// Where the function of this name lies; the first one of several.
     #[must_use]
     pub fn function(&self, name: &str) -> Option<Range<u64>> {
-        let is_it = |at: u32| {
-            let named = self.names.get(at as usize..);
-            named
-                .and_then(|rest| rest.strip_prefix(name.as_bytes()))
-                .is_some_and(|rest| rest.first() == Some(&0))
-        };
+        let is_it = |at: u32| self.follows(at, name) == Some(0);
         let i = self.functions.iter().position(|(_, at)| is_it(*at))?;
         let (start, _) = self.functions[i];
         let end = self.functions.get(i + 1).map_or(start, |(next, _)| *next);
@@ -199,6 +208,20 @@ mod tests {
             Some(0xffff_ffff_8100_0200)
         );
         assert_eq!(symbols.variable("page_offset_base"), None);
+    }
+
+    #[test]
+    fn a_part_of_a_function_is_not_that_function() {
+        let symbols = Symbols::parse(
+            b"ffffffff81000000 t hook\nffffffff81000100 t hook.cold\n\
+              ffffffff81000200 t hook_slow\n",
+        );
+        assert!(symbols.is_split("hook"));
+        assert!(!symbols.is_split("hook_slow") && !symbols.is_split("hoo"));
+        assert_eq!(
+            symbols.function("hook"),
+            Some(0xffff_ffff_8100_0000..0xffff_ffff_8100_0100)
+        );
     }
 
     #[test]

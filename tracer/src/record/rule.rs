@@ -208,6 +208,44 @@ mod tests {
     }
 
     #[test]
+    fn a_legacy_rule_is_of_the_tool_that_lists_it() {
+        let mut found = xtables::Found {
+            family: xtables::Family::Bridge,
+            table: "nat".into(),
+            chain: "I-port1".into(),
+            number: Some(2),
+            text: Some("-A I-port1 -j DROP".into()),
+            comment: None,
+            verdict: "drop".into(),
+            exact: true,
+            is_counted: true,
+            namespace: None,
+        };
+        let rule = of_xtables(&found);
+        assert_eq!((rule.engine, rule.via), (Engine::Ebtables, Via::Counter));
+        assert_eq!((rule.number, rule.policy), (Some(2), false));
+        assert_eq!(
+            xtables_advice(&found).unwrap(),
+            "list it with: ebtables-legacy -t nat -L I-port1 --Ln --Lc"
+        );
+        found.family = xtables::Family::Ip6;
+        found.number = None;
+        found.is_counted = false;
+        let rule = of_xtables(&found);
+        assert_eq!((rule.engine, rule.via), (Engine::Iptables, Via::Frame));
+        assert!(rule.policy);
+        assert_eq!(
+            xtables_advice(&found).unwrap(),
+            "list it with: ip6tables-legacy -t nat -vnL I-port1 --line-numbers"
+        );
+        found.chain = "$(reboot)".into();
+        assert_eq!(
+            xtables_advice(&found).unwrap(),
+            "list it with: ip6tables-legacy -S"
+        );
+    }
+
+    #[test]
     fn a_text_says_of_when_it_is() {
         let mut found = found("filter", "input");
         assert_eq!(of(&AT, Via::Frame, Some(&found)).as_of, Some(AsOf::Drop));

@@ -128,7 +128,7 @@ impl Tracer {
         maps.losses.watch(programs.collect());
         if let Err(error) = maps.xtables.load(&mut ebpf) {
             log::info!(
-                "rules of iptables' legacy backend are not told: the kernel refuses the program \
+                "rules of the legacy backends are not told: the kernel refuses the program \
                  that reads its memory: {}",
                 programs::verdict(&error)
             );

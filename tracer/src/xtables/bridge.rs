@@ -203,8 +203,8 @@ fn dropping(parts: &[Part], seen: u8) -> impl Iterator<Item = Rule> {
 }
 
 /// The policies that drop, at hooks that the kernel side can tell, at which nothing
-/// else drops unseen: no other chain's policy, no rule whose counter is not watched, no target with a verdict of
-/// its own.
+/// else drops unseen: no other chain's policy, no rule whose counter is not watched, no
+/// target with a verdict of its own.
 fn policies(parts: &[Part], seen: u8) -> Vec<Policy> {
     let hooks = (0..8).filter(|hook| OF_HOOK_SLOW >> hook & 1 != 0);
     let policy = |hook: u8| {

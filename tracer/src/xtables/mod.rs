@@ -1,4 +1,4 @@
-//! Which rule of iptables' legacy backend dropped a packet.
+//! Which rule of iptables' or ebtables' legacy backend dropped a packet.
 //!
 //! Every xtables rule has counters that rise when it matches, one for each CPU. The
 //! kernel side compares those of the rules that drop, when a packet is dropped
@@ -123,7 +123,7 @@ pub struct Found {
     pub chain: String,
     /// In the chain, from 1 on; `None` for its policy.
     pub number: Option<usize>,
-    /// As `iptables-legacy -S` prints it.
+    /// As `iptables-legacy -S` or `ebtables-legacy -L --Lx` prints it.
     pub text: Option<String>,
     /// Its comment.
     pub comment: Option<String>,
@@ -419,7 +419,7 @@ impl Tables {
     /// Says once what is wrong.
     fn complain(&mut self, trouble: &Trouble) {
         if self.complained.insert(trouble.kind()) {
-            log::info!("records do not name all rules of iptables' legacy backend: {trouble}");
+            log::info!("records do not name all rules of the legacy backends: {trouble}");
         }
     }
 }
