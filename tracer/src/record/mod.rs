@@ -10,6 +10,7 @@ mod headers;
 mod hook;
 mod hooks;
 mod invalid;
+mod means;
 mod packet;
 mod rule;
 mod tracked;
@@ -46,7 +47,7 @@ use crate::{
         sockets::Sockets,
     },
     reason::{Signs, plain_name},
-    rules::{Answer, ChainAt, Found, RuleAt, RuleSets, trial},
+    rules::{Answer, ChainAt, RuleAt, RuleSets, trial},
     tracer::{Drained, Losses},
     xtables,
 };
@@ -259,7 +260,7 @@ impl Recorder {
             Answer::Now(found) | Answer::Later(found) => found,
         };
         let mut event = waiting.event;
-        let (rule, look_up) = if is_confirmed(&waiting.at, waiting.via, found.as_ref()) {
+        let (rule, look_up) = if means::is_confirmed(&waiting.at, waiting.via, found.as_ref()) {
             let mut rule = rule::of(&waiting.at, waiting.via, found.as_ref());
             if let (Some(comparison), Some((via, other))) = (&mut self.comparison, waiting.other) {
                 comparison.add(&mut rule, via, other);
@@ -506,39 +507,14 @@ impl Recorder {
 
     /// The rule of nftables that decided, by its numbers, and how it was found.
     fn rule_at(&mut self, detail: &Detail) -> Option<(RuleAt, Via)> {
-        let seen = numbers(&detail.rule, detail.time_ns);
-        let decided = numbers(&detail.verdict, detail.time_ns);
-        if let Some(seen) = seen {
-            let Some(decided) = decided else {
-                return Some((seen, Via::Frame));
-            };
-            let agree = are_same(&seen, &decided);
-            let both = || format!("{seen:?} on the stack, {decided:?} by nftables' functions");
-            if let Some(comparison) = &mut self.comparison {
-                comparison.count(agree, both);
-            }
-            if !agree {
-                log::warn!(
-                    "two means disagree about the rule that dropped a packet, so it is not \
-                     told; please report this: {}",
-                    both()
-                );
-                return None;
-            }
-            return Some((seen, Via::Frame));
-        }
-        let by = hook::of(&detail.hook, self.causes.symbols()).map(|(rule, _)| rule.engine);
-        let told = decided.filter(|decided| match by {
-            Some(Engine::Nft) => decided.rule != 0 || self.trusts_policies,
-            // Address translation calls the chains of nftables; where the hook function
-            // is not known, a bridge has freed the packet.
-            Some(Engine::Nat) | None => decided.rule != 0,
-            _ => false,
-        });
+        let hooked = hook::of(&detail.hook, self.causes.symbols());
+        let by = hooked.map(|(rule, _)| rule.engine);
+        let told = means::tell(detail, by, self.trusts_policies, self.comparison.as_mut());
+        let is_hook = |(_, via): &(RuleAt, Via)| *via == Via::Hook;
         let is_by_nftables = by == Some(Engine::Nft);
-        self.by_nftables.any |= is_by_nftables || told.is_some();
+        self.by_nftables.any |= is_by_nftables || told.as_ref().is_some_and(is_hook);
         self.by_nftables.unnamed |= is_by_nftables && told.is_none();
-        told.map(|at| (at, Via::Hook))
+        told
     }
 
     /// Who decided where no rule of nftables is known, and how to look at it.
@@ -583,44 +559,6 @@ impl Recorder {
 /// Whether the packet is one that another droptrace sent to itself.
 fn is_of_a_trial(detail: &Detail) -> bool {
     detail.mark == trial::MARK && detail.key.cause.direction == Direction::Local as u8
-}
-
-/// A rule by its numbers, `None` where it is not known.
-fn numbers(rule: &droptrace_types::RuleAt, ns: u64) -> Option<RuleAt> {
-    (rule.is_known != 0).then_some(RuleAt {
-        family: u8::try_from(rule.family).ok()?,
-        chain: ChainAt::Handles {
-            table: rule.table,
-            chain: rule.chain,
-        },
-        rule: rule.rule,
-        cookie: (rule.cookie != 0).then_some(rule.cookie),
-        ns,
-    })
-}
-
-/// Whether two means have found the same. A chain that one of them does not know
-/// follows from the rule.
-fn are_same(one: &RuleAt, other: &RuleAt) -> bool {
-    let handles = |at: &RuleAt| match at.chain {
-        ChainAt::Handles { table, chain } => Some((table, chain)),
-        ChainAt::Names { .. } => None,
-    };
-    let (Some((table, chain)), Some((other_table, other_chain))) = (handles(one), handles(other))
-    else {
-        return false;
-    };
-    let are_chains = chain == other_chain || chain == 0 || other_chain == 0;
-    table == other_table && one.rule == other.rule && are_chains
-}
-
-/// That no rule was seen to decide means that the chain's policy did, if it drops.
-fn is_confirmed(at: &RuleAt, via: Via, found: Option<&Found>) -> bool {
-    let drops = |found: &Found| {
-        let text = found.text.as_deref();
-        text.is_some_and(|text| text.contains(" policy drop;"))
-    };
-    via != Via::Hook || at.rule != 0 || found.is_some_and(drops)
 }
 
 /// A record for each kind of loss that occurred.

@@ -549,6 +549,19 @@ mod tests {
     }
 
     #[test]
+    fn the_handles_of_table_and_rule_tell_chain_and_family() {
+        let listing = Listing::parse(NATIVE);
+        let found = listing.find(None, 1, 0, 26).unwrap();
+        assert_eq!((found.family, found.table), ("ip", "filter4"));
+        assert_eq!((found.chain, found.handles[1]), ("input", 3));
+        assert_eq!(found.rule.map(|(position, _)| position), Some(8));
+        assert_eq!(listing.find(None, 1, 0, 1000), None);
+        assert_eq!(listing.find(None, 9, 0, 26), None);
+        let policy = listing.find(None, 1, 3, 0).unwrap();
+        assert_eq!((policy.chain, policy.rule), ("input", None));
+    }
+
+    #[test]
     fn a_chain_tells_the_way_to_it() {
         let text = "table inet x { # handle 1\n\tmap m { # handle 5\n\t\ttype inet_service : verdict\n\t}\n\n\
             \tchain a { # handle 1\n\t\tdrop # handle 7\n\t}\n\n\
