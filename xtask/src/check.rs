@@ -7,9 +7,9 @@ use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
 
 use crate::workspace::Workspace;
 
-/// Function and section of each kernel program: one for kernels that can attach
-/// to a tracepoint by its BTF, and one for those that cannot.
-const PROGRAMS: [(&str, &str); 12] = [
+/// Function and section of each kernel program: of a tracepoint, one for kernels that
+/// can attach to it by its BTF, and one for those that cannot.
+const PROGRAMS: [(&str, &str); 16] = [
     ("kfree_skb", "tp_btf/kfree_skb"),
     ("kfree_skb_raw", "raw_tp/kfree_skb"),
     ("tcp_send_reset", "tp_btf/tcp_send_reset"),
@@ -22,9 +22,13 @@ const PROGRAMS: [(&str, &str); 12] = [
     ("tcp_retransmit_skb_raw", "raw_tp/tcp_retransmit_skb"),
     ("tcp_retransmit_synack", "tp_btf/tcp_retransmit_synack"),
     ("tcp_retransmit_synack_raw", "raw_tp/tcp_retransmit_synack"),
+    ("nft_chain", "kprobe"),
+    ("nft_immediate", "kprobe"),
+    ("nft_decide", "kprobe"),
+    ("nft_decided", "kretprobe"),
 ];
 
-const MAPS: [&str; 17] = [
+const MAPS: [&str; 19] = [
     "COUNTS",
     "DETAILS",
     "STACKS",
@@ -41,6 +45,8 @@ const MAPS: [&str; 17] = [
     "RULE_LAYOUT",
     "PLACES",
     "TRIAL",
+    "VERDICT_TRIAL",
+    "VERDICTS",
     "AYA_LOGS",
 ];
 
