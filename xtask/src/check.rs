@@ -7,9 +7,9 @@ use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
 
 use crate::workspace::Workspace;
 
-/// Function and section of each kernel program: one for kernels that can attach
-/// to a tracepoint by its BTF, and one for those that cannot.
-const PROGRAMS: [(&str, &str); 14] = [
+/// Function and section of each kernel program: of a tracepoint, one for kernels that
+/// can attach to it by its BTF, and one for those that cannot.
+const PROGRAMS: [(&str, &str); 18] = [
     ("kfree_skb", "tp_btf/kfree_skb"),
     ("kfree_skb_raw", "raw_tp/kfree_skb"),
     ("kfree_skb_nested", "tp_btf/kfree_skb"),
@@ -24,9 +24,13 @@ const PROGRAMS: [(&str, &str); 14] = [
     ("tcp_retransmit_skb_raw", "raw_tp/tcp_retransmit_skb"),
     ("tcp_retransmit_synack", "tp_btf/tcp_retransmit_synack"),
     ("tcp_retransmit_synack_raw", "raw_tp/tcp_retransmit_synack"),
+    ("nft_chain", "kprobe"),
+    ("nft_immediate", "kprobe"),
+    ("nft_decide", "kprobe"),
+    ("nft_decided", "kretprobe"),
 ];
 
-const MAPS: [&str; 19] = [
+const MAPS: [&str; 21] = [
     "COUNTS",
     "DETAILS",
     "STACKS",
@@ -45,6 +49,8 @@ const MAPS: [&str; 19] = [
     "RULE_LAYOUT",
     "PLACES",
     "TRIAL",
+    "VERDICT_TRIAL",
+    "VERDICTS",
     "AYA_LOGS",
 ];
 

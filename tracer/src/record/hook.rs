@@ -22,8 +22,9 @@ const IPV6: u8 = 10;
 
 /// Who a hook function belongs to, by how its name begins. What is not listed is
 /// a module of its own.
-const ENGINES: [(&str, Engine); 27] = [
+const ENGINES: [(&str, Engine); 28] = [
     ("nft_do_chain", Engine::Nft),
+    ("nf_route_table_", Engine::Nft),
     ("ipt_do_table", Engine::Iptables),
     ("iptable_", Engine::Iptables),
     ("ip6t_do_table", Engine::Iptables),
@@ -184,6 +185,7 @@ mod tests {
     fn a_hook_function_tells_whose_it_is() {
         for (function, engine) in [
             ("nft_do_chain_inet", Engine::Nft),
+            ("nf_route_table_hook4", Engine::Nft),
             ("ipt_do_table", Engine::Iptables),
             ("iptable_filter_hook", Engine::Iptables),
             ("ebt_in_hook", Engine::Ebtables),

@@ -112,6 +112,18 @@ impl History {
         self.sure_ns = self.sure_ns.max(ns);
     }
 
+    /// Whether the newest rule set is still in force in this generation, before which
+    /// so many changes of elements alone were heard of. Of one change, what it was and
+    /// that there is a new generation may be heard apart: once something else has
+    /// changed, the rest says nothing.
+    pub fn is_still(&self, generation: u32, elements: u32) -> bool {
+        self.newest().is_some_and(|newest| {
+            let last = newest.generations.1;
+            let may_differ = newest.ended_ns.is_none() && !newest.listing.has_maps();
+            generation == last || (may_differ && generation == last.wrapping_add(elements))
+        })
+    }
+
     /// The newest rule set is no longer in force.
     pub fn changed(&mut self, ns: u64) {
         if let Some(newest) = self.kept.back_mut() {
@@ -211,6 +223,19 @@ mod tests {
 
     fn said(text: &str, certain: bool) -> (String, bool) {
         (text.to_owned(), certain)
+    }
+
+    #[test]
+    fn a_change_that_is_heard_in_two_parts_is_no_change_of_elements() {
+        let mut history = History::default();
+        history.add(kept(7, 1, &[(2, "drop")]));
+        assert!(history.is_still(7, 0));
+        assert!(history.is_still(8, 1));
+        assert!(!history.is_still(8, 0));
+        assert!(!history.is_still(9, 1));
+        // A rule, it was said; the word of the new generation comes later.
+        history.changed(2 * SECOND);
+        assert!(!history.is_still(8, 1));
     }
 
     #[test]

@@ -333,14 +333,11 @@ impl Thread {
         let Some(history) = histories.get_mut(&netns) else {
             return false;
         };
-        let is_same = history.newest().is_some_and(|newest| {
-            let last = newest.generations.1;
-            let elements = match change {
-                Change::Elements(changes) if !newest.listing.has_maps() => changes,
-                _ => 0,
-            };
-            now == last || now == last.wrapping_add(elements)
-        });
+        let elements = match change {
+            Change::Elements(changes) => changes,
+            Change::None | Change::Any => 0,
+        };
+        let is_same = history.is_still(now, elements);
         if is_same {
             history.confirm(now, asked_ns);
         } else {
