@@ -88,10 +88,11 @@ fn state_of_chain(stack: Stack, event: &Event, layout: &RuleLayout) -> Pointer {
     packet.follow(layout.packet_state)
 }
 
-/// The only chain of a table at the hook at which the event's packet was dropped;
-/// null where there are several or none, and at hooks of devices.
+/// What is at the hook at which the event's packet was dropped by a chain: the first
+/// entry, and how many there are; none where that is not known, and at hooks of devices.
 #[inline(always)]
-pub fn base_chain(ctx: *mut c_void, event: &Event, layout: &RuleLayout, table: Pointer) -> Pointer {
+fn entries(ctx: *mut c_void, event: &Event, layout: &RuleLayout) -> (Pointer, u32) {
+    let none = (Pointer::NULL, 0);
     let state = state_of_chain(Stack::of(ctx), event, layout);
     let net = state.follow(constant!(LAYOUT.hook_state_net));
     let hook: u8 = state.read(constant!(LAYOUT.hook_state_hook));
@@ -102,19 +103,33 @@ pub fn base_chain(ctx: *mut c_void, event: &Event, layout: &RuleLayout, table: P
         _ => ABSENT,
     };
     if hooks == ABSENT || hook >= NF_INET_NUMHOOKS || inode_of(net) != event.key.cause.netns {
-        return Pointer::NULL;
+        return none;
     }
     let entries = net.follow(hooks + u32::from(hook) * 8);
-    let len: u16 = entries.read(0);
-    if u32::from(len) > MAX_ENTRIES {
-        return Pointer::NULL;
+    let count = u32::from(entries.read::<u16>(0));
+    if count > MAX_ENTRIES {
+        return none;
     }
-    let first = entries.at(constant!(LAYOUT.hooks_of_entries));
+    (entries.at(constant!(LAYOUT.hooks_of_entries)), count)
+}
+
+/// What entry `n` works on, which is a chain if nftables put it there.
+#[inline(always)]
+fn private(first: Pointer, n: u32) -> Pointer {
+    first
+        .at(n * constant!(CONFIG.hook_size))
+        .follow(constant!(LAYOUT.hook_private))
+}
+
+/// The only chain of a table at the hook at which the event's packet was dropped;
+/// null where there are several or none, and where the hook is not known.
+#[inline(always)]
+pub fn base_chain(ctx: *mut c_void, event: &Event, layout: &RuleLayout, table: Pointer) -> Pointer {
+    let (first, count) = entries(ctx, event, layout);
     let mut found = Pointer::NULL;
     for i in 0..MAX_ENTRIES {
-        let entry = first.at(i * constant!(CONFIG.hook_size));
-        let chain = entry.follow(constant!(LAYOUT.hook_private));
-        let is_it = i < u32::from(len)
+        let chain = private(first, i);
+        let is_it = i < count
             && chain.follow(layout.chain_table).address() == table.address()
             && rule::is_base(layout, chain);
         if is_it && !found.is_null() {
@@ -125,6 +140,20 @@ pub fn base_chain(ctx: *mut c_void, event: &Event, layout: &RuleLayout, table: P
         }
     }
     found
+}
+
+/// The chain at the hook at which the event's packet was dropped that has `rule`; null
+/// where none has. However many rules it has, that takes no longer.
+#[inline(always)]
+pub fn owner(ctx: *mut c_void, event: &Event, layout: &RuleLayout, rule: Pointer) -> Pointer {
+    let (first, count) = entries(ctx, event, layout);
+    for i in 0..MAX_ENTRIES {
+        let chain = private(first, i);
+        if i < count && rule::is_base(layout, chain) && rule::owns(layout, chain, rule) {
+            return chain;
+        }
+    }
+    Pointer::NULL
 }
 
 /// Says at which hook the event's packet was dropped, and by whom, as far as

@@ -19,6 +19,10 @@ use crate::{
 /// walked over at most.
 const MAX_RULES: u32 = 1024;
 
+/// A chain's rules take less memory than this, bytes. What is no chain may seem to
+/// have more.
+const MAX_SIZE: u64 = 1 << 32;
+
 /// Address of the rule that dropped the event's packet, or 0. What stands there
 /// has still to prove itself.
 #[inline(always)]
@@ -51,6 +55,9 @@ pub fn find(ctx: *mut c_void, event: &Event, found: &mut RuleAt) -> u32 {
         chain = last_of(rule).follow(layout.last_chain);
     }
     if !owns(layout, chain, rule) {
+        chain = hook::owner(ctx, event, layout, rule);
+    }
+    if chain.is_null() {
         return 0;
     }
     let head = RuleHead(rule.read(0));
@@ -101,7 +108,7 @@ fn last_of(rule: Pointer) -> Pointer {
 /// Whether the memory of the chain's rules, of one generation or the other, has
 /// `rule` in it.
 #[inline(always)]
-fn owns(layout: &RuleLayout, chain: Pointer, rule: Pointer) -> bool {
+pub fn owns(layout: &RuleLayout, chain: Pointer, rule: Pointer) -> bool {
     holds(layout, chain.follow(layout.chain_blob_0), rule)
         || holds(layout, chain.follow(layout.chain_blob_1), rule)
 }
@@ -110,5 +117,8 @@ fn owns(layout: &RuleLayout, chain: Pointer, rule: Pointer) -> bool {
 fn holds(layout: &RuleLayout, blob: Pointer, rule: Pointer) -> bool {
     let rules = blob.at(layout.blob_data).address();
     let size: u64 = blob.read(layout.blob_size);
-    !blob.is_null() && rules <= rule.address() && rule.address() <= rules.wrapping_add(size)
+    !blob.is_null()
+        && size < MAX_SIZE
+        && rules <= rule.address()
+        && rule.address() <= rules.wrapping_add(size)
 }

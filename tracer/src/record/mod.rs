@@ -5,6 +5,7 @@ mod clock;
 mod compare;
 mod conntrack;
 mod evidence;
+mod fellows;
 mod flow;
 mod headers;
 mod hook;
@@ -26,6 +27,7 @@ pub use self::compare::Comparison;
 use self::{
     cause::{Causes, Stack},
     clock::Clock,
+    fellows::Fellows,
     hooks::{Hooks, Passed, Stage},
 };
 use crate::{
@@ -112,6 +114,8 @@ struct Waiting {
     via: Via,
     /// What another means says.
     other: Option<(Via, OtherRule)>,
+    /// It was another packet's.
+    is_inferred: bool,
     until: Instant,
 }
 
@@ -185,6 +189,7 @@ impl Recorder {
             ..
         } = drained;
         counts.sort_by_key(|(_, counts, _)| counts.last_ns);
+        let fellows = Fellows::of(&counts);
         let records = counts.into_iter().filter_map(move |(key, counts, detail)| {
             let (mut event, at, unexplained) =
                 self.record(&key, &counts, detail.as_deref(), &clock, &means, &stack_of);
@@ -193,12 +198,13 @@ impl Recorder {
                 event.flows_unlisted = Some(flows.unwrap_or(1));
                 event.undecoded = None;
             }
-            match at.zip(detail) {
-                Some((at, detail)) => {
+            match (at, detail) {
+                (Some(at), Some(detail)) => {
                     let other = self.other(&at.0, &key, &detail, traces);
                     self.with_rule(event, at, other, detail, unexplained)
                 }
-                None => Some(event),
+                (None, None) => self.with_rule_of(fellows.find(&key), event, counts.last_ns),
+                _ => Some(event),
             }
         });
         told.into_iter().chain(records).chain(losses)
@@ -227,6 +233,27 @@ impl Recorder {
         told.collect()
     }
 
+    /// Adds the rule of another packet, dropped by the same, to the record of one that
+    /// nobody has looked at closely.
+    fn with_rule_of(&mut self, fellow: Option<&Detail>, event: Event, ns: u64) -> Option<Event> {
+        let found = fellow.and_then(|fellow| Some((self.rule_at(fellow)?, fellow)));
+        let Some(((at, via), fellow)) = found else {
+            return Some(event);
+        };
+        let netns = event.r#where.as_ref().and_then(|place| place.netns);
+        self.try_again(Waiting {
+            event,
+            detail: Box::new(*fellow),
+            unexplained: None,
+            netns: netns.unwrap_or(0),
+            at: RuleAt { ns, ..at },
+            via,
+            other: None,
+            is_inferred: true,
+            until: Instant::now() + PATIENCE,
+        })
+    }
+
     /// Adds the rule to a record; `None` if it has to wait for that.
     fn with_rule(
         &mut self,
@@ -245,6 +272,7 @@ impl Recorder {
             at,
             via,
             other,
+            is_inferred: false,
             until: Instant::now() + PATIENCE,
         })
     }
@@ -262,6 +290,7 @@ impl Recorder {
         let mut event = waiting.event;
         let (rule, look_up) = if means::is_confirmed(&waiting.at, waiting.via, found.as_ref()) {
             let mut rule = rule::of(&waiting.at, waiting.via, found.as_ref());
+            rule.exact &= !waiting.is_inferred;
             if let (Some(comparison), Some((via, other))) = (&mut self.comparison, waiting.other) {
                 comparison.add(&mut rule, via, other);
             }
