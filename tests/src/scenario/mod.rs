@@ -85,6 +85,10 @@ pub struct After {
 }
 
 /// `[tracer]`.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent switches of a file"
+)]
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tracer {

@@ -365,24 +365,7 @@ impl Recorder {
                 .clone_into(&mut reason.summary);
             advice = None;
         }
-        let home = match key.cause.netns {
-            0 => Home::default(),
-            own if own == self.own_netns => Home::default(),
-            netns => self.homes.of(netns),
-        };
-        let r#where = Where {
-            function: location.as_ref().map(|location| location.function.clone()),
-            offset: location.as_ref().map(|location| location.offset),
-            hook: detail
-                .and_then(|detail| hook::name(&detail.hook))
-                .map(ToOwned::to_owned),
-            netns: (key.cause.netns != 0).then_some(key.cause.netns),
-            netns_name: home.name,
-            container: home.container,
-            ifname: self.ifname(key, detail),
-            ifindex: (key.cause.ifindex != 0).then_some(key.cause.ifindex),
-            stack: stack.above,
-        };
+        let r#where = self.place(key, detail, location.as_ref(), stack.above);
         let function = location.as_ref().map(|at| plain_name(&at.function));
         let stage = hooks::stage(r#where.hook.as_deref(), function, &evidence.callers);
         let counted = means.legacy.get(&key.cause.rule);
@@ -440,6 +423,34 @@ impl Recorder {
             loss: None,
         };
         (event, at, unexplained)
+    }
+
+    /// Where it was; `location` freed the packet, called by the functions of `above`.
+    fn place(
+        &mut self,
+        key: &Key,
+        detail: Option<&Detail>,
+        location: Option<&Location>,
+        above: Vec<String>,
+    ) -> Where {
+        let home = match key.cause.netns {
+            0 => Home::default(),
+            own if own == self.own_netns => Home::default(),
+            netns => self.homes.of(netns),
+        };
+        Where {
+            function: location.map(|location| location.function.clone()),
+            offset: location.map(|location| location.offset),
+            hook: detail
+                .and_then(|detail| hook::name(&detail.hook))
+                .map(ToOwned::to_owned),
+            netns: (key.cause.netns != 0).then_some(key.cause.netns),
+            netns_name: home.name,
+            container: home.container,
+            ifname: self.ifname(key, detail),
+            ifindex: (key.cause.ifindex != 0).then_some(key.cause.ifindex),
+            stack: above,
+        }
     }
 
     /// The rule of nftables that the trace names, where all packets of the record
