@@ -50,9 +50,8 @@ pub struct Seen {
 pub struct Tracing {
     /// With all means to name a rule.
     pub compares: bool,
-    /// With nftables' functions watched from the start on, unless the scenario says how
-    /// rules are to be found.
-    pub watches: bool,
+    /// How rules are to be found, unless the scenario says.
+    pub rules: Option<&'static str>,
 }
 
 /// Plays a scenario to its end.
@@ -65,8 +64,10 @@ pub fn play(droptrace: &Path, scenario: &Scenario, how: Tracing) -> anyhow::Resu
     if how.compares {
         arguments.extend(compare::arguments(scenario, &sandbox)?);
     }
-    if how.watches && !arguments.iter().any(|argument| argument == "--rules") {
-        arguments.extend(["--rules", "exact"].map(ToOwned::to_owned));
+    if let Some(rules) = how.rules
+        && !arguments.iter().any(|argument| argument == "--rules")
+    {
+        arguments.extend(["--rules", rules].map(ToOwned::to_owned));
     }
     let tracer = Tracer::start(droptrace, &arguments)?;
     let statistics = (scenario.tracer.runs_only_for_records)
