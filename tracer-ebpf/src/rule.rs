@@ -47,20 +47,29 @@ pub fn find(ctx: *mut c_void, event: &Event, found: &mut RuleAt) -> u32 {
         return 0;
     }
     let rule = Pointer::new(event.key.cause.rule);
-    let mut chain = Pointer::NULL;
+    let mut stacked = Pointer::NULL;
     if places.chain.chain_at != ABSENT {
-        chain = Pointer::new(Stack::of(ctx).word(places.chain.chain_at));
+        stacked = Pointer::new(Stack::of(ctx).word(places.chain.chain_at));
     }
+    let mut chain = stacked;
     if !owns(layout, chain, rule) && layout.last_chain != ABSENT {
         chain = last_of(rule).follow(layout.last_chain);
     }
     if !owns(layout, chain, rule) {
         chain = hook::owner(ctx, event, layout, rule);
     }
+    let head = RuleHead(rule.read(0));
+    if chain.is_null() && head.is_last() && !stacked.is_null() {
+        // The packet came back from another chain, whose end is still in the rule's
+        // place, and met no rule behind the jump.
+        let table = stacked.follow(layout.chain_table);
+        if hook::base_chain(ctx, event, layout, table).address() == stacked.address() {
+            chain = stacked;
+        }
+    }
     if chain.is_null() {
         return 0;
     }
-    let head = RuleHead(rule.read(0));
     let table = chain.follow(layout.chain_table);
     if head.is_last() && !is_base(layout, chain) {
         // The packet was sent there by `goto`, and so did not come back.

@@ -60,7 +60,7 @@ table ip droptrace {
     udp dport 10-18 jump deep
     udp dport 19 drop
     udp dport 5 drop
-    udp dport 22-25 accept
+    udp dport 22-26 accept
     udp dport 6-19 drop
   }
   chain input {
@@ -73,9 +73,13 @@ table ip droptrace_after {
     type filter hook output priority 10;
     udp dport 22 drop
   }
+  chain nothing {
+    udp dport 19 drop
+  }
   chain then {
-    type filter hook input priority 10;
+    type filter hook input priority 10; policy drop;
     udp dport 25 drop
+    jump nothing
   }
 }
 ";
@@ -102,7 +106,7 @@ struct Hooked {
 const INPUT: u8 = 1;
 const OUTPUT: u8 = 3;
 
-const DROPPERS: [Dropper; 13] = [
+const DROPPERS: [Dropper; 14] = [
     Dropper::new(1, "output", OUTPUT, 1),
     Dropper::new(2, "output", OUTPUT, 1),
     Dropper::new(3, "output", OUTPUT, 1),
@@ -118,6 +122,11 @@ const DROPPERS: [Dropper; 13] = [
     Dropper {
         policy: true,
         ..Dropper::new(99, "output", OUTPUT, 1)
+    },
+    // Right after the packet has come back from another chain.
+    Dropper {
+        policy: true,
+        ..Dropper::new(26, "then", INPUT, 1)
     },
 ];
 
@@ -365,7 +374,13 @@ impl OfChain {
                 Some(handle) => !head.is_last() && head.handle() == handle,
             }
         });
+        let before = self.chain.0.clone();
         self.chain.keep(|at| stack.chains[at] == handles.chain);
+        if self.chain.0.is_empty() && handles.rule.is_none() {
+            // Better none for such a policy than none for all rules: a chain that is not
+            // the rule's does not pass for it.
+            self.chain.0 = before;
+        }
         // The caller has it in its frame; the program's own frame has words like it.
         let callers = stack.at + 8 * CALLERS as u64;
         self.packet.keep(|at| {
