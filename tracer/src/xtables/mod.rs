@@ -48,7 +48,8 @@ use crate::owner::netns;
 const AGAIN: Duration = Duration::from_secs(1);
 /// Such namespaces that are remembered.
 const MAX_WITHOUT: usize = 1024;
-/// Registering a namespace again may take one part in so many of the time.
+/// Registering a namespace again, or looking through its tables, may take one part in
+/// so many of the time.
 const SHARE: u32 = 4;
 /// What reading a block costs the kernel side, beside what each counter does.
 const COST: u32 = 8;
@@ -266,7 +267,7 @@ impl Tables {
                 found.insert(at.pack(), told);
             }
         }
-        self.keep_up(&layout, changed, skipped, kernel);
+        self.keep_up(&layout, changed, &unexplained, skipped, kernel);
         for inode in nameless {
             let is_too_soon = |then: &Instant| *then > Instant::now();
             if !self.known.contains_key(&inode)
@@ -278,22 +279,31 @@ impl Tables {
         found
     }
 
-    /// Registers anew what has changed.
+    /// Registers anew what has changed. In the namespaces of `unexplained` drops, a
+    /// table is compared as a whole: its memory may be that of one that is gone.
     fn keep_up(
         &mut self,
         layout: &Layout,
         mut changed: HashSet<u32>,
+        unexplained: &HashSet<u32>,
         skipped: bool,
         kernel: &mut impl Kernel,
     ) {
         let now = Instant::now();
-        for (inode, known) in &self.known {
+        for (inode, known) in &mut self.known {
             if skipped && let Err(error) = kernel.settle(&known.group, self.base) {
                 log::debug!("counters of rules stay unsettled: {error}");
             }
             let mut reader = Reader { kernel, layout };
             if !known.is_at_rest(*inode, &mut reader).unwrap_or(false) {
                 changed.insert(*inode);
+            } else if unexplained.contains(inode) && known.not_before <= now {
+                let start = Instant::now();
+                if known.is_same(self.per_cpu, &mut reader) {
+                    known.not_before = now + start.elapsed() * SHARE;
+                } else {
+                    changed.insert(*inode);
+                }
             }
         }
         changed.retain(|inode| {

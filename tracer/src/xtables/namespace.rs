@@ -9,7 +9,7 @@ use super::{
     family::Family,
     layout::Layout,
     locate::{Reader, Signs},
-    table::{Decider, Table},
+    table::{Decider, Now, Table},
 };
 use crate::owner::netns;
 
@@ -25,7 +25,7 @@ pub struct Known {
     pub watched: Vec<(usize, Vec<usize>)>,
     pub slots: Range<usize>,
     pub group: XtGroup,
-    /// No registering again before then.
+    /// No registering again, and no looking through all tables, before then.
     pub not_before: Instant,
 }
 
@@ -45,6 +45,12 @@ impl Known {
             }
         }
         Ok(true)
+    }
+
+    /// Whether the tables have the very rules that they had when they were registered.
+    pub fn is_same(&self, per_cpu: bool, reader: &mut Reader<'_, impl Kernel>) -> bool {
+        let mut tables = self.tables.iter();
+        tables.all(|table| table.now(per_cpu, reader) == Now::Same)
     }
 
     /// Table, and what of it.
