@@ -10,6 +10,7 @@
 
 pub mod cli;
 pub mod conntrack;
+pub mod conversation;
 pub mod doctor;
 pub mod event;
 pub mod filter;

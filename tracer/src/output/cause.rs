@@ -11,6 +11,9 @@ pub(super) fn what(kind: EventKind) -> &'static str {
         EventKind::ResetSent => "RST OUT",
         EventKind::ResetReceived => "RST IN",
         EventKind::Retransmit => "RETRANS",
+        EventKind::IcmpSent => "ICMP OUT",
+        EventKind::IcmpReceived => "ICMP IN",
+        EventKind::Verdict => "VERDICT",
         EventKind::Loss => "LOST",
     }
 }
@@ -65,8 +68,9 @@ pub(super) fn style(kind: EventKind, class: Class) -> Style {
         (EventKind::Drop, Class::Policy | Class::Resource) => color(AnsiColor::Red),
         (EventKind::ResetSent | EventKind::ResetReceived, _) => color(AnsiColor::Yellow),
         (EventKind::Retransmit, _) => color(AnsiColor::Cyan),
+        (EventKind::IcmpSent | EventKind::IcmpReceived, _) => color(AnsiColor::Yellow),
         (EventKind::Loss, _) => color(AnsiColor::Magenta),
-        (EventKind::Drop, _) => PLAIN,
+        (EventKind::Verdict | EventKind::Drop, _) => PLAIN,
     }
 }
 

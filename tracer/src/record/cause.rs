@@ -103,7 +103,7 @@ impl Causes {
                 ),
                 None,
             ),
-            EventKind::Retransmit | EventKind::Loss => (
+            _ => (
                 own(
                     "tcp",
                     Class::Peer,

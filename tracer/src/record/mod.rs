@@ -421,6 +421,7 @@ impl Recorder {
             undecoded: flow::undecoded(key),
             flows_unlisted: None,
             loss: None,
+            verdict: None,
         };
         (event, at, unexplained)
     }
@@ -633,6 +634,7 @@ fn losses(losses: &Losses, clock: &Clock) -> Vec<Event> {
         undecoded: None,
         flows_unlisted: None,
         loss: Some(Loss { what, why, count }),
+        verdict: None,
     })
     .collect()
 }
