@@ -67,7 +67,7 @@ fn selects_flow(filter: &Filter, key: &Key) -> bool {
 }
 
 #[inline(always)]
-fn selects_netns(filter: &Filter, netns: u32) -> bool {
+pub fn selects_netns(filter: &Filter, netns: u32) -> bool {
     for wanted in &filter.netns {
         if *wanted == 0 {
             break;
@@ -82,7 +82,7 @@ fn selects_netns(filter: &Filter, netns: u32) -> bool {
 /// By name; where the packet has lost its device, by the index that the name
 /// has in the tracer's own namespace.
 #[inline(always)]
-fn selects_interface(filter: &Filter, event: &Event) -> bool {
+pub fn selects_interface(filter: &Filter, event: &Event) -> bool {
     let name = words(&device::name(event.device));
     let cause = &event.key.cause;
     for (wanted, ifindex) in filter.ifnames.iter().zip(&filter.ifindexes) {

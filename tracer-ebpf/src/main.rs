@@ -27,6 +27,7 @@ mod places;
 mod reset;
 mod retransmit;
 mod rule;
+mod sighting;
 mod signs;
 mod socket;
 mod stack;
@@ -39,6 +40,7 @@ use aya_ebpf::{
         BtfTracePointContext, FEntryContext, ProbeContext, RawTracePointContext, RetProbeContext,
     },
 };
+use droptrace_types::SightingKind;
 
 /// `kfree_skb(skb, location, reason, rx_sk)`: reason since Linux 5.17, `rx_sk`
 /// since 6.11. Runs for packets freed undelivered, never for packets that pass.
@@ -150,6 +152,52 @@ fn tcp_retransmit_synack(ctx: BtfTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "tcp_retransmit_synack")]
 fn tcp_retransmit_synack_raw(ctx: RawTracePointContext) -> i32 {
     retransmit::record_synack(&ctx);
+    0
+}
+
+/// `netif_receive_skb(skb)`: an interface has received a packet. Runs on packets that
+/// pass, and so do the next two; attached only where a filter selects conversations.
+/// <https://github.com/torvalds/linux/blob/v6.12/net/core/dev.c>
+#[btf_tracepoint(function = "netif_receive_skb")]
+fn netif_receive_skb(ctx: BtfTracePointContext) -> i32 {
+    sighting::record_packet(&ctx, SightingKind::PacketIn);
+    0
+}
+
+/// As [`netif_receive_skb`].
+#[raw_tracepoint(tracepoint = "netif_receive_skb")]
+fn netif_receive_skb_raw(ctx: RawTracePointContext) -> i32 {
+    sighting::record_packet(&ctx, SightingKind::PacketIn);
+    0
+}
+
+/// `net_dev_queue(skb)`: an interface is to send a packet.
+/// <https://github.com/torvalds/linux/blob/v6.12/net/core/dev.c>
+#[btf_tracepoint(function = "net_dev_queue")]
+fn net_dev_queue(ctx: BtfTracePointContext) -> i32 {
+    sighting::record_packet(&ctx, SightingKind::PacketOut);
+    0
+}
+
+/// As [`net_dev_queue`].
+#[raw_tracepoint(tracepoint = "net_dev_queue")]
+fn net_dev_queue_raw(ctx: RawTracePointContext) -> i32 {
+    sighting::record_packet(&ctx, SightingKind::PacketOut);
+    0
+}
+
+/// `inet_sock_set_state(sk, oldstate, newstate)`: some times in a connection's life.
+/// <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/sock.h>
+#[btf_tracepoint(function = "inet_sock_set_state")]
+fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
+    sighting::record_state(&ctx);
+    0
+}
+
+/// As [`inet_sock_set_state`].
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+fn inet_sock_set_state_raw(ctx: RawTracePointContext) -> i32 {
+    sighting::record_state(&ctx);
     0
 }
 

@@ -2,11 +2,12 @@
 
 use aya_ebpf::{
     bindings::bpf_map_type::BPF_MAP_TYPE_HASH,
-    btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray, ProgramArray, RingBuf, StackTrace},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf, StackTrace},
     macros::btf_map,
 };
 use droptrace_types::{
-    ConntrackLayout, Counts, Detail, Filter, Key, Loss, Places, RuleLayout, StackWords,
+    ConntrackLayout, Counts, Detail, Filter, Key, Loss, Passed, PassedKey, Places, RuleLayout,
+    Sighting, StackWords,
     UNLISTED_SLOTS, VerdictWords, XT_BLOCKS as MAX_XT_BLOCKS, XT_NETNS, XT_PIECE, XtBlock, XtGroup,
 };
 
@@ -54,6 +55,15 @@ impl CountMapShape {
 /// Packets seen closely.
 #[btf_map]
 pub static DETAILS: RingBuf<Detail, { 1024 * 1024 }> = RingBuf::new();
+
+/// What is seen of the selected conversations. User space makes it small where none
+/// are watched.
+#[btf_map]
+pub static SIGHTINGS: RingBuf<Sighting, { 1024 * 1024 }> = RingBuf::new();
+
+/// What of their flows has passed. As [`SIGHTINGS`].
+#[btf_map]
+pub static PASSED: LruHashMap<PassedKey, Passed, 16384> = LruHashMap::new();
 
 /// Call chains of [`DETAILS`].
 #[btf_map]

@@ -17,6 +17,7 @@ use crate::output::{ColorChoice, Format};
         droptrace --dst 10.0.0.5:443          conversations with that endpoint, both directions\n  \
         droptrace --port 53 --proto udp       DNS\n  \
         droptrace --duration 30s --format json > drops.ndjson\n  \
+        droptrace probe 10.0.0.5:443          try it, and say what is in the way\n  \
         droptrace doctor                      what this kernel and this user can have\n\n\
         Exit codes: 0 ran to its end, 1 failed while running, 2 bad command line,\n\
         3 this kernel or this user cannot trace."
@@ -39,12 +40,47 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Try to reach an endpoint, and say what became of it and who is to blame
+    Probe(Probe),
     /// List every reason that the running kernel can give
     Reasons {
         /// Shape of the list: a table for people, or one JSON object a line
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+}
+
+/// What to try to reach, and how.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 it worked, 4 with losses, 5 it was reset, 6 refused, \
+        7 no answer, 8 unreachable; 1 failed while running, 2 bad command line,\n\
+        3 this kernel or this user cannot trace.")]
+pub struct Probe {
+    /// ADDR:PORT, [V6]:PORT or NAME:PORT
+    #[arg(value_name = "ENDPOINT")]
+    pub to: String,
+    /// Send a datagram and wait for an answer, instead of a TCP connection
+    #[arg(long)]
+    pub udp: bool,
+    /// How many attempts, one after the other
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub count: u32,
+    /// From this network namespace: a name, a path, an inode number, or `self`
+    #[arg(long, value_name = "NETNS")]
+    pub netns: Option<String>,
+    /// How long to wait for an answer
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    pub timeout: Duration,
+    /// Send no echo request, whose answer shows how far away the other end is
+    #[arg(long)]
+    pub no_ping: bool,
+    /// Shape of the output: lines for people, or one JSON record a line
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// When to write colours
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub color: ColorChoice,
 }
 
 /// How to trace.
@@ -102,13 +138,16 @@ pub struct Trace {
     /// the filter, where nothing else shows it; the table goes with droptrace
     #[arg(long, help_heading = "Run")]
     pub allow_system_changes: bool,
+    /// Do not watch the packets of the selected conversations that pass; no verdict
+    #[arg(long, help_heading = "Run")]
+    pub no_verdict: bool,
     /// What users do not need.
     #[command(flatten)]
     pub developer: Developer,
 }
 
 /// For who works on droptrace itself.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "For developers")]
 pub struct Developer {
     /// Compare the rules that several means name; exit code 1 where they differ

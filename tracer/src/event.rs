@@ -746,6 +746,8 @@ pub enum LossOf {
     Events,
     /// Details of packets that are counted.
     Details,
+    /// Packets and socket states of watched conversations: a verdict may lack evidence.
+    Sightings,
 }
 
 /// Why the tracer could not record something.

@@ -20,10 +20,16 @@ fn main() -> ExitCode {
     let outcome = match &cli.command {
         Some(Command::Reasons { format }) => run::reasons(*format),
         Some(Command::Doctor { json }) => run::doctor(*json),
+        Some(Command::Probe(probe)) => return ended(run::probe(probe)),
         None => run::trace(&cli.trace),
     };
+    ended(outcome.map(|()| 0))
+}
+
+/// The exit code, and what went wrong.
+fn ended(outcome: Result<u8, run::Failure>) -> ExitCode {
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(failure) => {
             eprintln!("droptrace: {failure}");
             ExitCode::from(failure.exit_code())

@@ -9,7 +9,7 @@ use crate::workspace::Workspace;
 
 /// Function and section of each kernel program: of a tracepoint, one for kernels that
 /// can attach to it by its BTF, and one for those that cannot.
-const PROGRAMS: [(&str, &str); 18] = [
+const PROGRAMS: [(&str, &str); 24] = [
     ("kfree_skb", "tp_btf/kfree_skb"),
     ("kfree_skb_raw", "raw_tp/kfree_skb"),
     ("kfree_skb_nested", "tp_btf/kfree_skb"),
@@ -24,16 +24,24 @@ const PROGRAMS: [(&str, &str); 18] = [
     ("tcp_retransmit_skb_raw", "raw_tp/tcp_retransmit_skb"),
     ("tcp_retransmit_synack", "tp_btf/tcp_retransmit_synack"),
     ("tcp_retransmit_synack_raw", "raw_tp/tcp_retransmit_synack"),
+    ("netif_receive_skb", "tp_btf/netif_receive_skb"),
+    ("netif_receive_skb_raw", "raw_tp/netif_receive_skb"),
+    ("net_dev_queue", "tp_btf/net_dev_queue"),
+    ("net_dev_queue_raw", "raw_tp/net_dev_queue"),
+    ("inet_sock_set_state", "tp_btf/inet_sock_set_state"),
+    ("inet_sock_set_state_raw", "raw_tp/inet_sock_set_state"),
     ("nft_chain", "kprobe"),
     ("nft_immediate", "kprobe"),
     ("nft_decide", "kprobe"),
     ("nft_decided", "kretprobe"),
 ];
 
-const MAPS: [&str; 21] = [
+const MAPS: [&str; 23] = [
     "COUNTS",
     "DETAILS",
     "STACKS",
+    "SIGHTINGS",
+    "PASSED",
     "FILTER",
     "REASONS",
     "SOCKETS",

@@ -36,8 +36,8 @@ const MAY_DENY: [(&str, &str); 5] = [
     ("5.10", "tcp_own_drops,reset_reasons"),
     ("6.1", "reset_reasons,netfilter_hook"),
     ("6.12", "none"),
-    ("6.18", "none"),
-    ("newest", "none"),
+    ("6.18", "ebtables_rule"),
+    ("newest", "ebtables_rule"),
 ];
 
 /// A kernel to prove the scenarios on.

@@ -114,6 +114,17 @@ impl Filter {
         self.roles == 0 || self.selects_endpoints(tuple)
     }
 
+    /// As [`Filter::selects`], but ports and protocols do not matter.
+    #[must_use]
+    #[inline(always)]
+    pub fn selects_addresses(&self, tuple: &Tuple) -> bool {
+        let any = Port {
+            number: Port::NONE,
+            counts: 0,
+        };
+        tuple.family != 0 && self.selects_ends(tuple, any, any)
+    }
+
     #[inline(always)]
     fn selects_proto(&self, proto: u8) -> bool {
         let [low, middle, high, top] = self.protos;
@@ -128,11 +139,16 @@ impl Filter {
 
     #[inline(always)]
     fn selects_endpoints(&self, tuple: &Tuple) -> bool {
+        let (src_port, dst_port) = ports(tuple);
+        self.selects_ends(tuple, src_port, dst_port)
+    }
+
+    #[inline(always)]
+    fn selects_ends(&self, tuple: &Tuple, src_port: Port, dst_port: Port) -> bool {
         let (src, dst) = (
             EndpointRule::halves(tuple.src),
             EndpointRule::halves(tuple.dst),
         );
-        let (src_port, dst_port) = ports(tuple);
         // Roles that no rule has matched yet at this endpoint.
         let mut src_unmet = self.roles;
         let mut dst_unmet = self.roles;

@@ -137,6 +137,8 @@ layout! {
     dst_ops_family: "dst_ops"."family" required,
     rt_type: "rtable"."rt_type" required,
     rt6_flags: "rt6_info"."rt6i_flags" optional,
+    sk_err: "sock"."sk_err" required,
+    tcp_srtt: "tcp_sock"."srtt_us" required,
     tcp_snd_nxt: "tcp_sock"."snd_nxt" required,
     tcp_rcv_nxt: "tcp_sock"."rcv_nxt" required,
     tcp_cb_seq: "tcp_skb_cb"."seq" required,
@@ -449,8 +451,9 @@ pub struct Config {
     /// 1 if programs that the kernel does not run inside themselves have a stack of
     /// their own, one for each CPU.
     pub has_private_stack: u32,
-    /// Zero.
-    pub pad: u32,
+    /// 1 if every address, port and protocol of the filter belongs to an address: then
+    /// conversations are watched by the addresses alone.
+    pub filters_by_address: u32,
     /// Address of the kernel variable `vmemmap_base`.
     pub vmemmap_base: u64,
     /// Address of the kernel variable `page_offset_base`.
@@ -493,7 +496,7 @@ impl Config {
         frag_offset: 0,
         frag_len: 0,
         has_private_stack: 0,
-        pad: 0,
+        filters_by_address: 0,
         vmemmap_base: 0,
         page_offset_base: 0,
         nf_hook_slow: 0,

@@ -7,6 +7,7 @@
 
 mod filter;
 mod layout;
+mod sighting;
 mod verdict;
 mod xtables;
 
@@ -15,6 +16,7 @@ pub use layout::{
     FILTER_BY_INTERFACE, FILTER_BY_NETNS, FILTER_BY_REASON, FILTER_BY_SOCKET, HookAt, HookPlaces,
     Layout, Places, RuleAt, RuleHead, RuleLayout, STACK_WORDS, STACK_WORDS_BELOW, StackWords,
 };
+pub use sighting::{Passed, PassedKey, Sighting, SightingKind};
 pub use verdict::{
     HeadForm, POLICY, TRIAL_MARK, VERDICT_HEADS, VERDICT_REGISTERS, VERDICT_WORDS, VerdictPlaces,
     VerdictWords,
@@ -388,8 +390,10 @@ pub enum Loss {
     /// Drops that the kernel kept from the program, and that were recorded all the
     /// same.
     DropsNotSkipped = 4,
+    /// What was seen of conversations, and for which the ring buffer had no room.
+    Sightings = 5,
     /// Number of entries.
-    Max = 5,
+    Max = 6,
 }
 
 /// Slot of the outer map that holds the map of flows.

@@ -100,6 +100,9 @@ pub(super) fn loss(what: LossOf, why: LossCause) -> String {
             format!("dropped packets of which no more is known, not even their flow: {why}")
         }
         LossOf::Events => format!("resets or retransmits of which no more is known: {why}"),
+        LossOf::Sightings => {
+            format!("packets of watched conversations, so that a verdict may lack evidence: {why}")
+        }
         LossOf::Details => {
             format!("packets counted, but rule, process or TCP state may be missing: {why}")
         }

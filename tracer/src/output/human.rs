@@ -8,9 +8,9 @@ use super::{
     layout::Look,
     line,
     live::{Live, Shown},
-    summary,
+    summary, verdict,
 };
-use crate::event::Event;
+use crate::event::{Event, EventKind};
 
 /// The lines and the numbers of a run.
 #[derive(Debug)]
@@ -20,7 +20,13 @@ pub(super) struct Human {
     aggregate: Aggregate,
     /// The day that the last titles told.
     day: String,
+    /// What became of conversations, for the end.
+    verdicts: Vec<Event>,
 }
+
+/// Conclusions that are shown at the end, the last ones: what matters most is the
+/// very last.
+const VERDICTS: usize = 5;
 
 impl Human {
     /// Nothing seen yet.
@@ -31,17 +37,26 @@ impl Human {
             live: Live::default(),
             aggregate,
             day: String::new(),
+            verdicts: Vec::new(),
         }
     }
 
     /// The lines of some records of an interval.
     pub fn events(&mut self, sink: &impl Sink, events: &[Event]) -> String {
+        let is_verdict = |event: &&Event| event.kind == EventKind::Verdict;
         for event in events {
-            self.aggregate.add(event);
+            if is_verdict(&event) {
+                self.keep(event);
+            } else {
+                self.aggregate.add(event);
+            }
         }
         let look = Look::new(sink, &self.options);
         let aggregate = &self.aggregate;
-        let visible = events.iter().filter(|event| !aggregate.hides(event));
+        let visible = events
+            .iter()
+            .filter(|event| !is_verdict(event) && !aggregate.hides(event))
+            .filter(|_| !self.options.verdicts_only);
         let shown = self.live.events(visible);
         self.lines(&shown, &look)
     }
@@ -72,7 +87,26 @@ impl Human {
         let look = Look::new(sink, &self.options);
         let summary = summary::text(&mut self.aggregate, totals, &look);
         let apart = if self.day.is_empty() { "" } else { "\n" };
-        format!("{apart}{summary}")
+        let mut text = if self.options.verdicts_only {
+            String::new()
+        } else {
+            format!("{apart}{summary}")
+        };
+        for event in &self.verdicts {
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            text.push_str(&verdict::text(event, self.options.verdicts_only, &look));
+        }
+        text
+    }
+
+    /// Keeps a conclusion for the end.
+    fn keep(&mut self, event: &Event) {
+        if self.verdicts.len() >= VERDICTS {
+            self.verdicts.remove(0);
+        }
+        self.verdicts.push(event.clone());
     }
 
     /// Packets left out so far.

@@ -41,6 +41,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod text;
+mod verdict;
 
 pub use sink::{FileSink, Sink, WriteError};
 
@@ -82,6 +83,8 @@ pub struct Options {
     pub unicode: bool,
     /// The zone of the times that people read.
     pub zone: TimeZone,
+    /// Whether only verdicts are shown, with what happened before them.
+    pub verdicts_only: bool,
     /// The network namespace that goes without saying (the tracer's own);
     /// `None` to name the namespace always.
     pub netns: Option<u32>,
@@ -100,6 +103,7 @@ impl Options {
             width: None,
             unicode: text::is_utf8_locale(locale.iter().map(Option::as_deref)),
             zone: TimeZone::system(),
+            verdicts_only: false,
             netns: None,
         }
     }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use droptrace_types::{COMM_LEN, Detail};
+use droptrace_types::{COMM_LEN, Detail, Sighting};
 
 use super::cgroup;
 use crate::event::Process;
@@ -24,6 +24,47 @@ pub struct Sockets {
     not_before: Option<Instant>,
 }
 
+/// What the kernel side saw of a socket and of the process that was running.
+#[derive(Clone, Copy, Debug)]
+pub struct Trace {
+    /// The socket's inode number, 0 where there is none.
+    pub inode: u64,
+    /// Who owns it.
+    pub uid: u32,
+    /// The process that was running.
+    pub pid: u32,
+    /// Which held it open.
+    pub held: bool,
+    /// What its thread was called.
+    pub comm: [u8; COMM_LEN],
+}
+
+impl Trace {
+    /// Of a packet.
+    #[must_use]
+    pub const fn of_packet(detail: &Detail) -> Self {
+        Self {
+            inode: detail.socket_inode,
+            uid: detail.socket_uid,
+            pid: detail.task_pid,
+            held: detail.socket_held != 0,
+            comm: detail.comm,
+        }
+    }
+
+    /// Of a socket that took another state.
+    #[must_use]
+    pub const fn of_sighting(sighting: &Sighting) -> Self {
+        Self {
+            inode: sighting.socket_inode,
+            uid: sighting.socket_uid,
+            pid: sighting.task_pid,
+            held: sighting.socket_held != 0,
+            comm: sighting.comm,
+        }
+    }
+}
+
 /// Where a socket was found.
 #[derive(Clone)]
 struct Holder {
@@ -39,10 +80,10 @@ impl Holder {
 }
 
 impl Sockets {
-    /// The process that holds the packet's socket; `None` if there is none, or
-    /// if all processes were searched a moment ago.
-    pub fn owner(&mut self, detail: &Detail) -> Option<Process> {
-        let (inode, uid) = (detail.socket_inode, detail.socket_uid);
+    /// The process that holds the socket; `None` if there is none, or if all processes
+    /// were searched a moment ago.
+    pub fn owner(&mut self, seen: &Trace) -> Option<Process> {
+        let Trace { inode, uid, .. } = *seen;
         if inode == 0 {
             return None;
         }
@@ -52,9 +93,9 @@ impl Sockets {
             }
             self.remembered.remove(&inode);
         }
-        let holder = match find_in_process(detail.task_pid, inode, uid) {
+        let holder = match find_in_process(seen.pid, inode, uid) {
             // It held the socket when the packet was seen, and is gone by now.
-            None if detail.socket_held != 0 => return Some(seen_then(detail)),
+            None if seen.held => return Some(seen_then(seen)),
             None => self.search(inode, uid)?,
             Some(holder) => holder,
         };
@@ -78,16 +119,16 @@ impl Sockets {
     }
 }
 
-fn seen_then(detail: &Detail) -> Process {
-    let len = detail
+fn seen_then(seen: &Trace) -> Process {
+    let len = seen
         .comm
         .iter()
         .position(|byte| *byte == 0)
         .unwrap_or(COMM_LEN);
     Process {
-        pid: detail.task_pid,
-        comm: String::from_utf8_lossy(&detail.comm[..len]).into_owned(),
-        uid: detail.socket_uid,
+        pid: seen.pid,
+        comm: String::from_utf8_lossy(&seen.comm[..len]).into_owned(),
+        uid: seen.uid,
         cgroup: None,
         container: None,
     }
@@ -166,18 +207,15 @@ mod tests {
         socket_inode(link.to_str().unwrap()).unwrap()
     }
 
-    fn detail(socket_inode: u64, task_pid: u32, socket_held: u8) -> Detail {
-        // SAFETY: plain data, of which zeros are a valid value.
-        let empty: Detail = unsafe { std::mem::zeroed() };
+    fn seen(inode: u64, pid: u32, held: bool) -> Trace {
         let mut comm = [0; COMM_LEN];
         comm[..4].copy_from_slice(b"curl");
-        Detail {
-            socket_inode,
-            socket_uid: 7,
-            task_pid,
-            socket_held,
+        Trace {
+            inode,
+            uid: 7,
+            pid,
+            held,
             comm,
-            ..empty
         }
     }
 
@@ -187,23 +225,23 @@ mod tests {
         let inode = inode(&socket);
         let mut sockets = Sockets::default();
         for hint in [process::id(), 0] {
-            let owner = sockets.owner(&detail(inode, hint, 0)).unwrap();
+            let owner = sockets.owner(&seen(inode, hint, false)).unwrap();
             assert_eq!((owner.pid, owner.uid), (process::id(), 7));
         }
         assert!(held_by(&[process::id()]).contains(&inode));
         drop(socket);
-        assert_eq!(sockets.owner(&detail(inode, process::id(), 0)), None);
+        assert_eq!(sockets.owner(&seen(inode, process::id(), false)), None);
     }
 
     #[test]
     fn a_process_that_is_gone_is_named_if_it_was_seen_with_the_socket() {
         let gone = u32::MAX;
-        let owner = Sockets::default().owner(&detail(1, gone, 1)).unwrap();
+        let owner = Sockets::default().owner(&seen(1, gone, true)).unwrap();
         assert_eq!((owner.pid, &*owner.comm), (gone, "curl"));
     }
 
     #[test]
     fn without_an_inode_there_is_no_owner() {
-        assert_eq!(Sockets::default().owner(&detail(0, process::id(), 1)), None);
+        assert_eq!(Sockets::default().owner(&seen(0, process::id(), true)), None);
     }
 }

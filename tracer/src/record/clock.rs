@@ -24,17 +24,26 @@ impl Clock {
 
     /// RFC 3339 with nanoseconds, of a reading of `CLOCK_MONOTONIC`.
     pub fn utc(&self, monotonic_ns: u64) -> String {
-        format(i128::from(monotonic_ns) + self.offset)
+        text(self.timestamp(monotonic_ns))
+    }
+
+    /// The time of day of a reading of `CLOCK_MONOTONIC`.
+    pub fn timestamp(&self, monotonic_ns: u64) -> Timestamp {
+        timestamp(i128::from(monotonic_ns) + self.offset)
     }
 
     /// The moment at which this was taken.
     pub fn utc_now(&self) -> String {
-        format(self.realtime)
+        text(timestamp(self.realtime))
     }
 }
 
-fn format(nanoseconds: i128) -> String {
-    let time = Timestamp::from_nanosecond(nanoseconds).unwrap_or(Timestamp::UNIX_EPOCH);
+fn timestamp(nanoseconds: i128) -> Timestamp {
+    Timestamp::from_nanosecond(nanoseconds).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// A time as records have it: RFC 3339, UTC, with nanoseconds.
+pub fn text(time: Timestamp) -> String {
     format!("{time:.9}")
 }
 
@@ -45,11 +54,11 @@ mod tests {
     #[test]
     fn times_have_nine_digits_and_no_zone_but_utc() {
         assert_eq!(
-            format(1_795_310_400_000_000_001),
+            text(timestamp(1_795_310_400_000_000_001)),
             "2026-11-22T01:20:00.000000001Z"
         );
         assert_eq!(
-            format(1_795_310_400_000_000_000),
+            text(timestamp(1_795_310_400_000_000_000)),
             "2026-11-22T01:20:00.000000000Z"
         );
     }

@@ -10,10 +10,12 @@ mod flow;
 mod headers;
 mod hook;
 mod hooks;
+mod icmp;
 mod invalid;
 mod means;
 mod packet;
 mod rule;
+mod sighting;
 mod tracked;
 
 use std::{
@@ -29,9 +31,11 @@ use self::{
     clock::Clock,
     fellows::Fellows,
     hooks::{Hooks, Passed, Stage},
+    sighting::Sightings,
 };
 use crate::{
     conntrack::Conntrack,
+    conversation::Sighting,
     event::{
         Class, Engine, Event, EventKind, Loss, LossCause, LossOf, OtherRule, Rule, SCHEMA, Via,
         Where,
@@ -46,7 +50,7 @@ use crate::{
     owner::{
         home::{Home, Homes},
         netns,
-        sockets::Sockets,
+        sockets::{Sockets, Trace},
     },
     reason::{Signs, plain_name},
     rules::{Answer, ChainAt, RuleAt, RuleSets, trial},
@@ -75,6 +79,7 @@ pub struct Recorder {
     homes: Homes,
     rules: RuleSets,
     conntrack: Conntrack,
+    sightings: Sightings,
     /// Names of interfaces by namespace and index, from earlier details.
     names: HashMap<(u32, u32), String>,
     own_netns: u32,
@@ -137,6 +142,7 @@ impl Recorder {
             homes: Homes::default(),
             rules: RuleSets::default(),
             conntrack: Conntrack::default(),
+            sightings: Sightings::default(),
             names: HashMap::new(),
             own_netns: netns::own(),
             missed_a_rule: false,
@@ -167,6 +173,16 @@ impl Recorder {
     /// Learns the reasons of a kernel module.
     pub fn add_module(&mut self, btf: &Btf) {
         self.causes.add_module(btf);
+    }
+
+    /// What was seen of conversations.
+    pub fn sightings(&mut self, raw: &[droptrace_types::Sighting]) -> Vec<Sighting> {
+        self.sightings.make(raw, &Clock::now(), &mut self.sockets)
+    }
+
+    /// Records of the ICMP errors among what was seen.
+    pub fn icmp_errors(sightings: &[Sighting]) -> Vec<Event> {
+        sightings.iter().filter_map(icmp::of).collect()
     }
 
     /// The records of one interval, oldest first, one at a time. `legacy` has the
@@ -401,7 +417,7 @@ impl Recorder {
         if !waits_for_rule {
             advice = invalid::with_advice(advice, conntrack.as_ref());
         }
-        let process = detail.and_then(|detail| self.sockets.owner(detail));
+        let process = detail.and_then(|detail| self.sockets.owner(&Trace::of_packet(detail)));
         let event = Event {
             schema: SCHEMA.to_owned(),
             kind,
@@ -612,6 +628,7 @@ fn losses(losses: &Losses, clock: &Clock) -> Vec<Event> {
         (Events, Recursion, losses.skipped_others, 0),
         (Details, RingFull, losses.details_ring_full, 0),
         (Details, RateLimit, losses.details_rate_limited, 0),
+        (LossOf::Sightings, RingFull, losses.sightings, 0),
     ]
     .into_iter()
     .filter(|(_, _, count, _)| *count > 0)

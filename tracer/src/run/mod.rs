@@ -1,7 +1,9 @@
 //! What happens between command line and exit code.
 
+mod conversations;
 mod doctor;
 mod follow;
+mod probe;
 mod reasons;
 mod rules;
 mod select;
@@ -10,6 +12,7 @@ mod traces;
 mod verdicts;
 
 pub use doctor::doctor;
+pub use probe::probe;
 pub use reasons::reasons;
 pub use trace::trace;
 

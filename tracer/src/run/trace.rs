@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use droptrace_types::Config;
+use droptrace_types::{Config, Sighting};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{self, MissedTickBehavior},
@@ -17,6 +17,8 @@ use tokio::{
 
 use super::{
     Failure,
+    conversations::{self, Watch},
+    probe::{self, Attempts},
     follow::Follow,
     rules::Rules,
     select::{self, Selected},
@@ -24,7 +26,8 @@ use super::{
 };
 use crate::{
     cli::Trace,
-    event::{Class, Event},
+    conversation::Attempt,
+    event::{Class, Event, Outcome},
     kernel::{
         btf::Btf,
         layout,
@@ -65,6 +68,12 @@ const AT_ONCE: usize = 256;
 /// If the command line asks for what is not there, this kernel or user cannot
 /// trace, or something fails on the way.
 pub fn trace(args: &Trace) -> Result<(), Failure> {
+    run(args, None).map(|_| ())
+}
+
+/// As [`trace`]; where attempts are made, until the last of them has ended, and what
+/// became of them is the answer.
+pub(super) fn run(args: &Trace, attempts: Option<Attempts>) -> Result<Option<Outcome>, Failure> {
     let started = Instant::now();
     let filter = select::filter(&args.select)?;
     let follow = Follow::new(&args.select)?;
@@ -102,6 +111,7 @@ pub fn trace(args: &Trace) -> Result<(), Failure> {
         filters: selected.filters,
         details_per_second: DETAILS_PER_SECOND,
         nf_trace: traces::bit(args, &btf),
+        filters_by_address: u32::from(conversations::have_addresses(&selected.filter)),
         ..layout::config(&btf, &symbols, &reasons)
     };
     let conntrack = layout::conntrack(&btf);
@@ -134,9 +144,13 @@ pub fn trace(args: &Trace) -> Result<(), Failure> {
     let options = Options {
         all: args.all,
         color: args.color,
+        verdicts_only: attempts.is_some(),
         netns: Some(netns::own()),
         ..Options::from_env(args.format)
     };
+    let watch = tracer
+        .watches_conversations()
+        .then(|| Watch::new(&selected.filter));
     let run = Run {
         args,
         started,
@@ -145,12 +159,15 @@ pub fn trace(args: &Trace) -> Result<(), Failure> {
         rules,
         nftrace,
         modules,
+        watch,
+        attempts,
+        outcome: None,
         output: Output::new(sink, options),
         follow,
         shown: 0,
     };
     match runtime.block_on(run.go()) {
-        Err(error) if is_closed_pipe(&error) => Ok(()),
+        Err(error) if is_closed_pipe(&error) => Ok(None),
         other => Ok(other?),
     }
 }
@@ -167,6 +184,7 @@ fn start(
         filter: &selected.filter,
         reasons: &selected.reasons,
         max_flows: args.max_flows,
+        conversations: conversations::are_wanted(args, selected),
         debug: args.developer.debug_programs,
     })
     .map_err(Failure::unable)
@@ -198,6 +216,12 @@ struct Run<'a> {
     rules: Rules,
     nftrace: Traces,
     modules: Modules,
+    /// The conversations, where they are watched.
+    watch: Option<Watch>,
+    /// Those that the tracer makes itself.
+    attempts: Option<Attempts>,
+    /// What became of the conversations that most need attention.
+    outcome: Option<Outcome>,
     output: Output<FileSink>,
     follow: Follow<'a>,
     /// Packets shown so far.
@@ -205,16 +229,24 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn go(mut self) -> anyhow::Result<()> {
+    async fn go(mut self) -> anyhow::Result<Option<Outcome>> {
         let started = Instant::now();
         let mut end = pin!(end(self.args.duration)?);
         self.follow.update(&mut self.tracer)?;
         self.add_modules()?;
+        let what = if self.attempts.is_some() {
+            "trying"
+        } else {
+            "tracing"
+        };
         eprintln!(
-            "droptrace: tracing {} (attached after {} ms); Ctrl-C ends",
+            "droptrace: {what} {} (attached after {} ms); Ctrl-C ends",
             self.args.select.text().as_deref().unwrap_or("all packets"),
             self.started.elapsed().as_millis(),
         );
+        if let Some(attempts) = &mut self.attempts {
+            attempts.begin()?;
+        }
         let mut logger = if self.args.developer.debug_programs {
             Some(self.tracer.logger()?)
         } else {
@@ -245,10 +277,15 @@ impl Run<'_> {
                 () = self.nftrace.told(), if self.nftrace.is_on() => self.nftrace.hear(),
                 () = tick(&mut looks) => self.follow.update(&mut self.tracer)?,
                 _ = looks_for_modules.tick() => self.add_modules()?,
+                attempt = probe::next(&mut self.attempts) => match attempt {
+                    Some(attempt) => self.attempted(&attempt),
+                    None => break,
+                }
             }
         }
         self.step()?;
         self.wait_for_rules().await?;
+        self.conclude()?;
         self.output.finish(&Totals {
             duration: started.elapsed(),
             filter: self.args.select.text(),
@@ -265,7 +302,25 @@ impl Run<'_> {
                 "droptrace: {hidden} packets of normal clean-up not written (--all writes them too)"
             );
         }
-        self.recorder.comparison().map_or(Ok(()), compared)
+        self.recorder.comparison().map_or(Ok(()), compared)?;
+        Ok(self.outcome)
+    }
+
+    fn attempted(&mut self, attempt: &Attempt) {
+        if let Some(watch) = &mut self.watch {
+            watch.attempted(attempt);
+        }
+    }
+
+    /// Says what became of the conversations.
+    fn conclude(&mut self) -> anyhow::Result<()> {
+        if let Some(watch) = &mut self.watch {
+            let verdicts = watch.conclude();
+            let last = verdicts.last().and_then(|event| event.verdict.as_ref());
+            self.outcome = last.map(|verdict| verdict.outcome);
+            self.output.events(&verdicts)?;
+        }
+        Ok(())
     }
 
     /// At the end: waits for the text of rules that is still being read.
@@ -331,22 +386,40 @@ impl Run<'_> {
     /// Shows the records that have waited for the text of their rules.
     fn show_told(&mut self) -> anyhow::Result<()> {
         let told = self.recorder.told();
+        if let Some(watch) = &mut self.watch {
+            watch.record(&told);
+        }
         self.output.events(&told)?;
         self.shown += packets_shown(&told, self.args.all);
         Ok(())
+    }
+
+    /// Learns from what was seen of conversations, and says what became of those that
+    /// are over; not while records that may tell why are still to come.
+    fn see(&mut self, sightings: &[Sighting], lost: u64) -> anyhow::Result<()> {
+        let Some(watch) = &mut self.watch else {
+            return Ok(());
+        };
+        let mut records = watch.see(sightings, lost, &mut self.recorder);
+        if !self.recorder.has_waiting() {
+            records.extend(watch.settled());
+        }
+        Ok(self.output.events(&records)?)
     }
 
     /// Takes away what was counted and shows it.
     fn step(&mut self) -> anyhow::Result<()> {
         self.nftrace.hear();
         let counted = Instant::now();
-        let drained = self
+        let mut drained = self
             .tracer
             .drain()
             .context("cannot take the counts from the kernel")?;
         self.nftrace.counted(&drained);
         let legacy = self.rules.xtables(&drained, &mut self.tracer);
         self.rules.before(&drained, &mut self.recorder);
+        let sightings = std::mem::take(&mut drained.sightings);
+        let lost = drained.losses.sightings;
         let mut records = self
             .recorder
             .records(drained, legacy, &self.nftrace, |id| self.tracer.stack(id));
@@ -355,10 +428,14 @@ impl Run<'_> {
             if some.is_empty() {
                 break;
             }
+            if let Some(watch) = &mut self.watch {
+                watch.record(&some);
+            }
             self.output.events(&some)?;
             self.shown += packets_shown(&some, self.args.all);
         }
         drop(records);
+        self.see(&sightings, lost)?;
         self.nftrace.forget(counted);
         self.rules.after(&mut self.tracer, &mut self.recorder);
         self.output.interval_ends()?;

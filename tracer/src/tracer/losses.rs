@@ -25,6 +25,8 @@ pub struct Losses {
     pub details_ring_full: u64,
     /// Details held back by the rate limit.
     pub details_rate_limited: u64,
+    /// What was seen of conversations and could not be told.
+    pub sightings: u64,
 }
 
 /// Where the losses are counted.
@@ -35,6 +37,8 @@ pub struct LossCounters {
     sketch: Box<[u32]>,
     /// That for `kfree_skb` first.
     programs: Vec<OwnedFd>,
+    /// Those that watch conversations.
+    conversations: Vec<OwnedFd>,
     /// Sums as of the last time.
     before: Losses,
 }
@@ -49,6 +53,7 @@ impl LossCounters {
             unlisted,
             sketch: vec![0; UNLISTED_SLOTS].into_boxed_slice(),
             programs: Vec::new(),
+            conversations: Vec::new(),
             before: Losses::default(),
         })
     }
@@ -57,6 +62,11 @@ impl LossCounters {
     /// `kfree_skb` first.
     pub fn watch(&mut self, programs: Vec<OwnedFd>) {
         self.programs = programs;
+    }
+
+    /// The same for the programs that watch conversations.
+    pub fn watch_conversations(&mut self, programs: Vec<OwnedFd>) {
+        self.conversations = programs;
     }
 
     /// What was lost since the last call.
@@ -71,6 +81,7 @@ impl LossCounters {
             skipped_others: skipped(&self.programs[1..])?,
             details_ring_full: self.sum(Loss::DetailRingFull)?,
             details_rate_limited: self.sum(Loss::DetailRateLimited)?,
+            sightings: self.sum(Loss::Sightings)? + skipped(&self.conversations)?,
         };
         let before = std::mem::replace(&mut self.before, now);
         Ok(Losses {
@@ -80,6 +91,7 @@ impl LossCounters {
             skipped_others: now.skipped_others - before.skipped_others,
             details_ring_full: now.details_ring_full - before.details_ring_full,
             details_rate_limited: now.details_rate_limited - before.details_rate_limited,
+            sightings: now.sightings - before.sightings,
         })
     }
 

@@ -7,6 +7,7 @@ pub mod netfilter;
 mod probe;
 mod programs;
 mod rules;
+mod sightings;
 mod syscall;
 mod verdicts;
 mod xtables;
@@ -17,7 +18,7 @@ use aya::{
     Ebpf,
     maps::{Array, MapData, MapError, ProgramArray, StackTraceMap},
 };
-use droptrace_types::{Config, ConntrackLayout, Counts, Detail, Filter, Key, Layout};
+use droptrace_types::{Config, ConntrackLayout, Counts, Detail, Filter, Key, Layout, Sighting};
 
 pub use losses::Losses;
 pub use probe::{Probed, probe};
@@ -27,7 +28,10 @@ pub use rules::RuleMaps;
 pub use verdicts::VerdictsError;
 pub use xtables::{XT_PROGRAMS, XtMaps};
 
-use self::{counts::CountMaps, details::Details, losses::LossCounters, verdicts::Verdicts};
+use self::{
+    counts::CountMaps, details::Details, losses::LossCounters, sightings::Sightings,
+    verdicts::Verdicts,
+};
 
 /// Details a second on each CPU at most; the ring buffer holds some thousands.
 pub const DETAILS_PER_SECOND: u32 = 4000;
@@ -44,6 +48,8 @@ pub struct Setup<'a> {
     pub reasons: &'a [u64],
     /// Flows that are counted one by one at a time.
     pub max_flows: u32,
+    /// The conversations that the filter selects are watched too.
+    pub conversations: bool,
     /// The kernel programs write debug messages.
     pub debug: bool,
 }
@@ -56,6 +62,8 @@ pub struct Drained {
     /// For keys reduced to their cause: how many flows they stand for at least,
     /// by [`Key::sketch`].
     pub unlisted: HashMap<u32, u64>,
+    /// What was seen of conversations, in order of time.
+    pub sightings: Vec<Sighting>,
     /// What could not be recorded since the last time.
     pub losses: Losses,
 }
@@ -67,6 +75,7 @@ struct Maps {
     _reasons: aya::maps::HashMap<MapData, u64, u32>,
     counts: CountMaps,
     details: Details,
+    sightings: Sightings,
     stacks: StackTraceMap<MapData>,
     conntrack: Array<MapData, ConntrackLayout>,
     rules: RuleMaps,
@@ -91,6 +100,7 @@ impl Maps {
             _reasons: reasons,
             counts: CountMaps::new(take(ebpf, "COUNTS")?, setup.max_flows)?,
             details: Details::new(take(ebpf, "DETAILS")?)?,
+            sightings: Sightings::new(take(ebpf, "SIGHTINGS")?)?,
             stacks: StackTraceMap::try_from(take(ebpf, "STACKS")?)?,
             conntrack: Array::try_from(take(ebpf, "CONNTRACK")?)?,
             rules: RuleMaps::take(ebpf)?,
@@ -108,6 +118,7 @@ impl Maps {
 pub struct Tracer {
     maps: Maps,
     watched: Vec<&'static str>,
+    watches_conversations: bool,
     verdicts: Verdicts,
     /// Keeps the programs attached.
     ebpf: Ebpf,
@@ -123,9 +134,21 @@ impl Tracer {
         let mut ebpf = programs::load(setup)?;
         let mut maps = Maps::fill(&mut ebpf, setup)?;
         let attached = programs::attach(&mut ebpf, setup.config, &mut maps.first)?;
-        let watched = attached.iter().map(|program| program.name).collect();
+        let mut watched: Vec<_> = attached.iter().map(|program| program.name).collect();
         let programs = attached.into_iter().map(|attached| attached.program);
         maps.losses.watch(programs.collect());
+        let watches_conversations = setup.conversations
+            && match programs::attach_conversations(&mut ebpf) {
+                Ok(programs) => {
+                    maps.losses.watch_conversations(programs);
+                    watched.extend(sightings::TRACEPOINTS);
+                    true
+                }
+                Err(error) => {
+                    log::warn!("there is no verdict about conversations: {error}");
+                    false
+                }
+            };
         if let Err(error) = maps.xtables.load(&mut ebpf) {
             log::info!(
                 "rules of the legacy backends are not told: the kernel refuses the program \
@@ -136,6 +159,7 @@ impl Tracer {
         Ok(Self {
             maps,
             watched,
+            watches_conversations,
             verdicts: Verdicts::default(),
             ebpf,
         })
@@ -147,6 +171,12 @@ impl Tracer {
         &self.watched
     }
 
+    /// Whether the conversations that the filter selects are watched.
+    #[must_use]
+    pub const fn watches_conversations(&self) -> bool {
+        self.watches_conversations
+    }
+
     /// Takes away everything counted since the last call.
     ///
     /// Waits for an RCU grace period (some milliseconds) if there is anything.
@@ -155,6 +185,8 @@ impl Tracer {
     ///
     /// If the kernel refuses to hand over a map.
     pub fn drain(&mut self) -> Result<Drained, MapError> {
+        // First, so that a drop is known at the latest with what comes after it.
+        let (sightings, too_many) = self.maps.sightings.take();
         let counts = self.maps.counts.take()?;
         let mut details = self.maps.details.take();
         let counts: Vec<_> = counts
@@ -171,8 +203,10 @@ impl Tracer {
         } else {
             HashMap::new()
         };
-        let losses = self.maps.losses.take()?;
+        let mut losses = self.maps.losses.take()?;
+        losses.sightings += too_many;
         Ok(Drained {
+            sightings,
             counts,
             unlisted,
             losses,

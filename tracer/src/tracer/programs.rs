@@ -13,7 +13,7 @@ use std::{
 
 use droptrace_types::Config;
 
-use super::Setup;
+use super::{Setup, sightings};
 
 /// Built by `cargo xtask build`.
 static OBJECT: &[u8] = include_bytes_aligned!(env!("DROPTRACE_BPF_OBJECT"));
@@ -122,16 +122,24 @@ pub(super) fn verdict(error: &ProgramError) -> String {
     chain(error)
 }
 
+/// Bytes of a ring buffer that nothing is written to: whole pages, whatever their size.
+const SMALLEST_RING: u32 = 64 * 1024;
+
 /// Loads the object and creates its maps.
 pub fn load(setup: &Setup<'_>) -> Result<Ebpf, LoadError> {
     raise_memory_limit();
     let level = if setup.debug { LOG_DEBUG } else { LOG_OFF };
-    let ebpf = EbpfLoader::new()
+    let mut loader = EbpfLoader::new();
+    loader
         .override_global("LAYOUT", setup.layout, true)
         .override_global("CONFIG", setup.config, true)
-        .override_global(aya_log::LEVEL, &level, true)
-        .load(OBJECT)?;
-    Ok(ebpf)
+        .override_global(aya_log::LEVEL, &level, true);
+    if !setup.conversations {
+        loader
+            .map_max_entries("SIGHTINGS", SMALLEST_RING)
+            .map_max_entries("PASSED", 1);
+    }
+    Ok(loader.load(OBJECT)?)
 }
 
 /// Before Linux 5.11 maps count against this limit of the process
@@ -276,6 +284,12 @@ pub fn attach(
     Ok(attached)
 }
 
+/// Loads and attaches the programs that watch conversations. The answer is to be asked
+/// for statistics.
+pub fn attach_conversations(ebpf: &mut Ebpf) -> Result<Vec<OwnedFd>, LoadError> {
+    sightings::attach(ebpf, &Btf::from_sys_fs()?)
+}
+
 /// Attaches [`NESTED`] behind the program for `tracepoint`.
 fn attach_nested(
     ebpf: &mut Ebpf,
@@ -299,7 +313,7 @@ fn attach_nested(
     Ok(())
 }
 
-fn attach_loaded(
+pub fn attach_loaded(
     ebpf: &mut Ebpf,
     name: &str,
     tracepoint: &str,

@@ -1,0 +1,107 @@
+//! Whether and how the conversations that the filter selects are watched.
+
+use std::net::IpAddr;
+
+use droptrace_types::{
+    EndpointRule, FILTER_BY_FLOW, Filter, ROLE_DST, ROLE_HOST, ROLE_PORT, Sighting,
+};
+use jiff::Timestamp;
+
+use super::select::Selected;
+use crate::{
+    cli::Trace,
+    conversation::{Attempt, Conversations},
+    event::Event,
+    record::Recorder,
+};
+
+/// Addresses and ports that a filter names, and about which something is to be said.
+pub type Watched = Vec<(IpAddr, Option<u16>)>;
+
+/// Whether they are to be watched: the filter must say which, by what packets show.
+pub fn are_wanted(args: &Trace, selected: &Selected) -> bool {
+    let select = &args.select;
+    let by_flow = selected.filters & FILTER_BY_FLOW != 0 && selected.filter.roles != 0;
+    let by_more =
+        !(select.reason.is_empty() && select.pid.is_empty() && select.cgroup.is_empty());
+    by_flow && !by_more && !args.no_verdict
+}
+
+/// Whether every endpoint of the filter has an address.
+pub fn have_addresses(filter: &Filter) -> bool {
+    let mut rules = filter.endpoints.iter().take_while(|rule| rule.role != 0);
+    filter.roles & !ROLE_PORT != 0 && rules.all(|rule| rule.role == ROLE_PORT || rule.family != 0)
+}
+
+/// Single addresses that the filter names as destinations.
+pub fn watched(filter: &Filter) -> Watched {
+    let rules = filter.endpoints.iter().take_while(|rule| rule.role != 0);
+    let destinations = rules.filter(|rule| rule.role & (ROLE_DST | ROLE_HOST) != 0);
+    destinations.filter_map(destination).collect()
+}
+
+fn destination(rule: &EndpointRule) -> Option<(IpAddr, Option<u16>)> {
+    let [high, low] = rule.addr;
+    let address = match (rule.family, rule.mask) {
+        (4, [mask, _]) if mask >> 32 == u64::from(u32::MAX) => {
+            IpAddr::from(u32::try_from(high >> 32).unwrap_or(0).to_be_bytes())
+        }
+        (6, [u64::MAX, u64::MAX]) => {
+            IpAddr::from((u128::from(high) << 64 | u128::from(low)).to_be_bytes())
+        }
+        _ => return None,
+    };
+    let is_one = rule.port_first == rule.port_last && rule.port_first != 0;
+    Some((address, is_one.then_some(rule.port_first)))
+}
+
+/// What is known of them.
+#[derive(Default)]
+pub struct Watch {
+    conversations: Conversations,
+    watched: Watched,
+}
+
+impl Watch {
+    /// Of what this filter selects.
+    pub fn new(filter: &Filter) -> Self {
+        Self {
+            conversations: Conversations::default(),
+            watched: watched(filter),
+        }
+    }
+
+    /// Learns from records of the tracer.
+    pub fn record(&mut self, records: &[Event]) {
+        self.conversations.record(records);
+    }
+
+    /// Learns from what was seen up to the records that it learnt from last. Answers
+    /// with records of the ICMP errors among it.
+    pub fn see(
+        &mut self,
+        sightings: &[Sighting],
+        lost: u64,
+        recorder: &mut Recorder,
+    ) -> Vec<Event> {
+        let sightings = recorder.sightings(sightings);
+        self.conversations.lost(lost);
+        self.conversations.see(&sightings);
+        Recorder::icmp_errors(&sightings)
+    }
+
+    /// Learns from an attempt of the tracer's own.
+    pub fn attempted(&mut self, attempt: &Attempt) {
+        self.conversations.attempted(attempt);
+    }
+
+    /// Verdicts about conversations that are over.
+    pub fn settled(&mut self) -> Vec<Event> {
+        self.conversations.settled(Timestamp::now())
+    }
+
+    /// Verdicts about all others, and about destinations.
+    pub fn conclude(&mut self) -> Vec<Event> {
+        self.conversations.conclude(Timestamp::now(), &self.watched)
+    }
+}

@@ -1,0 +1,67 @@
+//! What was seen of the selected conversations.
+
+use std::os::fd::OwnedFd;
+
+use aya::{
+    Btf, Ebpf,
+    maps::{Map, MapData, MapError, RingBuf},
+};
+use droptrace_types::Sighting;
+
+use super::programs::{self, LoadError};
+
+/// The tracepoints that show conversations, which are also the names of the programs.
+pub const TRACEPOINTS: [&str; 3] = ["netif_receive_skb", "net_dev_queue", "inet_sock_set_state"];
+
+/// Sightings that are kept for an interval at most; more are lost. A quarter of them
+/// fills the ring buffer.
+const MAX_KEPT: usize = 16_384;
+
+/// Where sightings come from.
+pub struct Sightings {
+    ring: RingBuf<MapData>,
+}
+
+impl Sightings {
+    pub fn new(ring: Map) -> Result<Self, MapError> {
+        Ok(Self {
+            ring: RingBuf::try_from(ring)?,
+        })
+    }
+
+    /// Everything that has come, in order of time, and how many were too many.
+    pub fn take(&mut self) -> (Vec<Sighting>, u64) {
+        let mut taken = Vec::new();
+        let mut lost = 0;
+        while let Some(item) = self.ring.next() {
+            match sighting_from(&item) {
+                Some(sighting) if taken.len() < MAX_KEPT => taken.push(sighting),
+                _ => lost += 1,
+            }
+        }
+        taken.sort_by_key(|sighting| sighting.time_ns);
+        (taken, lost)
+    }
+}
+
+/// Loads and attaches the programs. The answer is to be asked for statistics.
+///
+/// # Errors
+///
+/// If the kernel refuses one of them; those before stay attached.
+pub fn attach(ebpf: &mut Ebpf, btf: &Btf) -> Result<Vec<OwnedFd>, LoadError> {
+    let attach = |tracepoint| {
+        let refused = |error| LoadError::Program { tracepoint, error };
+        let means = programs::load_tracepoint(ebpf, btf, tracepoint).map_err(refused)?;
+        programs::attach_loaded(ebpf, tracepoint, tracepoint, means).map_err(refused)
+    };
+    TRACEPOINTS.into_iter().map(attach).collect()
+}
+
+fn sighting_from(bytes: &[u8]) -> Option<Sighting> {
+    if bytes.len() < size_of::<Sighting>() {
+        return None;
+    }
+    // SAFETY: long enough, and every bit pattern is a valid `Sighting`.
+    Some(unsafe { bytes.as_ptr().cast::<Sighting>().read_unaligned() })
+}
