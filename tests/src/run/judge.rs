@@ -13,6 +13,14 @@ use crate::scenario::{Count, Scenario};
 /// Where nftables' functions are watched, one packet in so many may be without its rule.
 const SKIPPED_OF: u64 = 500;
 
+/// Records that tell of a conversation, not of a packet that was lost: only scenarios
+/// that speak of them are about them.
+const OF_CONVERSATIONS: [EventKind; 3] = [
+    EventKind::Verdict,
+    EventKind::IcmpSent,
+    EventKind::IcmpReceived,
+];
+
 /// How many records a complaint shows.
 const NEAREST: usize = 3;
 
@@ -25,7 +33,7 @@ struct Record {
 /// What is wrong; empty if nothing is.
 pub fn problems(scenario: &Scenario, seen: &Seen, doctor: &Doctor) -> Vec<String> {
     let mut problems = Vec::new();
-    let code = (!scenario.tracer.killed).then_some(0);
+    let code = scenario.exit();
     if seen.printed.code != code {
         problems.push(format!(
             "droptrace ended with code {:?}, expected {code:?}",
@@ -73,6 +81,10 @@ pub fn problems(scenario: &Scenario, seen: &Seen, doctor: &Doctor) -> Vec<String
         )),
         _ => {}
     }
+    records.retain(|record| {
+        let kind = record.event.kind;
+        !OF_CONVERSATIONS.contains(&kind) || scenario.speaks_of(kind)
+    });
     let (records, elsewhere): (Vec<_>, Vec<_>) = records
         .into_iter()
         .partition(|record| concerns(record, seen));
@@ -109,6 +121,10 @@ fn concerns(record: &Record, seen: &Seen) -> bool {
         return true;
     }
     let netns = record.event.r#where.as_ref().and_then(|place| place.netns);
+    // Where nothing was seen, there is no place that a verdict could name.
+    if record.event.kind == EventKind::Verdict && netns.is_none() {
+        return true;
+    }
     netns.is_some_and(|inode| seen.netns.values().any(|own| *own == u64::from(inode)))
 }
 
@@ -207,10 +223,15 @@ fn compare(
     Ok(problems)
 }
 
-/// Packets and bytes of these records.
+/// Packets and bytes of these records. A verdict, which stands for no packet, counts
+/// as one.
 fn sum<'a>(records: impl Iterator<Item = &'a Record>) -> (u64, u64) {
-    records.fold((0, 0), |(packets, bytes), record| {
-        (packets + record.event.packets, bytes + record.event.bytes)
+    records.fold((0, 0), |(packets, bytes), Record { event, .. }| {
+        let more = match event.kind {
+            EventKind::Verdict => 1,
+            _ => event.packets,
+        };
+        (packets + more, bytes + event.bytes)
     })
 }
 
