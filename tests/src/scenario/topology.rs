@@ -86,23 +86,24 @@ server.routes = ["default via 10.0.0.1", "default via fd00::1"]
 "#;
 
 /// `topology = "path"`: `client` 10.0.1.2 – `r1` – `r2` – `r3` – 10.0.0.5 `server`.
-/// What neither `r2` nor `r3` is linked to goes back and forth between them.
+/// What neither `r2` nor `r3` is linked to goes back and forth between them. A router
+/// asks for IPv6 neighbours of packets that it forwards from its link-local address.
 const PATH: &str = r#"
 links = [
     { ends = [
         { host = "client", dev = "eth0", addr = ["10.0.1.2/24", "fd01::2/64"] },
-        { host = "r1", dev = "eth0", addr = ["10.0.1.1/24", "fd01::1/64"] },
+        { host = "r1", dev = "eth0", addr = ["10.0.1.1/24", "fd01::1/64", "fe80::1/64"] },
     ] },
     { ends = [
-        { host = "r1", dev = "eth1", addr = ["10.0.2.1/24", "fd02::1/64"] },
-        { host = "r2", dev = "eth0", addr = ["10.0.2.2/24", "fd02::2/64"] },
+        { host = "r1", dev = "eth1", addr = ["10.0.2.1/24", "fd02::1/64", "fe80::1/64"] },
+        { host = "r2", dev = "eth0", addr = ["10.0.2.2/24", "fd02::2/64", "fe80::2/64"] },
     ] },
     { ends = [
-        { host = "r2", dev = "eth1", addr = ["10.0.3.1/24", "fd03::1/64"] },
-        { host = "r3", dev = "eth0", addr = ["10.0.3.2/24", "fd03::2/64"] },
+        { host = "r2", dev = "eth1", addr = ["10.0.3.1/24", "fd03::1/64", "fe80::2/64"] },
+        { host = "r3", dev = "eth0", addr = ["10.0.3.2/24", "fd03::2/64", "fe80::3/64"] },
     ] },
     { ends = [
-        { host = "r3", dev = "eth1", addr = ["10.0.0.1/24", "fd00::1/64"] },
+        { host = "r3", dev = "eth1", addr = ["10.0.0.1/24", "fd00::1/64", "fe80::3/64"] },
         { host = "server", dev = "eth0", addr = ["10.0.0.5/24", "fd00::5/64"] },
     ] },
 ]
