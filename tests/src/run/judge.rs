@@ -414,6 +414,11 @@ rule = "first"
             },
             "process": null, "conntrack": null, "tcp": null, "advice": null,
         });
+        judged(SCENARIO, &record, promised)
+    }
+
+    /// What is wrong with the one record that a scenario led to.
+    fn judged(scenario: &str, record: &Value, promised: Status) -> Vec<String> {
         let seen = Seen {
             printed: Printed {
                 stdout: format!("{record}\n"),
@@ -443,7 +448,7 @@ rule = "first"
                 remedy: None,
             }],
         });
-        problems(&parse(SCENARIO).unwrap(), &seen, &doctor)
+        problems(&parse(scenario).unwrap(), &seen, &doctor)
     }
 
     #[test]
@@ -466,5 +471,32 @@ rule = "first"
             complaints[0].starts_with("doctor denies netfilter_rule"),
             "{complaints:?}"
         );
+    }
+
+    /// What is wrong with a verdict of this code, where a scenario has this expectation.
+    fn of_verdict(expect: &str, code: &str) -> Vec<String> {
+        let (head, _) = SCENARIO.split_once("[rule.first]").unwrap();
+        let record = serde_json::json!({
+            "schema": SCHEMA, "kind": "verdict", "time": "t", "first_seen": "t", "flow": null,
+            "packets": 0, "bytes": 0, "reason": null, "rule": null, "where": null,
+            "process": null, "conntrack": null, "tcp": null, "advice": null,
+            "verdict": {
+                "outcome": "timeout", "code": code, "explanation": "e", "evidence": ["a", "b"],
+                "confidence": "inferred", "conversations": 1, "affected": 1,
+            },
+        });
+        judged(&format!("{head}{expect}"), &record, Status::Yes)
+    }
+
+    #[test]
+    fn verdicts_are_counted_where_a_scenario_speaks_of_them() {
+        let expect = "[[expect]]\npackets = 1\nrecord = { kind = \"verdict\", verdict = \
+            { code = \"NO_ANSWER\", evidence = { contains = \"b\" } } }";
+        assert_eq!(of_verdict(expect, "NO_ANSWER"), Vec::<String>::new());
+        let wrong = of_verdict(expect, "PATH_LOSS");
+        assert!(wrong[0].contains("0 packets, expected 1"), "{wrong:?}");
+        assert!(wrong[1].starts_with("nobody expected"), "{wrong:?}");
+        let silent = "[[expect]]\npackets = 0\nrecord = { kind = \"drop\" }";
+        assert_eq!(of_verdict(silent, "PATH_LOSS"), Vec::<String>::new());
     }
 }

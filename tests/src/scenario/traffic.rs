@@ -158,6 +158,10 @@ pub enum Accepted {
 }
 
 /// `tcp_connect`.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent switches of a file"
+)]
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Connect {
