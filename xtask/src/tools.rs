@@ -7,7 +7,7 @@ use crate::{apt, cmd, ui};
 /// A program, and Debian's package of it.
 pub type Tool = (&'static str, &'static str);
 
-const TOOLS: [Tool; 8] = [
+const TOOLS: [Tool; 9] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
     ("nft", "nftables"),
@@ -15,6 +15,7 @@ const TOOLS: [Tool; 8] = [
     ("iptables-legacy", "iptables"),
     ("ip6tables", "iptables"),
     ("ebtables-legacy", "ebtables"),
+    ("ping", "iputils-ping"),
     ("python3", "python3"),
 ];
 

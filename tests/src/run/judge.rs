@@ -13,6 +13,14 @@ use crate::scenario::{Count, Scenario};
 /// Where nftables' functions are watched, one packet in so many may be without its rule.
 const SKIPPED_OF: u64 = 500;
 
+/// Records that tell of a conversation, not of a packet that was lost: only scenarios
+/// that speak of them are about them.
+const OF_CONVERSATIONS: [EventKind; 3] = [
+    EventKind::Verdict,
+    EventKind::IcmpSent,
+    EventKind::IcmpReceived,
+];
+
 /// How many records a complaint shows.
 const NEAREST: usize = 3;
 
@@ -25,7 +33,7 @@ struct Record {
 /// What is wrong; empty if nothing is.
 pub fn problems(scenario: &Scenario, seen: &Seen, doctor: &Doctor) -> Vec<String> {
     let mut problems = Vec::new();
-    let code = (!scenario.tracer.killed).then_some(0);
+    let code = scenario.exit();
     if seen.printed.code != code {
         problems.push(format!(
             "droptrace ended with code {:?}, expected {code:?}",
@@ -73,6 +81,10 @@ pub fn problems(scenario: &Scenario, seen: &Seen, doctor: &Doctor) -> Vec<String
         )),
         _ => {}
     }
+    records.retain(|record| {
+        let kind = record.event.kind;
+        !OF_CONVERSATIONS.contains(&kind) || scenario.speaks_of(kind)
+    });
     let (records, elsewhere): (Vec<_>, Vec<_>) = records
         .into_iter()
         .partition(|record| concerns(record, seen));
@@ -109,6 +121,10 @@ fn concerns(record: &Record, seen: &Seen) -> bool {
         return true;
     }
     let netns = record.event.r#where.as_ref().and_then(|place| place.netns);
+    // Where nothing was seen, there is no place that a verdict could name.
+    if record.event.kind == EventKind::Verdict && netns.is_none() {
+        return true;
+    }
     netns.is_some_and(|inode| seen.netns.values().any(|own| *own == u64::from(inode)))
 }
 
@@ -207,10 +223,15 @@ fn compare(
     Ok(problems)
 }
 
-/// Packets and bytes of these records.
+/// Packets and bytes of these records. A verdict, which stands for no packet, counts
+/// as one.
 fn sum<'a>(records: impl Iterator<Item = &'a Record>) -> (u64, u64) {
-    records.fold((0, 0), |(packets, bytes), record| {
-        (packets + record.event.packets, bytes + record.event.bytes)
+    records.fold((0, 0), |(packets, bytes), Record { event, .. }| {
+        let more = match event.kind {
+            EventKind::Verdict => 1,
+            _ => event.packets,
+        };
+        (packets + more, bytes + event.bytes)
     })
 }
 
@@ -393,6 +414,11 @@ rule = "first"
             },
             "process": null, "conntrack": null, "tcp": null, "advice": null,
         });
+        judged(SCENARIO, &record, promised)
+    }
+
+    /// What is wrong with the one record that a scenario led to.
+    fn judged(scenario: &str, record: &Value, promised: Status) -> Vec<String> {
         let seen = Seen {
             printed: Printed {
                 stdout: format!("{record}\n"),
@@ -422,7 +448,7 @@ rule = "first"
                 remedy: None,
             }],
         });
-        problems(&parse(SCENARIO).unwrap(), &seen, &doctor)
+        problems(&parse(scenario).unwrap(), &seen, &doctor)
     }
 
     #[test]
@@ -445,5 +471,32 @@ rule = "first"
             complaints[0].starts_with("doctor denies netfilter_rule"),
             "{complaints:?}"
         );
+    }
+
+    /// What is wrong with a verdict of this code, where a scenario has this expectation.
+    fn of_verdict(expect: &str, code: &str) -> Vec<String> {
+        let (head, _) = SCENARIO.split_once("[rule.first]").unwrap();
+        let record = serde_json::json!({
+            "schema": SCHEMA, "kind": "verdict", "time": "t", "first_seen": "t", "flow": null,
+            "packets": 0, "bytes": 0, "reason": null, "rule": null, "where": null,
+            "process": null, "conntrack": null, "tcp": null, "advice": null,
+            "verdict": {
+                "outcome": "timeout", "code": code, "explanation": "e", "evidence": ["a", "b"],
+                "confidence": "inferred", "conversations": 1, "affected": 1,
+            },
+        });
+        judged(&format!("{head}{expect}"), &record, Status::Yes)
+    }
+
+    #[test]
+    fn verdicts_are_counted_where_a_scenario_speaks_of_them() {
+        let expect = "[[expect]]\npackets = 1\nrecord = { kind = \"verdict\", verdict = \
+            { code = \"NO_ANSWER\", evidence = { contains = \"b\" } } }";
+        assert_eq!(of_verdict(expect, "NO_ANSWER"), Vec::<String>::new());
+        let wrong = of_verdict(expect, "PATH_LOSS");
+        assert!(wrong[0].contains("0 packets, expected 1"), "{wrong:?}");
+        assert!(wrong[1].starts_with("nobody expected"), "{wrong:?}");
+        let silent = "[[expect]]\npackets = 0\nrecord = { kind = \"drop\" }";
+        assert_eq!(of_verdict(silent, "PATH_LOSS"), Vec::<String>::new());
     }
 }

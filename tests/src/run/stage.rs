@@ -15,7 +15,7 @@ use super::statistics::{self, Statistics};
 use super::tracer::{Printed, Tracer};
 use super::truth::{self, Truths};
 use crate::sandbox::{Process, Sandbox};
-use crate::scenario::{Scenario, Setup, Traffic, Verb};
+use crate::scenario::{Probe, Scenario, Setup, Traffic, Verb};
 use crate::traffic::{NAME, READY, UID};
 
 /// How long a step of the traffic may take.
@@ -60,44 +60,19 @@ pub fn play(droptrace: &Path, scenario: &Scenario, how: Tracing) -> anyhow::Resu
     prepare(&sandbox, &scenario.setup)?;
     let before = truth::read(scenario, &sandbox)?;
     let mut rules = rule::read(scenario, &sandbox, false)?;
-    let mut arguments = arguments(scenario, &sandbox)?;
-    if how.compares {
-        arguments.extend(compare::arguments(scenario, &sandbox)?);
-    }
-    if let Some(rules) = how.rules
-        && !arguments.iter().any(|argument| argument == "--rules")
-    {
-        arguments.extend(["--rules", rules].map(ToOwned::to_owned));
-    }
-    let tracer = Tracer::start(droptrace, &arguments)?;
-    let statistics = (scenario.tracer.runs_only_for_records)
-        .then(|| Statistics::of(tracer.process()))
-        .transpose();
-    // Whatever goes wrong from here on, the tracer is ended first.
     let mut cast = Cast::default();
-    let skipped = || statistics::skipped(tracer.process());
-    let traffic = cast
-        .perform(&sandbox, scenario, &before)
-        .and_then(|()| {
-            // An interrupt cannot be ordered for a moment.
-            for _ in 1..ROUNDS {
-                if !scenario.tracer.is_interrupted || skipped()? > 0 {
-                    break;
-                }
-                cast.perform(&sandbox, scenario, &before)?;
-            }
-            Ok(())
-        })
-        .and_then(|()| settled(scenario, &sandbox));
-    let skipped = scenario.tracer.is_interrupted.then(skipped).transpose();
-    let runs = statistics.and_then(|of| of.map(|of| of.runs()).transpose());
-    let printed = if scenario.tracer.killed {
-        tracer.kill()?
-    } else {
-        tracer.interrupt()?
+    let traced = match &scenario.probe {
+        Some(probe) => probe_after(&mut cast, droptrace, scenario, probe, &sandbox, &before)?,
+        None => trace(&mut cast, droptrace, scenario, how, &sandbox, &before)?,
     };
+    let Traced {
+        printed,
+        truths,
+        runs,
+        skipped,
+    } = traced;
     let after =
-        traffic.map_err(|error| anyhow!("{error:#}\ndroptrace printed:\n{}", printed.stdout))?;
+        truths.map_err(|error| anyhow!("{error:#}\ndroptrace printed:\n{}", printed.stdout))?;
     for (index, after) in scenario.after.iter().enumerate() {
         sandbox
             .shell(&after.r#in, &after.run, "")
@@ -117,10 +92,93 @@ pub fn play(droptrace: &Path, scenario: &Scenario, how: Tracing) -> anyhow::Resu
         printed,
         truths: truths.collect(),
         rules,
-        runs: runs?,
-        skipped: skipped?,
+        runs,
+        skipped,
         netns: netns.collect::<anyhow::Result<_>>()?,
         pids: cast.pids,
+    })
+}
+
+/// What happened while droptrace ran.
+struct Traced {
+    printed: Printed,
+    /// The truths as they are now, or why the traffic was not as it should be.
+    truths: anyhow::Result<Truths>,
+    runs: Option<u64>,
+    skipped: Option<u64>,
+}
+
+/// Has droptrace trace the traffic.
+fn trace(
+    cast: &mut Cast,
+    droptrace: &Path,
+    scenario: &Scenario,
+    how: Tracing,
+    sandbox: &Sandbox,
+    before: &Truths,
+) -> anyhow::Result<Traced> {
+    let mut arguments = arguments(scenario, sandbox)?;
+    if how.compares {
+        arguments.extend(compare::arguments(scenario, sandbox)?);
+    }
+    if let Some(rules) = how.rules
+        && !arguments.iter().any(|argument| argument == "--rules")
+    {
+        arguments.extend(["--rules", rules].map(ToOwned::to_owned));
+    }
+    let tracer = Tracer::start(droptrace, &arguments)?;
+    let statistics = (scenario.tracer.runs_only_for_records)
+        .then(|| Statistics::of(tracer.process()))
+        .transpose();
+    // Whatever goes wrong from here on, the tracer is ended first.
+    let skipped = || statistics::skipped(tracer.process());
+    let truths = cast
+        .perform(sandbox, scenario, before)
+        .and_then(|()| {
+            // An interrupt cannot be ordered for a moment.
+            for _ in 1..ROUNDS {
+                if !scenario.tracer.is_interrupted || skipped()? > 0 {
+                    break;
+                }
+                cast.perform(sandbox, scenario, before)?;
+            }
+            Ok(())
+        })
+        .and_then(|()| settled(scenario, sandbox));
+    let skipped = scenario.tracer.is_interrupted.then(skipped).transpose();
+    let runs = statistics.and_then(|of| of.map(|of| of.runs()).transpose());
+    let printed = if scenario.tracer.killed {
+        tracer.kill()?
+    } else {
+        tracer.interrupt()?
+    };
+    Ok(Traced {
+        printed,
+        truths,
+        runs: runs?,
+        skipped: skipped?,
+    })
+}
+
+/// Has droptrace make an attempt of its own when the traffic is done.
+fn probe_after(
+    cast: &mut Cast,
+    droptrace: &Path,
+    scenario: &Scenario,
+    probe: &Probe,
+    sandbox: &Sandbox,
+    before: &Truths,
+) -> anyhow::Result<Traced> {
+    cast.perform(sandbox, scenario, before)?;
+    let mut arguments = vec!["probe".to_owned()];
+    arguments.extend(probe.args.iter().cloned());
+    let netns = sandbox.host(&probe.r#in)?.inode.to_string();
+    arguments.extend(["--netns".to_owned(), netns]);
+    Ok(Traced {
+        printed: Tracer::spawn(droptrace, &arguments)?.finish()?,
+        truths: settled(scenario, sandbox),
+        runs: None,
+        skipped: None,
     })
 }
 
@@ -186,6 +244,7 @@ fn settled(scenario: &Scenario, sandbox: &Sandbox) -> anyhow::Result<Truths> {
 #[derive(Default)]
 pub struct Cast {
     background: Vec<(usize, Process)>,
+    meanwhile: Vec<(usize, Verb, Process)>,
     pids: BTreeMap<String, u32>,
 }
 
@@ -205,6 +264,9 @@ impl Cast {
                     break;
                 }
             }
+        }
+        for (number, verb, child) in self.meanwhile.drain(..) {
+            finish(child, &verb).with_context(|| format!("traffic {number}"))?;
         }
         for (number, child) in &mut self.background {
             if let Some(status) = child.ended()? {
@@ -245,12 +307,22 @@ impl Cast {
             self.background.push((number, child));
             return Ok(());
         }
-        let output = child.finish(PATIENCE)?;
-        if !output.status.success() {
-            bail!("{}", explain(&verb, &output.stderr));
+        if verb.is_meanwhile() {
+            wait_for_ready(&mut child)?;
+            self.meanwhile.push((number, verb, child));
+            return Ok(());
         }
-        Ok(())
+        finish(child, &verb)
     }
+}
+
+/// Waits for a step that ends by itself.
+fn finish(child: Process, verb: &Verb) -> anyhow::Result<()> {
+    let output = child.finish(PATIENCE)?;
+    if !output.status.success() {
+        bail!("{}", explain(verb, &output.stderr));
+    }
+    Ok(())
 }
 
 fn wait_for_ready(child: &mut Process) -> anyhow::Result<()> {

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -36,6 +36,28 @@ pub struct Printed {
 impl Tracer {
     /// Starts droptrace and waits until it traces.
     pub fn start(droptrace: &Path, args: &[String]) -> anyhow::Result<Self> {
+        let (line, ready) = channel();
+        let tracer = Self::spawn_telling(droptrace, args, line)?;
+        match wait_for_ready(&ready) {
+            Ok(()) => Ok(tracer),
+            Err(error) => {
+                let printed = tracer.stop(Some(Signal::SIGKILL))?;
+                Err(anyhow!("{error:#}\n{}", printed.stderr.trim()))
+            }
+        }
+    }
+
+    /// Starts a droptrace that ends by itself.
+    pub fn spawn(droptrace: &Path, args: &[String]) -> anyhow::Result<Self> {
+        Self::spawn_telling(droptrace, args, channel().0)
+    }
+
+    /// Starts droptrace; lines of its standard error also go to `line`.
+    fn spawn_telling(
+        droptrace: &Path,
+        args: &[String],
+        line: Sender<String>,
+    ) -> anyhow::Result<Self> {
         let mut command = Command::new(droptrace);
         command.args(args).args(["--format", "json"]);
         command
@@ -48,8 +70,7 @@ impl Tracer {
             .with_context(|| format!("cannot start {}", droptrace.display()))?;
         let stdout = child.stdout.take().context("no standard output")?;
         let stderr = child.stderr.take().context("no standard error")?;
-        let (line, ready) = channel();
-        let tracer = Self {
+        Ok(Self {
             child,
             stdout: std::thread::spawn(move || {
                 let mut text = String::new();
@@ -66,14 +87,7 @@ impl Tracer {
                 }
                 text
             }),
-        };
-        match wait_for_ready(&ready) {
-            Ok(()) => Ok(tracer),
-            Err(error) => {
-                let printed = tracer.stop(Signal::SIGKILL)?;
-                Err(anyhow!("{error:#}\n{}", printed.stderr.trim()))
-            }
-        }
+        })
     }
 
     /// Its process.
@@ -83,16 +97,23 @@ impl Tracer {
 
     /// Ends it as Ctrl-C does and waits for the rest of its output.
     pub fn interrupt(self) -> anyhow::Result<Printed> {
-        self.stop(Signal::SIGINT)
+        self.stop(Some(Signal::SIGINT))
     }
 
     /// Ends it so that it can do nothing about it.
     pub fn kill(self) -> anyhow::Result<Printed> {
-        self.stop(Signal::SIGKILL)
+        self.stop(Some(Signal::SIGKILL))
     }
 
-    fn stop(mut self, signal: Signal) -> anyhow::Result<Printed> {
-        kill(Pid::from_raw(self.child.id().cast_signed()), signal)?;
+    /// Waits until it ends by itself.
+    pub fn finish(self) -> anyhow::Result<Printed> {
+        self.stop(None)
+    }
+
+    fn stop(mut self, signal: Option<Signal>) -> anyhow::Result<Printed> {
+        if let Some(signal) = signal {
+            kill(Pid::from_raw(self.child.id().cast_signed()), signal)?;
+        }
         let deadline = std::time::Instant::now() + PATIENCE;
         let status = loop {
             if let Some(status) = self.child.try_wait()? {
@@ -102,8 +123,9 @@ impl Tracer {
                 self.child.kill()?;
                 self.child.wait()?;
                 bail!(
-                    "droptrace did not end within {} s of SIGINT",
-                    PATIENCE.as_secs()
+                    "droptrace did not end within {} s{}",
+                    PATIENCE.as_secs(),
+                    signal.map_or(String::new(), |signal| format!(" of {signal}"))
                 );
             }
             std::thread::sleep(Duration::from_millis(2));

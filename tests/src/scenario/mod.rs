@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use droptrace::event::EventKind;
 use serde::Deserialize;
 
 pub use self::expect::{Abilities, Absent, Allow, Count, Expect, NftCounter, Reading, Truth};
@@ -38,7 +39,10 @@ pub struct Scenario {
     /// How droptrace is called.
     #[serde(default)]
     pub tracer: Tracer,
+    /// That droptrace makes an attempt itself, instead of `tracer`.
+    pub probe: Option<Probe>,
     /// What happens while droptrace runs.
+    #[serde(default)]
     pub traffic: Vec<Traffic>,
     /// What must hold when droptrace has ended.
     #[serde(default)]
@@ -89,7 +93,7 @@ pub struct After {
     clippy::struct_excessive_bools,
     reason = "independent switches of a file"
 )]
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tracer {
     /// Arguments; `--format json` is always added.
@@ -108,6 +112,18 @@ pub struct Tracer {
     /// It gets these arguments and no others, whatever the runner is asked for.
     #[serde(default)]
     pub as_given: bool,
+}
+
+/// `[probe]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// The host.
+    pub r#in: String,
+    /// Arguments; `--netns` of the host and `--format json` are always added.
+    pub args: Vec<String>,
+    /// The exit code that it must end with.
+    pub exit: i32,
 }
 
 /// A file and what it says, or why it says nothing.
@@ -166,7 +182,35 @@ impl Scenario {
         self.expect.iter().any(Expect::is_about_a_rule)
     }
 
+    /// The exit code that droptrace must end with; `None` where it is killed.
+    pub fn exit(&self) -> Option<i32> {
+        let of_probe = self.probe.as_ref().map_or(0, |probe| probe.exit);
+        (!self.tracer.killed).then_some(of_probe)
+    }
+
+    /// Whether a pattern asks for records of this kind by name.
+    pub fn speaks_of(&self, kind: EventKind) -> bool {
+        let expected = self.expect.iter().map(|expect| &expect.record);
+        let absent = self.absent.iter().map(|absent| &absent.record);
+        let allowed = self.allow.iter().map(|allow| &allow.record);
+        let kinds = expected.chain(absent).chain(allowed);
+        kinds
+            .filter_map(|record| record.get("kind"))
+            .any(|named| match named {
+                toml::Value::Array(several) => several.iter().any(|named| names(named, kind)),
+                one => names(one, kind),
+            })
+    }
+
     fn check(&self) -> anyhow::Result<()> {
+        if let Some(probe) = &self.probe {
+            self.check_host(&probe.r#in, "probe")?;
+            if self.tracer != Tracer::default() {
+                bail!("`tracer` and `probe` exclude each other");
+            }
+        } else if self.traffic.is_empty() {
+            bail!("needs `traffic` or a `probe`");
+        }
         for (index, setup) in self.setup.iter().enumerate() {
             let at = format!("setup {}", index + 1);
             self.check_host(&setup.r#in, &at)?;
@@ -239,6 +283,11 @@ impl Scenario {
             known.join(", ")
         )
     }
+}
+
+/// Whether a value is the name of this kind.
+fn names(value: &toml::Value, kind: EventKind) -> bool {
+    value.clone().try_into::<EventKind>() == Ok(kind)
 }
 
 #[cfg(test)]

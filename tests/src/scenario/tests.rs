@@ -1,5 +1,7 @@
 //! Reading scenario files, without root.
 
+use droptrace::event::EventKind;
+
 use super::{Verb, parse};
 
 const GOOD: &str = r#"
@@ -113,4 +115,33 @@ fn a_rule_must_exist_and_be_listed_one_way() {
             .unwrap_err()
             .contains("a table and a chain")
     );
+}
+
+#[test]
+fn a_probe_needs_no_traffic_and_no_tracer() {
+    let probe = "[probe]\nin = \"client\"\nargs = []\nexit = 6\n";
+    let without = GOOD.replace("[[traffic]]\nin = \"client\"\n", probe);
+    let (head, rest) = without.split_once("tcp_connect").unwrap();
+    let (_, rest) = rest.split_once('\n').unwrap();
+    assert_eq!(parse(&format!("{head}{rest}")).unwrap().exit(), Some(6));
+    assert!(
+        complaint(
+            "[[traffic]]",
+            &format!("{probe}[tracer]\nargs = [\"--all\"]\n[[traffic]]")
+        )
+        .contains("exclude each other")
+    );
+    assert!(
+        parse(&format!("{head}{rest}").replace(probe, ""))
+            .unwrap_err()
+            .to_string()
+            .contains("needs `traffic`")
+    );
+}
+
+#[test]
+fn a_scenario_speaks_of_the_kinds_that_its_patterns_name() {
+    let scenario = parse(&GOOD.replace("\"drop\"", "[\"drop\", \"verdict\"]")).unwrap();
+    assert!(scenario.speaks_of(EventKind::Verdict));
+    assert!(!scenario.speaks_of(EventKind::IcmpSent));
 }

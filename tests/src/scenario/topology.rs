@@ -85,6 +85,39 @@ client.routes = ["default via 10.0.1.1", "default via fd01::1"]
 server.routes = ["default via 10.0.0.1", "default via fd00::1"]
 "#;
 
+/// `topology = "path"`: `client` 10.0.1.2 – `r1` – `r2` – `r3` – 10.0.0.5 `server`.
+/// What neither `r2` nor `r3` is linked to goes back and forth between them. A router
+/// asks for IPv6 neighbours of packets that it forwards from its link-local address.
+const PATH: &str = r#"
+links = [
+    { ends = [
+        { host = "client", dev = "eth0", addr = ["10.0.1.2/24", "fd01::2/64"] },
+        { host = "r1", dev = "eth0", addr = ["10.0.1.1/24", "fd01::1/64", "fe80::1/64"] },
+    ] },
+    { ends = [
+        { host = "r1", dev = "eth1", addr = ["10.0.2.1/24", "fd02::1/64", "fe80::1/64"] },
+        { host = "r2", dev = "eth0", addr = ["10.0.2.2/24", "fd02::2/64", "fe80::2/64"] },
+    ] },
+    { ends = [
+        { host = "r2", dev = "eth1", addr = ["10.0.3.1/24", "fd03::1/64", "fe80::2/64"] },
+        { host = "r3", dev = "eth0", addr = ["10.0.3.2/24", "fd03::2/64", "fe80::3/64"] },
+    ] },
+    { ends = [
+        { host = "r3", dev = "eth1", addr = ["10.0.0.1/24", "fd00::1/64", "fe80::3/64"] },
+        { host = "server", dev = "eth0", addr = ["10.0.0.5/24", "fd00::5/64"] },
+    ] },
+]
+[hosts]
+client.routes = ["default via 10.0.1.1", "default via fd01::1"]
+r1 = { forward = true, routes = ["default via 10.0.2.2", "default via fd02::2"] }
+r2 = { forward = true, routes = [
+    "10.0.1.0/24 via 10.0.2.1", "fd01::/64 via fd02::1",
+    "default via 10.0.3.2", "default via fd03::2",
+] }
+r3 = { forward = true, routes = ["default via 10.0.3.1", "default via fd03::1"] }
+server.routes = ["default via 10.0.0.1", "default via fd00::1"]
+"#;
+
 /// The long form of `[topology]`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -102,9 +135,10 @@ impl<'de> Deserialize<'de> for Topology {
                 "alone" => toml::from_str(ALONE),
                 "pair" => toml::from_str(PAIR),
                 "routed" => toml::from_str(ROUTED),
+                "path" => toml::from_str(PATH),
                 other => {
                     return Err(D::Error::custom(format!(
-                        "no topology `{other}` (there are: alone, pair, routed)"
+                        "no topology `{other}` (there are: alone, pair, routed, path)"
                     )));
                 }
             },

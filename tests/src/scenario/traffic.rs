@@ -92,7 +92,14 @@ impl Verb {
         }
     }
 
-    /// Whether the next step starts as soon as this one is ready.
+    /// Whether the next step starts as soon as this one is ready, and its outcome is
+    /// checked at the end of the traffic.
+    pub fn is_meanwhile(&self) -> bool {
+        matches!(self, Self::TcpConnect(connect) if connect.meanwhile)
+    }
+
+    /// Whether it runs until the scenario ends, and the next step starts as soon as it
+    /// is ready.
     pub fn is_background(&self) -> bool {
         match self {
             Self::TcpListen(_) | Self::UdpBind(_) | Self::DropByBpf(_) => true,
@@ -128,6 +135,9 @@ pub struct TcpListen {
     /// What happens with a connection.
     #[serde(default)]
     pub then: Accepted,
+    /// Pause before each reading.
+    #[serde(default)]
+    pub delay_ms: u64,
 }
 
 /// What a listener does with a connection.
@@ -141,11 +151,17 @@ pub enum Accepted {
     Close,
     /// Reads once, then closes with a reset.
     Reset,
+    /// Closes as soon as there is something to read, and does not read it.
+    Unread,
     /// Leaves it in the listen queue.
     NeverAccept,
 }
 
 /// `tcp_connect`.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent switches of a file"
+)]
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Connect {
@@ -162,16 +178,30 @@ pub struct Connect {
     /// Whether they stay open, idle, until the scenario ends.
     #[serde(default)]
     pub stay: bool,
+    /// Whether the next step starts as soon as they are open.
+    #[serde(default)]
+    pub meanwhile: bool,
     /// What connecting must lead to.
     #[serde(default)]
     pub expect: ConnectOutcome,
-    /// After this time connecting is given up.
+    /// After this time connecting is given up, and waiting for what does not come.
     #[serde(default = "connect_timeout")]
     pub timeout_ms: u64,
     /// Bytes to send; where the connection is to be closed normally, as many
     /// are to be received.
     #[serde(default)]
     pub send: usize,
+    /// How often they are sent. All but the last time they must come back.
+    #[serde(default = "one")]
+    pub rounds: u32,
+    /// Pause before each time but the first.
+    #[serde(default)]
+    pub pause_ms: u64,
+    /// How long sent data may be unacknowledged (`TCP_USER_TIMEOUT`).
+    pub user_timeout_ms: Option<u64>,
+    /// Whether the other end is asked for a sign of life after a second, twice.
+    #[serde(default)]
+    pub keepalive: bool,
     /// How the connection must end.
     #[serde(default)]
     pub end: ConnectEnd,
@@ -188,7 +218,8 @@ pub enum ConnectOutcome {
     Refused,
     /// No answer in time.
     Timeout,
-    /// "Host unreachable" or "network unreachable".
+    /// "Host unreachable", "network unreachable" or "invalid argument" (a blackhole
+    /// route).
     Unreachable,
     /// "Permission denied" or "operation not permitted".
     Forbidden,
@@ -205,6 +236,12 @@ pub enum ConnectEnd {
     Reset,
     /// This end sends, waits for nothing, and resets it.
     Abort,
+    /// This end closes when the answer is there, and does not read it.
+    Unread,
+    /// What was sent last does not come back in time, and no error either.
+    Silence,
+    /// The kernel of this end gives it up ("connection timed out").
+    GiveUp,
 }
 
 /// `udp_bind`.

@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::scenario::{Accepted, Connect, ConnectEnd, ConnectOutcome, TcpListen};
 
@@ -27,22 +27,24 @@ pub fn listen(listen: &TcpListen) -> anyhow::Result<()> {
     }
     loop {
         let stream: TcpStream = socket.accept()?.0.into();
-        let then = listen.then;
+        let (then, delay) = (listen.then, Duration::from_millis(listen.delay_ms));
         // Errors of one connection are the connecting side's to notice.
-        std::thread::spawn(move || serve(stream, then));
+        std::thread::spawn(move || serve(stream, then, delay));
     }
 }
 
-fn serve(mut stream: TcpStream, then: Accepted) -> std::io::Result<()> {
+fn serve(mut stream: TcpStream, then: Accepted, delay: Duration) -> std::io::Result<()> {
     let mut buffer = vec![0; 1 << 16];
     match then {
         Accepted::Echo => loop {
+            std::thread::sleep(delay);
             let length = stream.read(&mut buffer)?;
             if length == 0 {
                 return Ok(());
             }
             stream.write_all(&buffer[..length])?;
         },
+        Accepted::Unread => stream.peek(&mut buffer).map(drop),
         Accepted::Reset => {
             // How much came does not matter.
             let _ = stream.read(&mut buffer)?;
@@ -66,16 +68,20 @@ pub fn connect(connect: &Connect) -> anyhow::Result<()> {
                 connect.expect
             );
         }
-        if outcome == ConnectOutcome::Connected {
-            if connect.hold || connect.stay {
+        if connect.stay {
+            open.push(socket);
+        } else if outcome == ConnectOutcome::Connected {
+            if connect.hold || connect.meanwhile {
                 open.push(socket);
             } else {
                 talk(&mut socket.into(), connect).with_context(at)?;
             }
         }
     }
-    if connect.stay {
+    if connect.stay || connect.meanwhile {
         super::ready()?;
+    }
+    if connect.stay {
         super::stay();
     }
     let mut open: Vec<TcpStream> = open.into_iter().map(TcpStream::from).collect();
@@ -94,15 +100,23 @@ fn attempt(connect: &Connect) -> anyhow::Result<(ConnectOutcome, Socket)> {
             .bind(&from.into())
             .with_context(|| format!("cannot bind {from}"))?;
     }
+    if let Some(limit) = connect.user_timeout_ms {
+        socket.set_tcp_user_timeout(Some(Duration::from_millis(limit)))?;
+    }
+    if connect.keepalive {
+        let second = Duration::from_secs(1);
+        let asking = TcpKeepalive::new().with_time(second).with_interval(second);
+        socket.set_tcp_keepalive(&asking.with_retries(2))?;
+    }
     let limit = Duration::from_millis(connect.timeout_ms);
     let outcome = match socket.connect_timeout(&connect.to.into(), limit) {
         Ok(()) => ConnectOutcome::Connected,
         Err(error) => match error.kind() {
             ErrorKind::ConnectionRefused => ConnectOutcome::Refused,
             ErrorKind::TimedOut => ConnectOutcome::Timeout,
-            ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
-                ConnectOutcome::Unreachable
-            }
+            ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::InvalidInput => ConnectOutcome::Unreachable,
             ErrorKind::PermissionDenied => ConnectOutcome::Forbidden,
             _ => return Err(error.into()),
         },
@@ -114,34 +128,54 @@ fn attempt(connect: &Connect) -> anyhow::Result<(ConnectOutcome, Socket)> {
 fn talk(stream: &mut TcpStream, connect: &Connect) -> anyhow::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    if connect.end == ConnectEnd::Abort {
-        stream.write_all(&vec![b'x'; connect.send])?;
-        // Closing a lingering socket with no time left sends a reset.
-        return Ok(SockRef::from(&*stream).set_linger(Some(Duration::ZERO))?);
+    let data = vec![b'x'; connect.send];
+    for round in 1..connect.rounds {
+        stream.write_all(&data)?;
+        let came = stream.read_exact(&mut vec![0; connect.send]);
+        came.with_context(|| format!("what was sent at time {round} did not come back"))?;
+        std::thread::sleep(Duration::from_millis(connect.pause_ms));
     }
-    let received = exchange(stream, connect);
+    match connect.end {
+        ConnectEnd::Abort => {
+            stream.write_all(&data)?;
+            // Closing a lingering socket with no time left sends a reset.
+            return Ok(SockRef::from(&*stream).set_linger(Some(Duration::ZERO))?);
+        }
+        ConnectEnd::Unread => {
+            stream.write_all(&data)?;
+            return Ok(stream.peek(&mut [0]).map(drop)?);
+        }
+        ConnectEnd::Silence => {
+            let limit = Duration::from_millis(connect.timeout_ms);
+            stream.set_read_timeout(Some(limit))?;
+            stream.set_write_timeout(Some(limit))?;
+        }
+        ConnectEnd::Close | ConnectEnd::Reset | ConnectEnd::GiveUp => {}
+    }
+    let received = exchange(stream, &data, connect.end);
     match (connect.end, received) {
         (ConnectEnd::Close, Ok(received)) if received == connect.send => Ok(()),
         (ConnectEnd::Close, Ok(received)) => {
             bail!("{received} of {} bytes came back", connect.send)
         }
         (ConnectEnd::Reset, Err(error)) if error.kind() == ErrorKind::ConnectionReset => Ok(()),
-        (ConnectEnd::Reset, Ok(_)) => bail!("closed, expected a reset"),
+        (ConnectEnd::Silence, Err(error)) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+        (ConnectEnd::GiveUp, Err(error)) if error.kind() == ErrorKind::TimedOut => Ok(()),
         (_, Err(error)) => Err(error).context("cannot exchange data"),
-        (ConnectEnd::Abort, Ok(_)) => Ok(()),
+        (end, Ok(_)) => bail!("closed, expected {end:?}"),
     }
 }
 
 /// Sends from one thread what it receives in another, so that no size can
 /// block both ends.
-fn exchange(stream: &TcpStream, connect: &Connect) -> std::io::Result<usize> {
+fn exchange(stream: &TcpStream, data: &[u8], end: ConnectEnd) -> std::io::Result<usize> {
     std::thread::scope(|scope| {
         let writer = scope.spawn(move || {
             let mut stream = stream;
-            stream.write_all(&vec![b'x'; connect.send])?;
-            match connect.end {
+            stream.write_all(data)?;
+            match end {
                 ConnectEnd::Close => stream.shutdown(Shutdown::Write),
-                ConnectEnd::Reset | ConnectEnd::Abort => Ok(()),
+                _ => Ok(()),
             }
         });
         let mut stream = stream;

@@ -3,16 +3,65 @@
 //! Records (drops, resets, retransmits) and [`Sighting`]s of packets that pass go in;
 //! `verdict` records come out. Nothing here asks the kernel anything.
 
+mod advice;
+mod destination;
+mod facts;
+mod idle;
 mod input;
+mod judge;
+mod mtu;
+mod origin;
+mod pause;
+mod records;
+mod sightings;
+mod story;
+#[cfg(test)]
+mod tests;
+mod timeline;
+mod trail;
+mod verdict;
+mod words;
 
-use std::net::IpAddr;
+use std::{
+    collections::{HashMap, VecDeque},
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
 pub use self::input::{
     Content, Endpoints, IcmpError, Packet, Passed, Seen, Segment, Sighting, State, TcpState, Way,
 };
-use crate::event::Event;
+use self::{
+    destination::{Destinations, severity},
+    judge::{Court, Finding, judge},
+    origin::Addresses,
+    records::About,
+    sightings::Of,
+    story::{Key, Story, TCP, UDP, between},
+};
+use crate::event::{Class, Event, EventKind};
+
+/// Conversations that are under way at a time; the longest quiet ones make room.
+const MAX_STORIES: usize = 4096;
+/// How many make room at once, so that it is not looked for each time.
+const ROOM: usize = 256;
+/// Verdicts of those that made room, which wait to be taken.
+const MAX_PENDING: usize = 4096;
+/// Conversations that are remembered as told, so that stragglers begin no new one.
+const MAX_TOLD: usize = 4096;
+
+/// After the end of a connection come its last records.
+const AFTER_END: Duration = Duration::from_secs(1);
+/// However much comes after it.
+const LONG_AFTER_END: Duration = Duration::from_secs(5);
+/// A SYN is sent again after 64 seconds at most.
+const SILENT_OPENING: Duration = Duration::from_secs(70);
+/// A datagram that was refused or dropped is seldom followed by another.
+const AFTER_REFUSAL: Duration = Duration::from_secs(2);
+/// As long connection tracking waits for more of UDP.
+const SILENT_UDP: Duration = Duration::from_secs(30);
 
 /// What else is known to whoever makes an attempt itself (`droptrace probe`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +73,7 @@ pub struct Attempt {
     /// Own end, if the kernel gave one.
     pub flow: Option<Endpoints>,
     /// Where it was to go.
-    pub to: std::net::SocketAddr,
+    pub to: SocketAddr,
     /// Protocol number: 6 or 17.
     pub proto: u8,
     /// Error number that the application got; 0 for none.
@@ -35,33 +84,265 @@ pub struct Attempt {
 
 /// The conversations under way.
 #[derive(Debug, Default)]
-pub struct Conversations {}
+pub struct Conversations {
+    stories: HashMap<Key, Story>,
+    /// Verdicts that wait to be taken.
+    pending: Vec<Event>,
+    told: Told,
+    addresses: Addresses,
+    destinations: Destinations,
+    lost: u64,
+}
+
+/// Connections that were told, the oldest first.
+#[derive(Debug, Default)]
+struct Told {
+    keys: HashMap<Key, u64>,
+    order: VecDeque<(Key, u64)>,
+    number: u64,
+}
+
+impl Told {
+    fn add(&mut self, key: Key) {
+        self.number += 1;
+        self.keys.insert(key, self.number);
+        self.order.push_back((key, self.number));
+        if self.order.len() > MAX_TOLD {
+            if let Some((oldest, number)) = self.order.pop_front() {
+                if self.keys.get(&oldest) == Some(&number) {
+                    self.keys.remove(&oldest);
+                }
+            }
+        }
+    }
+}
 
 impl Conversations {
     /// Learns from records of the tracer; each only once. To be called before
     /// [`Conversations::see`] with what was drained at the same time.
-    pub fn record(&mut self, _records: &[Event]) {}
+    pub fn record(&mut self, records: &[Event]) {
+        for event in records {
+            let Some(about) = About::of(event) else {
+                continue;
+            };
+            let key = about.key();
+            let client = about.client(event);
+            let class = event.reason.as_ref().map(|reason| reason.class);
+            let is_clean_up = event.kind == EventKind::Drop && class == Some(Class::Benign);
+            let is_new = !self.stories.contains_key(&key);
+            if is_new && (is_clean_up || (self.told.keys.contains_key(&key) && client.is_none())) {
+                continue;
+            }
+            let story = self.story(key, about.proto, about.src, about.dst, client, about.at);
+            story.record(event, &about);
+        }
+    }
 
     /// Learns from what was seen.
-    pub fn see(&mut self, _sightings: &[Sighting]) {}
+    pub fn see(&mut self, sightings: &[Sighting]) {
+        for sighting in sightings {
+            if let Seen::Packet(packet) = &sighting.what {
+                self.addresses.packet(sighting.at, sighting.netns, packet);
+            }
+            let Some(of) = Of::sighting(sighting) else {
+                continue;
+            };
+            let key = of.key();
+            if let (Some(seq), Some(story)) = (of.begins, self.stories.get(&key)) {
+                if story.is_another(sighting.netns, seq, sighting.at) {
+                    self.settle(&[key], sighting.at);
+                }
+            }
+            let is_straggler = of.begins.is_none()
+                && !self.stories.contains_key(&key)
+                && self.told.keys.contains_key(&key);
+            if !is_straggler {
+                let story = self.story(key, of.proto, of.src, of.dst, of.client, sighting.at);
+                story.see(sighting);
+            }
+        }
+    }
 
     /// Sightings that were lost: conclusions from what is missing are not certain.
-    pub fn lost(&mut self, _count: u64) {}
+    pub fn lost(&mut self, count: u64) {
+        self.lost = self.lost.saturating_add(count);
+    }
 
     /// Learns from an attempt of the tracer's own.
-    pub fn attempted(&mut self, _attempt: &Attempt) {}
+    pub fn attempted(&mut self, attempt: &Attempt) {
+        let unbound: IpAddr = if attempt.to.is_ipv4() {
+            std::net::Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            std::net::Ipv6Addr::UNSPECIFIED.into()
+        };
+        let own = attempt.flow.map(|flow| flow.src);
+        let own = own.unwrap_or_else(|| SocketAddr::new(unbound, 0));
+        let key = Key::new(attempt.proto, own, attempt.to);
+        let at = attempt.began;
+        let story = self.story(key, attempt.proto, own, attempt.to, Some(own), at);
+        story.touch(attempt.ended);
+        story.attempt = Some((attempt.error, attempt.answered));
+        if attempt.error != 0 {
+            let what = format!("the attempt ended: {}", words::error_name(attempt.error));
+            story.timeline.add(attempt.ended, what);
+        }
+    }
 
     /// `verdict` records about conversations that have come to an end, of which nothing
     /// more is to be expected at `now`. Each conversation once.
-    pub fn settled(&mut self, _now: Timestamp) -> Vec<Event> {
-        Vec::new()
+    pub fn settled(&mut self, now: Timestamp) -> Vec<Event> {
+        let over = self.stories.values().filter(|story| is_over(story, now));
+        let over: Vec<Key> = over.map(Story::key).collect();
+        self.settle(&over, now);
+        std::mem::take(&mut self.pending)
     }
 
     /// At the end of a run: `verdict` records about those that have not, and one about
     /// each destination as a whole. The last one is about what most needs attention.
     /// `watched` are destinations that the filter names, about which something is to
     /// be said even if nothing was seen.
-    pub fn conclude(&mut self, _now: Timestamp, _watched: &[(IpAddr, Option<u16>)]) -> Vec<Event> {
-        Vec::new()
+    pub fn conclude(&mut self, now: Timestamp, watched: &[(IpAddr, Option<u16>)]) -> Vec<Event> {
+        let mut verdicts = std::mem::take(&mut self.pending);
+        let left: Vec<Key> = self.stories.keys().copied().collect();
+        let judged = self.judge(&left, now);
+        let mut singles: Vec<(u8, Event)> = judged
+            .iter()
+            .map(|(story, finding)| (severity(finding), verdict::of_one(story, finding)))
+            .collect();
+        singles.sort_by_key(|(severity, _)| *severity);
+        let is_missing =
+            |(address, port): &&(IpAddr, Option<u16>)| !self.destinations.has(*address, *port);
+        let missing = watched.iter().filter(is_missing);
+        verdicts.extend(
+            missing.map(|(address, port)| verdict::of_none(*address, *port, self.lost, now)),
+        );
+        let whole = self.destinations.whole();
+        let mut whole: Vec<(u8, Event)> = whole
+            .iter()
+            .map(|(destination, tally)| {
+                (
+                    severity(&tally.finding),
+                    verdict::of_all(destination, tally),
+                )
+            })
+            .collect();
+        // What is about several stands last, but for a single one that is worse.
+        let worst_whole = whole.last().map_or(0, |(severity, _)| *severity);
+        let split = singles.partition_point(|(severity, _)| *severity <= worst_whole);
+        let worse = singles.split_off(split);
+        verdicts.extend(singles.into_iter().map(|(_, event)| event));
+        verdicts.extend(whole.drain(..).map(|(_, event)| event));
+        verdicts.extend(worse.into_iter().map(|(_, event)| event));
+        verdicts
     }
+
+    /// The story of a conversation, begun if it is new.
+    fn story(
+        &mut self,
+        key: Key,
+        proto: u8,
+        src: SocketAddr,
+        dst: SocketAddr,
+        client: Option<SocketAddr>,
+        at: Timestamp,
+    ) -> &mut Story {
+        if !self.stories.contains_key(&key) && self.stories.len() >= MAX_STORIES {
+            self.make_room(at);
+        }
+        let story = self.stories.entry(key).or_insert_with(|| {
+            let by = client.unwrap_or_else(|| guess(proto, src, dst));
+            let other = if by == src { dst } else { src };
+            Story::new(proto, by, other, at, client.is_some())
+        });
+        if let Some(client) = client {
+            story.orient(client);
+        }
+        story
+    }
+
+    /// Tells of those that were quiet for the longest time.
+    fn make_room(&mut self, now: Timestamp) {
+        let mut quiet: Vec<(Timestamp, Key)> = self
+            .stories
+            .iter()
+            .map(|(key, story)| (story.last, *key))
+            .collect();
+        quiet.sort_by_key(|(last, _)| *last);
+        let quiet: Vec<Key> = quiet.into_iter().take(ROOM).map(|(_, key)| key).collect();
+        self.settle(&quiet, now);
+    }
+
+    /// Ends these conversations; their verdicts wait to be taken.
+    fn settle(&mut self, keys: &[Key], now: Timestamp) {
+        let judged = self.judge(keys, now);
+        let room = MAX_PENDING.saturating_sub(self.pending.len());
+        let verdicts = judged.iter().take(room);
+        self.pending
+            .extend(verdicts.map(|(story, finding)| verdict::of_one(story, finding)));
+    }
+
+    /// Takes these conversations out and judges them, oldest first.
+    fn judge(&mut self, keys: &[Key], now: Timestamp) -> Vec<(Story, Finding)> {
+        let mut stories: Vec<Story> = keys
+            .iter()
+            .filter_map(|key| self.stories.remove(key))
+            .collect();
+        stories.sort_by_key(|story| (story.last, story.client, story.server));
+        let court = Court {
+            addresses: &self.addresses,
+            now,
+            lost: self.lost,
+        };
+        let mut judged: Vec<(Story, Finding)> = stories
+            .into_iter()
+            .map(|story| {
+                let finding = judge(&story, court);
+                (story, finding)
+            })
+            .collect();
+        for (story, finding) in &judged {
+            self.destinations.learn(story, finding);
+        }
+        for (story, finding) in &mut judged {
+            self.destinations.count(story, finding, &self.addresses);
+            if story.proto == TCP {
+                self.told.add(story.key());
+            }
+        }
+        judged
+    }
+}
+
+/// Who began a conversation whose beginning was not seen.
+fn guess(proto: u8, src: SocketAddr, dst: SocketAddr) -> SocketAddr {
+    /// Ports from here on are given to those who ask.
+    const EPHEMERAL: u16 = 32768;
+    let well_known = if proto == UDP { 1024 } else { EPHEMERAL };
+    if src.port() < dst.port() && src.port() < well_known {
+        dst
+    } else {
+        src
+    }
+}
+
+/// Whether nothing more is to be expected.
+fn is_over(story: &Story, now: Timestamp) -> bool {
+    let quiet = between(story.last, now);
+    if story.proto == UDP {
+        let is_refused = !story.complaints.is_empty() || !story.drops.is_empty();
+        return quiet >= SILENT_UDP || (is_refused && quiet >= AFTER_REFUSAL);
+    }
+    let ended = match story.role().end() {
+        Some(end) if story.sockets.of(end).netns.is_some() => story.sockets.of(end).closed,
+        _ => story.end_on_the_wire(),
+    };
+    match ended {
+        Some(ended) => quiet >= AFTER_END || between(ended, now) >= LONG_AFTER_END,
+        None => !story.is_established() && quiet >= SILENT_OPENING,
+    }
+}
+
+/// A protocol's name.
+fn proto_name(proto: u8) -> &'static str {
+    if proto == UDP { "udp" } else { "tcp" }
 }

@@ -1,0 +1,172 @@
+//! What happened to a conversation's packets and sockets on this machine.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+
+use super::{
+    input::{TcpState, Way},
+    story::End,
+};
+use crate::event::{Class, Direction, Engine, Process, Rule};
+
+/// What kind of packet a record is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Syn,
+    SynAck,
+    Rst,
+    /// Another TCP segment, or a datagram.
+    Other,
+    /// An ICMP error about the conversation, by type and code.
+    Icmp(u8, u8),
+    /// Its header was not seen.
+    Unknown,
+}
+
+/// Packets that this machine dropped for one cause.
+#[derive(Clone, Debug)]
+pub(super) struct Dropped {
+    /// Who sent them, or was meant to have caused the ICMP error.
+    pub by: End,
+    pub kind: Kind,
+    pub packets: u64,
+    pub first: Timestamp,
+    pub last: Timestamp,
+    pub class: Class,
+    pub name: Option<String>,
+    pub summary: String,
+    pub rule: Option<Rule>,
+    pub netns: Option<u32>,
+    pub netns_name: Option<String>,
+    pub ifname: Option<String>,
+    pub direction: Option<Direction>,
+    /// Functions, from the one that freed the packet outwards.
+    pub functions: Vec<String>,
+    pub advice: Option<String>,
+}
+
+impl Dropped {
+    /// The packet was wanted, or may have been.
+    pub(super) fn is_loss(&self) -> bool {
+        match self.class {
+            Class::Policy
+            | Class::Resource
+            | Class::Routing
+            | Class::Neighbour
+            | Class::Malformed
+            | Class::Link => true,
+            // What the end itself refuses is told by what it answers.
+            Class::Protocol | Class::Unknown => self.kind == Kind::SynAck,
+            Class::NoListener | Class::Peer | Class::Benign => false,
+        }
+    }
+
+    /// No socket takes it.
+    pub(super) fn is_for_nobody(&self) -> bool {
+        self.class == Class::NoListener
+    }
+
+    /// The listener's queues were full.
+    pub(super) fn is_overflow(&self) -> bool {
+        /// Where the kernel says no more than that: the functions that put a new
+        /// connection into a queue.
+        const FUNCTIONS: [&str; 4] = [
+            "tcp_conn_request",
+            "tcp_v4_syn_recv_sock",
+            "tcp_v6_syn_recv_sock",
+            "tcp_check_req",
+        ];
+        if self.by != End::Client || matches!(self.kind, Kind::Icmp(..) | Kind::Rst) {
+            return false;
+        }
+        match self.name.as_deref() {
+            Some("TCP_LISTEN_OVERFLOW" | "TCP_OVERFLOW" | "TCP_REQQFULLDROP") => true,
+            Some("SOCKET_BACKLOG") => self.kind == Kind::Syn,
+            _ => {
+                self.class == Class::Resource
+                    && self
+                        .functions
+                        .iter()
+                        .any(|name| FUNCTIONS.contains(&name.as_str()))
+            }
+        }
+    }
+
+    /// The connection tracking table had no room.
+    pub(super) fn is_full_table(&self) -> bool {
+        self.rule.as_ref().is_some_and(|rule| {
+            rule.engine == Engine::Conntrack
+                && rule
+                    .text
+                    .as_ref()
+                    .is_some_and(|text| text.contains("table full"))
+        })
+    }
+
+    /// The rule answers instead of dropping silently.
+    pub(super) fn is_rejected(&self) -> bool {
+        self.rule
+            .as_ref()
+            .and_then(|rule| rule.verdict.as_deref().or(rule.text.as_deref()))
+            .is_some_and(|text| text.to_ascii_lowercase().contains("reject"))
+    }
+}
+
+/// A reset that this machine sent, by the kernel's record.
+#[derive(Clone, Debug)]
+pub(super) struct ResetSent {
+    pub at: Timestamp,
+    pub by: End,
+    pub netns: Option<u32>,
+    pub netns_name: Option<String>,
+    pub name: Option<String>,
+    pub summary: String,
+    pub process: Option<Process>,
+    pub stack: Vec<String>,
+}
+
+/// A segment that this machine sent again.
+#[derive(Clone, Debug)]
+pub(super) struct Repeated {
+    pub at: Timestamp,
+    pub by: End,
+    pub kind: Kind,
+    pub seq: Option<u32>,
+    /// Payload of one of them.
+    pub bytes: u64,
+    pub times: u64,
+    /// As a probe of the tail, which is no sign of loss by itself.
+    pub is_probe: bool,
+}
+
+/// An ICMP error about the conversation.
+#[derive(Clone, Debug)]
+pub(super) struct Complaint {
+    pub at: Timestamp,
+    pub netns: u32,
+    pub way: Way,
+    pub from: IpAddr,
+    pub kind: u8,
+    pub code: u8,
+    pub mtu: Option<u32>,
+    /// Who sent the packet that it is about.
+    pub about: End,
+    pub ttl: u8,
+}
+
+/// A socket of this machine.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Socket {
+    pub netns: Option<u32>,
+    pub state: Option<TcpState>,
+    /// When it was seen to open.
+    pub began: Option<Timestamp>,
+    pub established: Option<Timestamp>,
+    pub closed: Option<Timestamp>,
+    /// It told the other end that it closes.
+    pub said_goodbye: bool,
+    pub error: i32,
+    pub rtt_us: u32,
+    pub process: Option<Process>,
+}

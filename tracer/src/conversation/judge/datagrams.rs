@@ -1,0 +1,149 @@
+//! UDP.
+
+use super::{Court, Finding, answers, local};
+use crate::{
+    conversation::{
+        input::Way,
+        story::{End, Role, Story},
+        words,
+    },
+    event::{Code, Confidence, Outcome},
+};
+
+pub(super) fn judge(story: &Story, _court: Court<'_>) -> Finding {
+    let role = story.role();
+    let server = story.trail(End::Server);
+    let answers_passed = server
+        .and_then(|trail| trail.first_way.map(|_| trail.packets.max(1)))
+        .unwrap_or(0);
+    let was_answered = story.attempt.is_some_and(|(_, answered)| answered);
+    let answer_lost = local::loss_of(story, End::Server);
+    let lost = local::loss_of(story, End::Client);
+    let dropped: u64 = [lost, answer_lost]
+        .iter()
+        .flatten()
+        .map(|drop| drop.packets)
+        .sum();
+    let has_answer = was_answered || answers_passed > dropped_of(story, End::Server);
+    if has_answer {
+        if let Some(drop) = lost.or(answer_lost) {
+            let mut finding = local::finding(story, drop, false, Some(Outcome::Degraded));
+            finding.code = Code::LocalLoss;
+            finding.explanation = format!(
+                "answers came, and this machine dropped {}",
+                words::several(dropped, "packet", "packets")
+            );
+            return finding;
+        }
+        return Finding::new(
+            Outcome::Connected,
+            Code::Answered,
+            Confidence::Observed,
+            format!("{} answered", story.server),
+        )
+        .with([format!(
+            "{} of it passed",
+            words::several(answers_passed, "datagram", "datagrams")
+        )]);
+    }
+    if let Some(drop) = answer_lost {
+        return local::finding(story, drop, role != Role::Server, None);
+    }
+    if let Some(drop) = lost {
+        return local::finding(story, drop, false, None);
+    }
+    if let Some(nobody) = story.drops.iter().find(|drop| drop.is_for_nobody()) {
+        let told = words::dropped(nobody, story.home());
+        let mut finding = Finding::new(
+            Outcome::Refused,
+            Code::NoListener,
+            Confidence::Observed,
+            format!("nothing listens on {} of this machine", story.server),
+        )
+        .with([told]);
+        finding.advice.clone_from(&nobody.advice);
+        return finding;
+    }
+    if let Some(finding) = answers::finding(story, End::Client) {
+        return finding;
+    }
+    let refused = story.complaints.iter().find(|complaint| {
+        complaint.way == Way::Out && answers::says(complaint) == Some(answers::Says::Port)
+    });
+    if let (Role::Server, Some(refused)) = (role, refused) {
+        return Finding::new(
+            Outcome::Refused,
+            Code::NoListener,
+            Confidence::Observed,
+            format!("nothing listens on {} of this machine", story.server),
+        )
+        .with([format!("{} left", words::complaint(refused))]);
+    }
+    silence(story, role)
+}
+
+/// Answers that were dropped here.
+fn dropped_of(story: &Story, end: End) -> u64 {
+    let of = story
+        .drops
+        .iter()
+        .filter(|drop| drop.by == end && drop.is_loss());
+    of.map(|drop| drop.packets).sum()
+}
+
+fn silence(story: &Story, role: Role) -> Finding {
+    let error = story.attempt.map_or(0, |(error, _)| error);
+    let trail = story.trail(End::Client);
+    let Some(trail) = trail else {
+        let (outcome, code, explanation) = match error {
+            libc::ENETUNREACH | libc::EHOSTUNREACH => (
+                Outcome::Unreachable,
+                Code::LocalNoRoute,
+                format!("this machine has no route to {}", story.server.ip()),
+            ),
+            libc::EPERM | libc::EACCES => (
+                Outcome::Refused,
+                Code::LocalRuleDrop,
+                "this machine does not permit it (a rule, or a program of the control group)"
+                    .to_owned(),
+            ),
+            _ => (
+                Outcome::Timeout,
+                Code::LocalDrop,
+                "its datagrams did not leave this machine, and no drop was reported".to_owned(),
+            ),
+        };
+        return Finding::new(outcome, code, Confidence::Inferred, explanation)
+            .with(["no packet of it was seen at any interface".to_owned()]);
+    };
+    let count = words::several(trail.packets.max(1), "datagram", "datagrams");
+    let (explanation, sent) = match role {
+        Role::Server => (
+            format!(
+                "{} got datagrams and sent none back; a program that does not answer looks the same",
+                story.server
+            ),
+            format!("{count} came in"),
+        ),
+        _ => (
+            format!(
+                "{} did not answer: lost outside this machine, or it is not the way of the program there to answer",
+                story.server
+            ),
+            format!(
+                "{count} left{}",
+                trail
+                    .left
+                    .as_ref()
+                    .map_or_else(String::new, |left| words::by(&left.1))
+            ),
+        ),
+    };
+    Finding::new(
+        Outcome::Timeout,
+        Code::NoAnswer,
+        Confidence::Inferred,
+        explanation,
+    )
+    .with([sent, "this machine dropped none of them".to_owned()])
+}

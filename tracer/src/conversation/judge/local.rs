@@ -1,0 +1,71 @@
+//! What this machine dropped of a conversation.
+
+use super::Finding;
+use crate::{
+    conversation::{
+        facts::Dropped,
+        story::{End, Story},
+        words,
+    },
+    event::{Class, Code, Confidence, Outcome},
+};
+
+/// The drop that stands in the way of `end`'s packets: the latest.
+pub(super) fn loss_of(story: &Story, end: End) -> Option<&Dropped> {
+    let of = story
+        .drops
+        .iter()
+        .filter(|drop| drop.by == end && drop.is_loss());
+    of.max_by_key(|drop| drop.last)
+}
+
+/// A conversation whose packets this machine dropped. `answers` are the other end's;
+/// `outcome` is how it ended if the drop does not tell.
+pub(super) fn finding(
+    story: &Story,
+    drop: &Dropped,
+    is_answer: bool,
+    outcome: Option<Outcome>,
+) -> Finding {
+    let home = story.home();
+    let told = words::dropped(drop, home);
+    let (code, own) = if is_answer {
+        (Code::ReturnPathDrop, Outcome::Timeout)
+    } else if drop.is_overflow() {
+        (Code::ListenOverflow, Outcome::Timeout)
+    } else if drop.is_full_table() {
+        (Code::ConntrackFull, Outcome::Timeout)
+    } else {
+        match drop.class {
+            Class::Policy if drop.is_rejected() => (Code::LocalRuleDrop, Outcome::Refused),
+            Class::Policy => (Code::LocalRuleDrop, Outcome::Timeout),
+            Class::Routing => (Code::LocalNoRoute, Outcome::Unreachable),
+            Class::Neighbour => (Code::LocalNoNeighbour, Outcome::Unreachable),
+            _ => (Code::LocalDrop, Outcome::Timeout),
+        }
+    };
+    let explanation = match code {
+        Code::ReturnPathDrop => format!("an answer came, and was not let in: {told}"),
+        Code::ListenOverflow => {
+            format!(
+                "the listener on {} takes no more connections: {told}",
+                story.server
+            )
+        }
+        Code::ConntrackFull => format!("the connection tracking table is full: {told}"),
+        Code::LocalNoRoute => format!("this machine has no way to send it: {told}"),
+        Code::LocalNoNeighbour => {
+            format!("the next hop does not answer for its link address: {told}")
+        }
+        _ => told.clone(),
+    };
+    let confidence = match &drop.rule {
+        Some(rule) if !rule.exact => Confidence::Inferred,
+        _ => Confidence::Observed,
+    };
+    let mut finding = Finding::new(outcome.unwrap_or(own), code, confidence, explanation);
+    finding.evidence.push(told);
+    finding.rule.clone_from(&drop.rule);
+    finding.advice.clone_from(&drop.advice);
+    finding
+}

@@ -1,0 +1,83 @@
+//! From a story to what became of the conversation.
+
+mod answers;
+mod datagrams;
+mod established;
+mod local;
+mod opening;
+pub(super) mod resets;
+
+use jiff::Timestamp;
+
+use super::{
+    origin::Addresses,
+    story::{Story, UDP},
+};
+use crate::event::{Code, Confidence, Outcome, Process, Rule};
+
+/// What became of a conversation, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Finding {
+    pub outcome: Outcome,
+    pub code: Code,
+    pub confidence: Confidence,
+    pub explanation: String,
+    pub evidence: Vec<String>,
+    /// The rule that decided.
+    pub rule: Option<Rule>,
+    /// Whose doing or whose socket it was.
+    pub process: Option<Process>,
+    /// What to do, where the packet that decided knows better than the code.
+    pub advice: Option<String>,
+}
+
+impl Finding {
+    fn new(outcome: Outcome, code: Code, confidence: Confidence, explanation: String) -> Self {
+        Self {
+            outcome,
+            code,
+            confidence,
+            explanation,
+            evidence: Vec::new(),
+            rule: None,
+            process: None,
+            advice: None,
+        }
+    }
+
+    fn with(mut self, evidence: impl IntoIterator<Item = String>) -> Self {
+        self.evidence.extend(evidence);
+        self
+    }
+}
+
+/// What a story is judged by, beside itself.
+#[derive(Clone, Copy)]
+pub(super) struct Court<'a> {
+    pub addresses: &'a Addresses,
+    pub now: Timestamp,
+    /// Sightings that were lost.
+    pub lost: u64,
+}
+
+/// What became of the conversation.
+pub(super) fn judge(story: &Story, court: Court<'_>) -> Finding {
+    let mut finding = if story.proto == UDP {
+        datagrams::judge(story, court)
+    } else if story.is_established() {
+        established::judge(story, court)
+    } else {
+        opening::judge(story, court)
+    };
+    if finding.process.is_none() {
+        let end = story.role().end();
+        finding.process = end.and_then(|end| story.sockets.of(end).process.clone());
+    }
+    if court.lost > 0 && finding.confidence == Confidence::Inferred {
+        finding.evidence.push(format!(
+            "{} sightings of packets were lost: what is missing here may have been there",
+            court.lost
+        ));
+    }
+    finding
+}

@@ -1,0 +1,291 @@
+//! Connections that were not established.
+
+use std::time::Duration;
+
+use super::{
+    Court, Finding, answers, local,
+    resets::{self},
+};
+use crate::{
+    conversation::{
+        facts::{Dropped, Kind},
+        input::TcpState,
+        story::{End, Role, Story, between},
+        words,
+    },
+    event::{Code, Confidence, Outcome},
+};
+
+/// Something that answers a SYN does so within this time.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// A drop, and what is sent because of it, lie this close together.
+const TOGETHER: Duration = Duration::from_millis(200);
+
+pub(super) fn judge(story: &Story, court: Court<'_>) -> Finding {
+    let role = story.role();
+    by_drops(story, role)
+        .or_else(|| by_own_reset(story, role))
+        .or_else(|| by_complaint(story, role))
+        .or_else(|| by_reset(story, role, court))
+        .unwrap_or_else(|| by_silence(story, role, court))
+}
+
+/// What this machine dropped, unless somebody answered afterwards.
+fn by_drops(story: &Story, role: Role) -> Option<Finding> {
+    let overflow = story.drops.iter().find(|drop| drop.is_overflow());
+    if let Some(overflow) = overflow {
+        return Some(local::finding(story, overflow, false, None));
+    }
+    let request = local::loss_of(story, End::Client);
+    let answer = local::loss_of(story, End::Server);
+    let is_later = |drop: &&Dropped| {
+        let answered = story.reset_from(End::Server);
+        drop.is_rejected()
+            || answered.is_none_or(|answered| between(drop.last, answered) <= TOGETHER)
+    };
+    // Without the request there is no answer: the later of both counts.
+    let answer = answer.filter(|answer| request.is_none_or(|request| request.last < answer.last));
+    match (answer, request) {
+        (Some(drop), _) if is_later(&drop) || drop.kind == Kind::Rst => {
+            let is_answer = role != Role::Server;
+            Some(local::finding(story, drop, is_answer, None))
+        }
+        (_, Some(drop)) if is_later(&drop) => Some(local::finding(story, drop, false, None)),
+        _ => None,
+    }
+}
+
+/// A reset of this machine's own: nothing listens, or it gave up.
+fn by_own_reset(story: &Story, role: Role) -> Option<Finding> {
+    if let Some(reset) = story.resets_sent.first() {
+        let outcome = match reset.by {
+            End::Server => Outcome::Refused,
+            End::Client => Outcome::Reset,
+        };
+        return Some(resets::sent(story, reset, outcome));
+    }
+    let nobody = story.drops.iter().find(|drop| drop.is_for_nobody())?;
+    let left = story
+        .trail(End::Server)
+        .and_then(|trail| trail.reset.as_ref())
+        .is_some_and(|reset| reset.left);
+    if nobody.by != End::Client || nobody.kind == Kind::Rst {
+        return None;
+    }
+    let outcome = if left || role == Role::Client {
+        Outcome::Refused
+    } else {
+        Outcome::Timeout
+    };
+    let told = words::dropped(nobody, story.home());
+    let explanation = format!("nothing listens on {} of this machine", story.server);
+    let mut finding =
+        Finding::new(outcome, Code::NoListener, Confidence::Observed, explanation).with([told]);
+    finding.advice.clone_from(&nobody.advice);
+    Some(finding)
+}
+
+fn by_complaint(story: &Story, role: Role) -> Option<Finding> {
+    let end = if role == Role::Server {
+        End::Server
+    } else {
+        End::Client
+    };
+    answers::finding(story, end)
+}
+
+/// A reset that came in.
+fn by_reset(story: &Story, role: Role, court: Court<'_>) -> Option<Finding> {
+    let from = if role == Role::Server {
+        End::Client
+    } else {
+        End::Server
+    };
+    let traced = resets::traced(story, from, court);
+    if let Some(traced) = traced {
+        let outcome = match from {
+            End::Server => Outcome::Refused,
+            End::Client => Outcome::Reset,
+        };
+        return Some(resets::received(traced, outcome));
+    }
+    let other = resets::traced(story, from.other(), court);
+    match (role, other) {
+        (Role::Router, Some(traced)) => Some(resets::received(traced, Outcome::Reset)),
+        (Role::Client, Some(_)) => Some(
+            Finding::new(
+                Outcome::Reset,
+                Code::LocalAbort,
+                Confidence::Inferred,
+                "this machine reset the connection before it was established".to_owned(),
+            )
+            .with(["a RST left".to_owned()]),
+        ),
+        (Role::Server, Some(_)) => Some(
+            Finding::new(
+                Outcome::Refused,
+                Code::NoListener,
+                Confidence::Inferred,
+                format!(
+                    "this machine answered with a RST: nothing listens on {}",
+                    story.server
+                ),
+            )
+            .with(["a RST left, and no rule is known that sent it".to_owned()]),
+        ),
+        _ => None,
+    }
+}
+
+/// Nothing came.
+fn by_silence(story: &Story, role: Role, court: Court<'_>) -> Finding {
+    match role {
+        Role::Server => no_acknowledgement(story),
+        _ => no_answer(story, court),
+    }
+}
+
+fn no_answer(story: &Story, court: Court<'_>) -> Finding {
+    let trail = story.trail(End::Client);
+    let socket = &story.sockets.client;
+    let error = story
+        .attempt
+        .map(|(error, _)| error)
+        .filter(|error| *error != 0)
+        .unwrap_or(socket.error);
+    let left = trail.and_then(|trail| trail.left.as_ref().or(trail.came_in.as_ref()));
+    let ended = socket.closed.unwrap_or(court.now);
+    let Some((first, ifname)) = left else {
+        return nothing_left(story, error);
+    };
+    let waited = between(*first, ended);
+    if waited < PATIENCE && socket.state == Some(TcpState::SynSent) {
+        return Finding::new(
+            Outcome::Connected,
+            Code::InProgress,
+            Confidence::Observed,
+            format!(
+                "the connection was begun {} ago, and no answer has come yet",
+                words::span(waited)
+            ),
+        );
+    }
+    let count = story.openings(End::Client);
+    let sent = format!(
+        "{} left{}",
+        words::several(count, "SYN", "SYNs"),
+        words::by(ifname)
+    );
+    if error == libc::ECONNREFUSED {
+        return Finding::new(
+            Outcome::Refused,
+            Code::ResetOriginUnknown,
+            Confidence::Inferred,
+            "the application was told that it was refused, and no packet was seen that says so"
+                .to_owned(),
+        )
+        .with([sent]);
+    }
+    if story.openings(End::Server) > 0 {
+        return Finding::new(
+            Outcome::Timeout,
+            Code::ReturnPathDrop,
+            Confidence::Inferred,
+            "an answer came in, and the socket did not take it".to_owned(),
+        )
+        .with([
+            format!(
+                "{} came in",
+                words::several(story.openings(End::Server), "SYN-ACK", "SYN-ACKs")
+            ),
+            "this machine reports no drop of it".to_owned(),
+        ]);
+    }
+    let explanation = format!(
+        "{} did not answer within {}: the loss is outside this machine",
+        story.server,
+        words::span(waited)
+    );
+    let mut finding = Finding::new(
+        Outcome::Timeout,
+        Code::NoAnswer,
+        Confidence::Inferred,
+        explanation,
+    )
+    .with([
+        sent,
+        "this machine dropped none of them".to_owned(),
+        "nothing came in from there".to_owned(),
+    ]);
+    if error == 0 && socket.closed.is_some() {
+        finding.evidence.push(format!(
+            "the application itself stopped waiting after {}",
+            words::span(waited)
+        ));
+    }
+    finding
+}
+
+/// No SYN was seen to leave, and none to be dropped.
+fn nothing_left(story: &Story, error: i32) -> Finding {
+    let (outcome, code, explanation) = match error {
+        libc::ENETUNREACH => (
+            Outcome::Unreachable,
+            Code::LocalNoRoute,
+            format!("this machine has no route to {}", story.server.ip()),
+        ),
+        libc::EHOSTUNREACH => (
+            Outcome::Unreachable,
+            Code::LocalNoNeighbour,
+            format!("no next hop answers on the way to {}", story.server.ip()),
+        ),
+        libc::EPERM | libc::EACCES => (
+            Outcome::Refused,
+            Code::LocalRuleDrop,
+            "this machine does not permit it (a rule, or a program of the control group)"
+                .to_owned(),
+        ),
+        _ => (
+            Outcome::Timeout,
+            Code::LocalDrop,
+            "its packets did not leave this machine, and no drop was reported".to_owned(),
+        ),
+    };
+    let mut finding = Finding::new(outcome, code, Confidence::Inferred, explanation)
+        .with(["no packet of it was seen at any interface".to_owned()]);
+    if error != 0 {
+        finding.evidence.insert(
+            0,
+            format!("the application got {}", words::error_name(error)),
+        );
+    }
+    finding
+}
+
+/// A listener that answered in vain, or did not answer.
+fn no_acknowledgement(story: &Story) -> Finding {
+    let asked = story.openings(End::Client);
+    let answered = story.openings(End::Server);
+    let came = format!("{} came in", words::several(asked, "SYN", "SYNs"));
+    let (explanation, sent) = if answered > 0 {
+        (
+            format!(
+                "{} did not complete the connection: this machine's SYN-ACK, or what answers it, is lost outside",
+                story.client
+            ),
+            format!("{} left", words::several(answered, "SYN-ACK", "SYN-ACKs")),
+        )
+    } else {
+        (
+            format!("this machine did not answer a SYN for {}", story.server),
+            "no answer left".to_owned(),
+        )
+    };
+    Finding::new(
+        Outcome::Timeout,
+        Code::NoAnswer,
+        Confidence::Inferred,
+        explanation,
+    )
+    .with([came, sent, "this machine reports no drop of it".to_owned()])
+}

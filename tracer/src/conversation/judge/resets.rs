@@ -1,0 +1,138 @@
+//! Resets: who sent them, and why.
+
+use super::{Court, Finding};
+use crate::{
+    conversation::{
+        facts::ResetSent,
+        origin::{self, Origin, Traced},
+        story::{End, Story},
+        words,
+    },
+    event::{Code, Confidence, Outcome},
+};
+
+/// Who sent the reset that came in from `end`.
+pub(in crate::conversation) fn traced(story: &Story, end: End, court: Court<'_>) -> Option<Traced> {
+    story.reset_from(end)?;
+    let peer = story.address(end);
+    let trail = story.trail(end);
+    let Some(reset) = trail.and_then(|trail| trail.reset.as_ref()) else {
+        return Some(Traced {
+            origin: Origin::Unknown,
+            explanation: format!(
+                "a RST of {peer} or of a device on the path was received, and not seen as it came in"
+            ),
+            evidence: vec!["the kernel reports that it received a RST".to_owned()],
+        });
+    };
+    let own = trail.map_or(&[][..], |trail| &trail.ttls);
+    let others = court.addresses.traces(story.home(), peer.ip());
+    Some(origin::of_reset(reset, peer.ip(), peer.port(), own, others))
+}
+
+/// A conversation that a reset from outside ended.
+pub(super) fn received(traced: Traced, outcome: Outcome) -> Finding {
+    let (code, confidence) = match (traced.origin, outcome) {
+        // That the distance is the same does not exclude a device that forges it.
+        (Origin::Peer, Outcome::Refused) => (Code::PeerRefused, Confidence::Inferred),
+        (Origin::Peer, _) => (Code::PeerReset, Confidence::Inferred),
+        (Origin::Path, _) => (Code::PathReset, Confidence::Observed),
+        (Origin::Unknown, _) => (Code::ResetOriginUnknown, Confidence::Inferred),
+    };
+    Finding::new(outcome, code, confidence, traced.explanation).with(traced.evidence)
+}
+
+/// Why this machine sent a reset.
+enum Why {
+    NoListener,
+    Application(&'static str),
+    Kernel(&'static str),
+}
+
+fn why(reset: &ResetSent) -> Why {
+    let by_name = match reset.name.as_deref() {
+        Some("NO_SOCKET") => Why::NoListener,
+        Some("TCP_ABORT_ON_CLOSE") => Why::Application("closed it with received data unread"),
+        Some("TCP_ABORT_ON_LINGER") => Why::Application("closed it with SO_LINGER 0"),
+        Some("TCP_ABORT_ON_DATA") => Why::Application("had closed it when more data came"),
+        Some("TCP_DISCONNECT_WITH_DATA") => {
+            Why::Application("disconnected it with data still to be sent")
+        }
+        Some("TCP_STATE") => Why::Application("or an administrator broke it off"),
+        Some("TCP_KEEPALIVE_TIMEOUT") => Why::Kernel("the other end answered no keepalive probe"),
+        Some("TCP_ABORT_ON_MEMORY") => Why::Kernel("memory or orphaned sockets are at a limit"),
+        Some("TCP_TIMEWAIT_SOCKET") => Why::Application("had ended it when more came"),
+        Some(name) if !matches!(name, "NOT_SPECIFIED" | "ERROR") => {
+            Why::Kernel("what came did not fit the connection")
+        }
+        _ => return by_stack(&reset.stack).unwrap_or(Why::NoListener),
+    };
+    // What closes a connection in several ways has one name.
+    match (&by_name, by_stack(&reset.stack)) {
+        (Why::Application(_), Some(Why::Application(more)))
+            if reset.name.as_deref() == Some("TCP_STATE") =>
+        {
+            Why::Application(more)
+        }
+        _ => by_name,
+    }
+}
+
+/// By the function that decided, the innermost first.
+fn by_stack(stack: &[String]) -> Option<Why> {
+    stack.iter().find_map(|name| {
+        Some(match name.as_str() {
+            "tcp_disconnect" => Why::Application("closed it with SO_LINGER 0, or disconnected it"),
+            "inet_csk_listen_stop" => {
+                Why::Application("closed the listener before it was accepted")
+            }
+            "tcp_close" | "__tcp_close" => Why::Application("closed it with received data unread"),
+            "tcp_abort" => Why::Application("or an administrator broke it off (ss -K)"),
+            "tcp_keepalive_timer" => Why::Kernel("the other end answered no keepalive probe"),
+            "tcp_out_of_resources" => Why::Kernel("memory or orphaned sockets are at a limit"),
+            "tcp_rcv_state_process" => Why::Application("had closed it when more data came"),
+            _ => return None,
+        })
+    })
+}
+
+/// A conversation that a reset of this machine ended.
+pub(super) fn sent(story: &Story, reset: &ResetSent, outcome: Outcome) -> Finding {
+    let told = words::reset_sent(reset, story.home());
+    let who = reset
+        .process
+        .as_ref()
+        .or(story.sockets.of(reset.by).process.as_ref());
+    let (outcome, code, explanation) = match why(reset) {
+        Why::NoListener if outcome == Outcome::Refused => (
+            outcome,
+            Code::NoListener,
+            format!("nothing listens on {}: {told}", story.address(reset.by)),
+        ),
+        Why::NoListener => (
+            outcome,
+            Code::NoListener,
+            format!("this machine knows no such connection (any more): {told}"),
+        ),
+        Why::Application(what) => {
+            let who = who.map_or_else(|| "the application".to_owned(), words::process);
+            (outcome, Code::LocalAbort, format!("{who} {what}"))
+        }
+        Why::Kernel(what) => {
+            let is_silence = what.contains("keepalive");
+            let outcome = if is_silence {
+                Outcome::Timeout
+            } else {
+                outcome
+            };
+            (
+                outcome,
+                Code::LocalGiveUp,
+                format!("this machine gave it up: {what}"),
+            )
+        }
+    };
+    let mut finding = Finding::new(outcome, code, Confidence::Observed, explanation).with([told]);
+    finding.process = who.cloned();
+    finding
+}

@@ -1,0 +1,273 @@
+//! Who sent a packet that says it comes from the other end.
+//!
+//! Every router on the way takes one from the time to live, and senders begin with 64,
+//! 128 or 255 (some with 32). So what is left tells how far away the sender is. It is
+//! compared with packets that only the other end answers with; never with resets,
+//! which a device on the path may have sent.
+
+use std::{collections::HashMap, net::IpAddr};
+
+use jiff::Timestamp;
+
+use super::{
+    input::{Content, Packet, Way},
+    trail::{Carries, Reset, SYN},
+};
+
+/// Addresses of which TTLs are remembered.
+const MAX_ADDRESSES: usize = 1024;
+/// What is remembered of one.
+const MAX_TRACES: usize = 8;
+
+/// What is known of how far away addresses are.
+#[derive(Debug, Default)]
+pub(super) struct Addresses {
+    known: HashMap<(u32, IpAddr), Known>,
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct Known {
+    used: u64,
+    heard: Timestamp,
+    traces: Vec<Trace>,
+}
+
+/// A packet of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Trace {
+    pub ttl: u8,
+    pub carries: Carries,
+    /// Its port; 0 without one.
+    pub port: u16,
+}
+
+impl Addresses {
+    /// Learns of a packet.
+    pub(super) fn packet(&mut self, at: Timestamp, netns: u32, packet: &Packet) {
+        let (carries, port) = match &packet.content {
+            Content::Tcp(tcp) if tcp.flags & super::trail::RST == 0 => {
+                // A SYN is as good as anything: its sender waits for the answer.
+                let carries = Carries::of(tcp.flags & (SYN | super::trail::ACK));
+                (carries, tcp.sport)
+            }
+            Content::Udp { sport, .. } => (Carries::Datagram, *sport),
+            Content::EchoReply => (Carries::EchoReply, 0),
+            Content::EchoRequest => (Carries::EchoRequest, 0),
+            _ => return,
+        };
+        // Over loopback come answers that this machine gives in another's name.
+        if packet.way == Way::Out || packet.ifname == "lo" {
+            return;
+        }
+        self.clock += 1;
+        let key = (netns, packet.src);
+        if !self.known.contains_key(&key) && self.known.len() == MAX_ADDRESSES {
+            let oldest = self.known.iter().min_by_key(|(_, known)| known.used);
+            if let Some(oldest) = oldest.map(|(key, _)| *key) {
+                self.known.remove(&oldest);
+            }
+        }
+        let known = self.known.entry(key).or_insert_with(|| Known {
+            used: 0,
+            heard: at,
+            traces: Vec::new(),
+        });
+        known.used = self.clock;
+        known.heard = known.heard.max(at);
+        let trace = Trace {
+            ttl: packet.ttl,
+            carries,
+            port,
+        };
+        let is_known = known.traces.iter().any(|other| {
+            other.ttl == trace.ttl
+                && (other.carries, other.port == port) == (carries, trace.port == port)
+        });
+        if !is_known {
+            if known.traces.len() == MAX_TRACES {
+                known.traces.remove(0);
+            }
+            known.traces.push(trace);
+        }
+    }
+
+    /// When a packet of an address last came into a namespace.
+    pub(super) fn heard(&self, netns: Option<u32>, address: IpAddr) -> Option<Timestamp> {
+        let known = self.known.get(&(netns?, address))?;
+        Some(known.heard)
+    }
+
+    /// What is known of an address as seen from a namespace.
+    pub(super) fn traces(&self, netns: Option<u32>, address: IpAddr) -> &[Trace] {
+        netns
+            .and_then(|netns| self.known.get(&(netns, address)))
+            .map_or(&[], |known| &known.traces)
+    }
+}
+
+/// Who sent a reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Peer,
+    Path,
+    Unknown,
+}
+
+/// Who sent a reset, and what speaks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Traced {
+    pub origin: Origin,
+    pub explanation: String,
+    pub evidence: Vec<String>,
+}
+
+/// With what a TTL began, and how many routers took one from it.
+pub(super) fn hops(ttl: u8) -> (u8, u8) {
+    let initial = [32, 64, 128].into_iter().find(|initial| ttl <= *initial);
+    let initial = initial.unwrap_or(255);
+    (initial, initial - ttl)
+}
+
+/// `1 hop away`.
+fn away(hops: u8) -> String {
+    match hops {
+        0 => "the same link".to_owned(),
+        1 => "1 hop away".to_owned(),
+        hops => format!("{hops} hops away"),
+    }
+}
+
+/// `1 hop`.
+fn count(hops: u8) -> String {
+    match hops {
+        1 => "1 hop".to_owned(),
+        hops => format!("{hops} hops"),
+    }
+}
+
+/// Who sent `reset` in the name of `peer`. `own` is what else came from there in the
+/// same conversation, `others` in any.
+pub(super) fn of_reset(
+    reset: &Reset,
+    peer: IpAddr,
+    port: u16,
+    own: &[(u8, Carries)],
+    others: &[Trace],
+) -> Traced {
+    let field = if peer.is_ipv4() { "TTL" } else { "hop limit" };
+    let (initial, distance) = hops(reset.ttl);
+    let mut evidence = vec![format!(
+        "RST with {field} {} ({initial} at its start: {})",
+        reset.ttl,
+        count(distance)
+    )];
+    let same_port: Vec<Trace> = others
+        .iter()
+        .copied()
+        .filter(|trace| trace.port == port)
+        .collect();
+    let own: Vec<Trace> = own
+        .iter()
+        .map(|(ttl, carries)| Trace {
+            ttl: *ttl,
+            carries: *carries,
+            port,
+        })
+        .collect();
+    // The nearer to this conversation, the better.
+    let compared = [own.as_slice(), &same_port, others]
+        .into_iter()
+        .find(|traces| !traces.is_empty())
+        .unwrap_or_default();
+    let is_own = !own.is_empty();
+    let of = if is_own { "of this connection" } else { "" };
+    let tell = |trace: &Trace| {
+        let (_, distance) = hops(trace.ttl);
+        let what = trace.carries.words();
+        let which = if is_own || trace.port == 0 {
+            of.to_owned()
+        } else {
+            format!("from port {}", trace.port)
+        };
+        let space = if which.is_empty() { "" } else { " " };
+        format!(
+            "{what} of {peer} {which}{space}with {field} {} ({})",
+            trace.ttl,
+            count(distance)
+        )
+    };
+    evidence.extend(compared.iter().map(tell));
+    let equal = compared
+        .iter()
+        .filter(|trace| trace.ttl == reset.ttl)
+        .count();
+    let as_far = compared
+        .iter()
+        .filter(|trace| hops(trace.ttl).1 == distance)
+        .count();
+    let (origin, explanation) = if compared.is_empty() {
+        evidence.push(format!(
+            "no other packet of {peer} was seen: ping it, or connect to another port, while droptrace runs"
+        ));
+        (
+            Origin::Unknown,
+            format!(
+                "a RST came from {}, and how far {peer} is away is not known: it or a device on the path sent it",
+                away(distance)
+            ),
+        )
+    } else if equal == compared.len() || (is_own && equal > 0) {
+        if is_own && others.iter().any(|trace| trace.ttl != reset.ttl) {
+            let others = others.iter().filter(|trace| trace.ttl != reset.ttl);
+            evidence.extend(others.map(|trace| {
+                format!(
+                    "{} of {peer} with {field} {}: from elsewhere",
+                    trace.carries.words(),
+                    trace.ttl
+                )
+            }));
+        }
+        (
+            Origin::Peer,
+            format!(
+                "the RST came from {}, as {} of {peer}: it sent it itself",
+                away(distance),
+                if is_own {
+                    "the rest of the connection"
+                } else {
+                    "other packets"
+                }
+            ),
+        )
+    } else if as_far > 0 {
+        (
+            Origin::Unknown,
+            format!(
+                "the RST may have come from as far away as {peer} is, and not all packets agree: it or a device near it sent it"
+            ),
+        )
+    } else {
+        let nearest = compared.iter().map(|trace| hops(trace.ttl).1).min();
+        let peer_distance = nearest.unwrap_or_default();
+        let explanation = if distance < peer_distance {
+            format!(
+                "the RST came from {}, {peer} answers from {}: a device on the path sent it",
+                away(distance),
+                away(peer_distance)
+            )
+        } else {
+            format!(
+                "the RST came from {}, {peer} answers from {}: something else than {peer} sent it",
+                away(distance),
+                away(peer_distance)
+            )
+        };
+        (Origin::Path, explanation)
+    };
+    Traced {
+        origin,
+        explanation,
+        evidence,
+    }
+}

@@ -1,0 +1,180 @@
+//! What a conversation's story learns from records.
+
+use std::net::SocketAddr;
+
+use jiff::Timestamp;
+
+use super::{
+    facts::{Dropped, Kind, Repeated, ResetSent},
+    story::{End, Key, Story, TCP, UDP},
+    words,
+};
+use crate::event::{Event, EventKind, Flow};
+
+/// The conversation that a record is about.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct About {
+    pub proto: u8,
+    /// Sender of the packet that it is about: of the one that an ICMP error quotes.
+    pub src: SocketAddr,
+    pub dst: SocketAddr,
+    /// The packet is an ICMP error about the conversation.
+    pub icmp: Option<(u8, u8)>,
+    pub at: Timestamp,
+    pub first: Timestamp,
+}
+
+impl About {
+    /// `None` for records without a conversation.
+    pub(super) fn of(event: &Event) -> Option<Self> {
+        let flow = event.flow.as_ref()?;
+        let quoted = flow.about.as_deref();
+        let (proto, src, dst) = ends(quoted.unwrap_or(flow))?;
+        let icmp = flow.icmp.filter(|_| quoted.is_some());
+        let at: Timestamp = event.time.parse().ok()?;
+        Some(Self {
+            proto,
+            src,
+            dst,
+            icmp: icmp.map(|icmp| (icmp.r#type, icmp.code)),
+            at,
+            first: event.first_seen.parse().unwrap_or(at).min(at),
+        })
+    }
+
+    pub(super) fn key(&self) -> Key {
+        Key::new(self.proto, self.src, self.dst)
+    }
+
+    /// Who began the conversation, if the record tells.
+    pub(super) fn client(&self, event: &Event) -> Option<SocketAddr> {
+        match kind(event, self) {
+            Kind::Syn => Some(self.src),
+            Kind::SynAck => Some(self.dst),
+            _ => None,
+        }
+    }
+}
+
+fn ends(flow: &Flow) -> Option<(u8, SocketAddr, SocketAddr)> {
+    let proto = match flow.proto.as_str() {
+        "tcp" => TCP,
+        "udp" => UDP,
+        _ => return None,
+    };
+    let src = SocketAddr::new(flow.src, flow.sport?);
+    let dst = SocketAddr::new(flow.dst, flow.dport?);
+    Some((proto, src, dst))
+}
+
+fn kind(event: &Event, about: &About) -> Kind {
+    if let Some((kind, code)) = about.icmp {
+        return Kind::Icmp(kind, code);
+    }
+    if about.proto == UDP {
+        return Kind::Other;
+    }
+    let flags = event.tcp.as_ref().and_then(|tcp| tcp.flags.as_deref());
+    match flags {
+        None => Kind::Unknown,
+        Some(flags) if flags.contains('R') => Kind::Rst,
+        Some(flags) if flags.contains('S') && flags.contains('A') => Kind::SynAck,
+        Some(flags) if flags.contains('S') => Kind::Syn,
+        Some(_) => Kind::Other,
+    }
+}
+
+impl Story {
+    /// Learns from a record about it.
+    pub(super) fn record(&mut self, event: &Event, about: &About) {
+        self.touch(about.at);
+        let src = self.end_of(about.src);
+        // Whoever answers with an ICMP error stands on the other side.
+        let by = if about.icmp.is_some() {
+            src.other()
+        } else {
+            src
+        };
+        match event.kind {
+            EventKind::Drop => self.dropped(event, about, by),
+            EventKind::ResetSent => self.reset_sent(event, about, by),
+            EventKind::ResetReceived => self.add_reset_received(by, about.at),
+            EventKind::Retransmit => self.sent_again(event, about, by),
+            _ => {}
+        }
+    }
+
+    fn dropped(&mut self, event: &Event, about: &About, by: End) {
+        let Some(reason) = &event.reason else { return };
+        let place = event.r#where.as_ref();
+        let mut functions = Vec::from_iter(place.and_then(|place| place.function.clone()));
+        functions.extend(place.iter().flat_map(|place| place.stack.iter().cloned()));
+        functions.iter_mut().for_each(|name| plain(name));
+        let drop = Dropped {
+            by,
+            kind: kind(event, about),
+            packets: event.packets,
+            first: about.first,
+            last: about.at,
+            class: reason.class,
+            name: reason.name.clone(),
+            summary: reason.summary.clone(),
+            rule: event.rule.clone(),
+            netns: place.and_then(|place| place.netns),
+            netns_name: place.and_then(|place| place.netns_name.clone()),
+            ifname: place.and_then(|place| place.ifname.clone()),
+            direction: event.flow.as_ref().and_then(|flow| flow.direction),
+            functions,
+            advice: event.advice.clone(),
+        };
+        if drop.is_loss() || drop.is_for_nobody() {
+            let what = words::dropped(&drop, None);
+            self.timeline.add(about.at, what);
+        }
+        self.add_drop(drop);
+    }
+
+    fn reset_sent(&mut self, event: &Event, about: &About, by: End) {
+        let place = event.r#where.as_ref();
+        let reason = event.reason.as_ref();
+        let mut stack = place.map_or_else(Vec::new, |place| place.stack.clone());
+        stack.iter_mut().for_each(|name| plain(name));
+        self.add_reset_sent(ResetSent {
+            at: about.first,
+            by,
+            netns: place.and_then(|place| place.netns),
+            netns_name: place.and_then(|place| place.netns_name.clone()),
+            name: reason.and_then(|reason| reason.name.clone()),
+            summary: reason.map_or_else(String::new, |reason| reason.summary.clone()),
+            process: event.process.clone(),
+            stack,
+        });
+    }
+
+    fn sent_again(&mut self, event: &Event, about: &About, by: End) {
+        let times = event.packets.max(1);
+        let place = event.r#where.as_ref();
+        let mut stack = place.map_or_else(Vec::new, |place| place.stack.clone());
+        stack.iter_mut().for_each(|name| plain(name));
+        let is_probe = stack.iter().any(|name| name == "tcp_send_loss_probe");
+        let repeated = Repeated {
+            at: about.at,
+            by,
+            kind: kind(event, about),
+            seq: event.tcp.as_ref().and_then(|tcp| tcp.seq),
+            bytes: event.bytes / times,
+            times,
+            is_probe,
+        };
+        self.timeline
+            .add(about.at, words::sent_again(&repeated, &stack));
+        self.add_repeated(repeated);
+    }
+}
+
+/// Takes offset and a compiler's suffix from a function's name.
+fn plain(name: &mut String) {
+    if let Some(end) = name.find(['+', '.']) {
+        name.truncate(end);
+    }
+}

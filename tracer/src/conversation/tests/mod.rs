@@ -1,0 +1,8 @@
+//! Conversations written by hand, and what TCP and the documents say of them.
+
+mod documented;
+mod established;
+mod hostile;
+mod idle;
+mod opening;
+mod world;
