@@ -618,6 +618,10 @@ pub struct Verdict {
     pub steps_left_out: u64,
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over references"
+)]
 const fn is_zero(number: &u64) -> bool {
     *number == 0
 }

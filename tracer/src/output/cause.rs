@@ -66,9 +66,14 @@ pub(super) fn style(kind: EventKind, class: Class) -> Style {
     match (kind, class) {
         (_, Class::Benign) => DIM,
         (EventKind::Drop, Class::Policy | Class::Resource) => color(AnsiColor::Red),
-        (EventKind::ResetSent | EventKind::ResetReceived, _) => color(AnsiColor::Yellow),
+        (
+            EventKind::ResetSent
+            | EventKind::ResetReceived
+            | EventKind::IcmpSent
+            | EventKind::IcmpReceived,
+            _,
+        ) => color(AnsiColor::Yellow),
         (EventKind::Retransmit, _) => color(AnsiColor::Cyan),
-        (EventKind::IcmpSent | EventKind::IcmpReceived, _) => color(AnsiColor::Yellow),
         (EventKind::Loss, _) => color(AnsiColor::Magenta),
         (EventKind::Verdict | EventKind::Drop, _) => PLAIN,
     }

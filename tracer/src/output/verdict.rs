@@ -28,7 +28,9 @@ pub(super) fn text(event: &Event, timeline: bool, look: &Look) -> String {
     text.push_str(&headline(event, verdict, look));
     let says = sentence(&verdict.explanation);
     text.push_str(&labelled("", &look.safe(&says), PLAIN, look));
-    for (i, evidence) in verdict.evidence.iter().enumerate() {
+    let more = verdict.evidence.iter();
+    let more = more.filter(|evidence| **evidence != verdict.explanation);
+    for (i, evidence) in more.enumerate() {
         let label = if i == 0 { "because" } else { "" };
         text.push_str(&labelled(label, &look.safe(evidence), PLAIN, look));
     }

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-    time,
+    time::{self, Instant},
 };
 
 use super::{Failure, trace};
@@ -111,6 +111,8 @@ pub enum Attempts {
     Planned(Plan),
     /// Each is told when it has ended.
     Begun(UnboundedReceiver<Attempt>),
+    /// What comes late may come until then.
+    Ended(Instant),
 }
 
 /// What is to be tried.
@@ -141,14 +143,18 @@ impl Attempts {
 /// The next attempt that has ended; `None` some time after the last one. Waits for ever
 /// where none are made.
 pub async fn next(attempts: &mut Option<Attempts>) -> Option<Attempt> {
-    let Some(Attempts::Begun(receiver)) = attempts else {
-        return future::pending().await;
-    };
-    let attempt = receiver.recv().await;
-    if attempt.is_none() {
-        time::sleep(AFTERWARDS).await;
+    if let Some(Attempts::Begun(receiver)) = attempts {
+        let attempt = receiver.recv().await;
+        if attempt.is_some() {
+            return attempt;
+        }
+        *attempts = Some(Attempts::Ended(Instant::now() + AFTERWARDS));
     }
-    attempt
+    match attempts {
+        Some(Attempts::Ended(until)) => time::sleep_until(*until).await,
+        _ => future::pending().await,
+    }
+    None
 }
 
 impl Plan {

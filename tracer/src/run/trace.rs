@@ -316,8 +316,7 @@ impl Run<'_> {
     fn conclude(&mut self) -> anyhow::Result<()> {
         if let Some(watch) = &mut self.watch {
             let verdicts = watch.conclude();
-            let last = verdicts.last().and_then(|event| event.verdict.as_ref());
-            self.outcome = last.map(|verdict| verdict.outcome);
+            self.outcome = outcome_of(&verdicts).or(self.outcome);
             self.output.events(&verdicts)?;
         }
         Ok(())
@@ -402,7 +401,9 @@ impl Run<'_> {
         };
         let mut records = watch.see(sightings, lost, &mut self.recorder);
         if !self.recorder.has_waiting() {
-            records.extend(watch.settled());
+            let verdicts = watch.settled();
+            self.outcome = outcome_of(&verdicts).or(self.outcome);
+            records.extend(verdicts);
         }
         Ok(self.output.events(&records)?)
     }
@@ -441,6 +442,12 @@ impl Run<'_> {
         self.output.interval_ends()?;
         Ok(())
     }
+}
+
+/// That of the last verdict.
+fn outcome_of(verdicts: &[Event]) -> Option<Outcome> {
+    let last = verdicts.last()?.verdict.as_ref()?;
+    Some(last.outcome)
 }
 
 /// Says how the rules that several means named compare.
