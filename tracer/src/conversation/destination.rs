@@ -49,9 +49,9 @@ pub(super) struct Tally {
 /// How much an outcome needs attention.
 pub(super) fn severity(finding: &Finding) -> u8 {
     match finding.outcome {
-        Outcome::Connected => u8::from(finding.code == Code::NoTraffic),
-        Outcome::Degraded => 2,
-        Outcome::Reset | Outcome::Refused | Outcome::Timeout | Outcome::Unreachable => 3,
+        Outcome::Connected => 0,
+        Outcome::Degraded => 1,
+        Outcome::Reset | Outcome::Refused | Outcome::Timeout | Outcome::Unreachable => 2,
     }
 }
 

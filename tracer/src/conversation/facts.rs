@@ -104,6 +104,12 @@ impl Dropped {
         })
     }
 
+    /// Connection tracking or address translation did it by itself.
+    pub(super) fn is_by_tracking(&self) -> bool {
+        let engine = self.rule.as_ref().map(|rule| rule.engine);
+        matches!(engine, Some(Engine::Conntrack | Engine::Nat))
+    }
+
     /// The rule answers instead of dropping silently.
     pub(super) fn is_rejected(&self) -> bool {
         self.rule

@@ -81,10 +81,10 @@ impl Ledger {
         }
         let survived = story.view().and_then(|view| view.pauses.survived);
         self.survived = self.survived.max(survived);
-        if let Some(failed) = failed(story, finding) {
-            if self.failed.len() < MAX_FAILED {
-                self.failed.push(failed);
-            }
+        if let Some(failed) = failed(story, finding)
+            && self.failed.len() < MAX_FAILED
+        {
+            self.failed.push(failed);
         }
     }
 

@@ -107,12 +107,11 @@ impl Told {
         self.number += 1;
         self.keys.insert(key, self.number);
         self.order.push_back((key, self.number));
-        if self.order.len() > MAX_TOLD {
-            if let Some((oldest, number)) = self.order.pop_front() {
-                if self.keys.get(&oldest) == Some(&number) {
-                    self.keys.remove(&oldest);
-                }
-            }
+        if self.order.len() > MAX_TOLD
+            && let Some((oldest, number)) = self.order.pop_front()
+            && self.keys.get(&oldest) == Some(&number)
+        {
+            self.keys.remove(&oldest);
         }
     }
 }
@@ -148,10 +147,10 @@ impl Conversations {
                 continue;
             };
             let key = of.key();
-            if let (Some(seq), Some(story)) = (of.begins, self.stories.get(&key)) {
-                if story.is_another(sighting.netns, seq, sighting.at) {
-                    self.settle(&[key], sighting.at);
-                }
+            if let (Some(begins), Some(story)) = (of.begins, self.stories.get(&key))
+                && story.is_another(sighting.netns, begins, sighting.at)
+            {
+                self.settle(&[key], sighting.at);
             }
             let is_straggler = of.begins.is_none()
                 && !self.stories.contains_key(&key)

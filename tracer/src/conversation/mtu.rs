@@ -24,9 +24,10 @@ const ADAPTS: Duration = Duration::from_secs(1);
 pub(super) fn adapted_at(story: &Story) -> Option<Timestamp> {
     let home = story.home();
     let told = story.complaints.iter().filter(|complaint| {
-        let is_too_big = match complaint.from.is_ipv4() {
-            true => (complaint.kind, complaint.code) == (3, 4),
-            false => complaint.kind == 2,
+        let is_too_big = if complaint.from.is_ipv4() {
+            (complaint.kind, complaint.code) == (3, 4)
+        } else {
+            complaint.kind == 2
         };
         is_too_big && Some(complaint.netns) == home
     });

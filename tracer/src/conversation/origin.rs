@@ -11,7 +11,8 @@ use jiff::Timestamp;
 
 use super::{
     input::{Content, Packet, Way},
-    trail::{Carries, Reset, SYN},
+    trail::{ACK, Carries, RST, Reset, SYN},
+    words,
 };
 
 /// Addresses of which TTLs are remembered.
@@ -46,9 +47,9 @@ impl Addresses {
     /// Learns of a packet.
     pub(super) fn packet(&mut self, at: Timestamp, netns: u32, packet: &Packet) {
         let (carries, port) = match &packet.content {
-            Content::Tcp(tcp) if tcp.flags & super::trail::RST == 0 => {
+            Content::Tcp(tcp) if tcp.flags & RST == 0 => {
                 // A SYN is as good as anything: its sender waits for the answer.
-                let carries = Carries::of(tcp.flags & (SYN | super::trail::ACK));
+                let carries = Carries::of(tcp.flags & (SYN | ACK));
                 (carries, tcp.sport)
             }
             Content::Udp { sport, .. } => (Carries::Datagram, *sport),
@@ -155,18 +156,6 @@ pub(super) fn of_reset(
     own: &[(u8, Carries)],
     others: &[Trace],
 ) -> Traced {
-    let field = if peer.is_ipv4() { "TTL" } else { "hop limit" };
-    let (initial, distance) = hops(reset.ttl);
-    let mut evidence = vec![format!(
-        "RST with {field} {} ({initial} at its start: {})",
-        reset.ttl,
-        count(distance)
-    )];
-    let same_port: Vec<Trace> = others
-        .iter()
-        .copied()
-        .filter(|trace| trace.port == port)
-        .collect();
     let own: Vec<Trace> = own
         .iter()
         .map(|(ttl, carries)| Trace {
@@ -175,99 +164,91 @@ pub(super) fn of_reset(
             port,
         })
         .collect();
+    let of_port = others.iter().copied().filter(|trace| trace.port == port);
+    let of_port: Vec<Trace> = of_port.collect();
     // The nearer to this conversation, the better.
-    let compared = [own.as_slice(), &same_port, others]
+    let compared = [own.as_slice(), &of_port, others]
         .into_iter()
         .find(|traces| !traces.is_empty())
         .unwrap_or_default();
     let is_own = !own.is_empty();
-    let of = if is_own { "of this connection" } else { "" };
-    let tell = |trace: &Trace| {
-        let (_, distance) = hops(trace.ttl);
-        let what = trace.carries.words();
-        let which = if is_own || trace.port == 0 {
-            of.to_owned()
-        } else {
-            format!("from port {}", trace.port)
-        };
-        let space = if which.is_empty() { "" } else { " " };
-        format!(
-            "{what} of {peer} {which}{space}with {field} {} ({})",
-            trace.ttl,
-            count(distance)
-        )
-    };
-    evidence.extend(compared.iter().map(tell));
+    let field = words::ttl_field(peer.is_ipv4());
+    let (initial, distance) = hops(reset.ttl);
+    let mut evidence = vec![format!(
+        "RST with {field} {} ({initial} at its start: {})",
+        reset.ttl,
+        count(distance)
+    )];
+    evidence.extend(compared.iter().map(|trace| told(*trace, peer, is_own)));
     let equal = compared
         .iter()
         .filter(|trace| trace.ttl == reset.ttl)
         .count();
-    let as_far = compared
-        .iter()
-        .filter(|trace| hops(trace.ttl).1 == distance)
-        .count();
-    let (origin, explanation) = if compared.is_empty() {
-        evidence.push(format!(
-            "no other packet of {peer} was seen: ping it, or connect to another port, while droptrace runs"
-        ));
-        (
-            Origin::Unknown,
-            format!(
-                "a RST came from {}, and how far {peer} is away is not known: it or a device on the path sent it",
-                away(distance)
-            ),
-        )
-    } else if equal == compared.len() || (is_own && equal > 0) {
-        if is_own && others.iter().any(|trace| trace.ttl != reset.ttl) {
-            let others = others.iter().filter(|trace| trace.ttl != reset.ttl);
-            evidence.extend(others.map(|trace| {
-                format!(
-                    "{} of {peer} with {field} {}: from elsewhere",
-                    trace.carries.words(),
-                    trace.ttl
-                )
-            }));
+    let is_as_far = compared.iter().any(|trace| hops(trace.ttl).1 == distance);
+    let nearest = compared.iter().map(|trace| hops(trace.ttl).1).min();
+    let from = away(distance);
+    let (origin, explanation) = match nearest {
+        None => {
+            evidence.push(format!(
+                "no other packet of {peer} was seen: ping it, or connect to another port, while droptrace runs"
+            ));
+            let explanation = format!(
+                "a RST came from {from}, and how far {peer} is away is not known: it or a device on the path sent it"
+            );
+            (Origin::Unknown, explanation)
         }
-        (
-            Origin::Peer,
-            format!(
-                "the RST came from {}, as {} of {peer}: it sent it itself",
-                away(distance),
-                if is_own {
-                    "the rest of the connection"
-                } else {
-                    "other packets"
-                }
-            ),
-        )
-    } else if as_far > 0 {
-        (
-            Origin::Unknown,
-            format!(
-                "the RST may have come from as far away as {peer} is, and not all packets agree: it or a device near it sent it"
-            ),
-        )
-    } else {
-        let nearest = compared.iter().map(|trace| hops(trace.ttl).1).min();
-        let peer_distance = nearest.unwrap_or_default();
-        let explanation = if distance < peer_distance {
-            format!(
-                "the RST came from {}, {peer} answers from {}: a device on the path sent it",
-                away(distance),
-                away(peer_distance)
-            )
-        } else {
-            format!(
-                "the RST came from {}, {peer} answers from {}: something else than {peer} sent it",
-                away(distance),
-                away(peer_distance)
-            )
-        };
-        (Origin::Path, explanation)
+        Some(_) if equal == compared.len() || (is_own && equal > 0) => {
+            let fellows = if is_own {
+                "the rest of the connection"
+            } else {
+                "other packets"
+            };
+            let elsewhere = others.iter().filter(|trace| trace.ttl != reset.ttl);
+            evidence.extend(
+                elsewhere.map(|trace| format!("{}: from elsewhere", told(*trace, peer, false))),
+            );
+            let explanation =
+                format!("the RST came from {from}, as {fellows} of {peer}: it sent it itself");
+            (Origin::Peer, explanation)
+        }
+        Some(_) if is_as_far => {
+            let explanation = format!(
+                "the RST may have come from as far away as {peer} is, and not all packets agree: it or another device sent it"
+            );
+            (Origin::Unknown, explanation)
+        }
+        Some(nearest) => {
+            let who = if distance < nearest {
+                "a device on the path".to_owned()
+            } else {
+                format!("something else than {peer}")
+            };
+            let explanation = format!(
+                "the RST came from {from}, {peer} answers from {}: {who} sent it",
+                away(nearest)
+            );
+            (Origin::Path, explanation)
+        }
     };
     Traced {
         origin,
         explanation,
         evidence,
     }
+}
+
+/// A packet that tells how far away `peer` is.
+fn told(trace: Trace, peer: IpAddr, is_own: bool) -> String {
+    let which = match trace.port {
+        _ if is_own => " of this connection".to_owned(),
+        0 => String::new(),
+        port => format!(" from port {port}"),
+    };
+    format!(
+        "{} of {peer}{which} with {} {} ({})",
+        trace.carries.words(),
+        words::ttl_field(peer.is_ipv4()),
+        trace.ttl,
+        count(hops(trace.ttl).1)
+    )
 }

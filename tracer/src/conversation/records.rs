@@ -109,7 +109,9 @@ impl Story {
         let place = event.r#where.as_ref();
         let mut functions = Vec::from_iter(place.and_then(|place| place.function.clone()));
         functions.extend(place.iter().flat_map(|place| place.stack.iter().cloned()));
-        functions.iter_mut().for_each(|name| plain(name));
+        for name in &mut functions {
+            plain(name);
+        }
         let drop = Dropped {
             by,
             kind: kind(event, about),
@@ -138,7 +140,9 @@ impl Story {
         let place = event.r#where.as_ref();
         let reason = event.reason.as_ref();
         let mut stack = place.map_or_else(Vec::new, |place| place.stack.clone());
-        stack.iter_mut().for_each(|name| plain(name));
+        for name in &mut stack {
+            plain(name);
+        }
         self.add_reset_sent(ResetSent {
             at: about.first,
             by,
@@ -155,7 +159,9 @@ impl Story {
         let times = event.packets.max(1);
         let place = event.r#where.as_ref();
         let mut stack = place.map_or_else(Vec::new, |place| place.stack.clone());
-        stack.iter_mut().for_each(|name| plain(name));
+        for name in &mut stack {
+            plain(name);
+        }
         let is_probe = stack.iter().any(|name| name == "tcp_send_loss_probe");
         let repeated = Repeated {
             at: about.at,

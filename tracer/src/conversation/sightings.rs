@@ -21,8 +21,17 @@ pub(super) struct Of {
     pub dst: SocketAddr,
     /// Who began it, if that shows.
     pub client: Option<SocketAddr>,
-    /// A connection begins, with this sequence number if it is known.
-    pub begins: Option<Option<u32>>,
+    /// How a connection begins.
+    pub begins: Option<Begins>,
+}
+
+/// A connection begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Begins {
+    /// With a socket that connects.
+    Socket,
+    /// With a SYN of this sequence number.
+    Syn(u32),
 }
 
 impl Of {
@@ -45,7 +54,7 @@ impl Of {
             Content::Tcp(tcp) => {
                 let (src, dst) = ends(tcp.sport, tcp.dport);
                 let (client, begins) = match tcp.flags & (SYN | ACK | RST) {
-                    SYN => (Some(src), Some(Some(tcp.seq))),
+                    SYN => (Some(src), Some(Begins::Syn(tcp.seq))),
                     flags if flags == SYN | ACK => (Some(dst), None),
                     _ => (None, None),
                 };
@@ -82,7 +91,7 @@ impl Of {
             src,
             dst,
             client,
-            begins: (state.to == TcpState::SynSent).then_some(None),
+            begins: (state.to == TcpState::SynSent).then_some(Begins::Socket),
         })
     }
 
@@ -93,12 +102,11 @@ impl Of {
 
 impl Story {
     /// Whether a connection that begins now is another one than this.
-    pub(super) fn is_another(&self, netns: u32, seq: Option<u32>, at: Timestamp) -> bool {
+    pub(super) fn is_another(&self, netns: u32, begins: Begins, at: Timestamp) -> bool {
         if self.proto != TCP {
             return false;
         }
-        let Some(seq) = seq else {
-            // A socket that begins to connect.
+        let Begins::Syn(seq) = begins else {
             let socket = &self.sockets.client;
             return socket.began.is_some() || self.views.iter().any(|view| view.has_begun(at));
         };

@@ -289,8 +289,9 @@ impl Story {
         }
         let dropped = self.drops.first().map(|drop| (drop.by, drop.direction));
         match dropped {
-            Some((End::Client, Some(Direction::In)))
-            | Some((End::Server, Some(Direction::Out))) => Role::Server,
+            Some((End::Client, Some(Direction::In)) | (End::Server, Some(Direction::Out))) => {
+                Role::Server
+            }
             Some(_) => Role::Client,
             None => match self.resets_sent.first() {
                 Some(reset) if reset.by == End::Server => Role::Server,

@@ -127,10 +127,10 @@ fn given_up(story: &Story, role: Role, end: End) -> Finding {
     let answer_lost = local::loss_of(story, end.other());
     if let Some(drop) = answer_lost.filter(|a| lost.is_none_or(|lost| lost.last < a.last)) {
         let is_answer = role != Role::Router || end == End::Client;
-        if let Kind::Icmp(..) = drop.kind {
-            if let Some(finding) = mtu::black_hole(story, end) {
-                return finding;
-            }
+        if let Kind::Icmp(..) = drop.kind
+            && let Some(finding) = mtu::black_hole(story, end)
+        {
+            return finding;
         }
         return local::finding(story, drop, is_answer, Some(Outcome::Timeout));
     }

@@ -38,6 +38,8 @@ pub(super) fn finding(
     } else {
         match drop.class {
             Class::Policy if drop.is_rejected() => (Code::LocalRuleDrop, Outcome::Refused),
+            // A race or a clash of translations, no rule.
+            Class::Policy if drop.is_by_tracking() => (Code::LocalDrop, Outcome::Timeout),
             Class::Policy => (Code::LocalRuleDrop, Outcome::Timeout),
             Class::Routing => (Code::LocalNoRoute, Outcome::Unreachable),
             Class::Neighbour => (Code::LocalNoNeighbour, Outcome::Unreachable),

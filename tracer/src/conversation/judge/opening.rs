@@ -170,10 +170,10 @@ fn no_answer(story: &Story, court: Court<'_>) -> Finding {
             ),
         );
     }
-    let count = story.openings(End::Client);
+    let syns = story.openings(End::Client);
     let sent = format!(
         "{} left{}",
-        words::several(count, "SYN", "SYNs"),
+        words::several(syns, "SYN", "SYNs"),
         words::by(ifname)
     );
     if error == libc::ECONNREFUSED {

@@ -1,6 +1,6 @@
 //! However much comes and whatever it says, memory has bounds and nothing panics.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use super::{
     super::{Content, Packet, Passed, Seen, Segment, Sighting, Way},
@@ -21,8 +21,9 @@ impl Dice {
 }
 
 fn end(n: u64) -> SocketAddr {
-    let [.., a, b, c, d] = n.to_be_bytes();
-    SocketAddr::from(([10, a | b, c, d], 40_000))
+    let number = u32::try_from(n % (1 << 24)).expect("24 bits");
+    let address = Ipv4Addr::from_bits(10 << 24 | number);
+    SocketAddr::new(address.into(), 40_000)
 }
 
 #[test]

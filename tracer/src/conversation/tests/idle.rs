@@ -17,19 +17,17 @@ fn idles(world: &mut World, port: u16, from: i64, pause: i64, reset: Option<u8>)
     world.talks(from + 100, 61, 0, 50);
     let ms = from + 120 + pause;
     world.sends(ms, ACK, CLIENT_ISN + 51, SERVER_ISN + 1, 50);
-    match reset {
-        Some(ttl) => {
-            world.gets(ms + 5, ttl, RST, SERVER_ISN + 1, 0, 0);
-            world.client_is(ms + 5, TcpState::Established, TcpState::Close, 104);
-        }
-        None => {
-            let mut again = again(ms + 3000, CLIENT_ISN + 51, 50);
-            again.flow.as_mut().expect("a flow").sport = Some(port);
-            again.packets = 4;
-            world.record(again);
-            world.client_is(ms + 9000, TcpState::Established, TcpState::Close, 110);
-        }
+    if let Some(ttl) = reset {
+        world.gets(ms + 5, ttl, RST, SERVER_ISN + 1, 0, 0);
+        world.client_is(ms + 5, TcpState::Established, TcpState::Close, 104);
+        return;
     }
+    let mut again = again(ms + 3000, CLIENT_ISN + 51, 50);
+    again.flow.as_mut().expect("a flow").sport = Some(port);
+    again.packets = 4;
+    again.bytes = 200;
+    world.record(again);
+    world.client_is(ms + 9000, TcpState::Established, TcpState::Close, 110);
 }
 
 /// A connection from this port that survives a pause.

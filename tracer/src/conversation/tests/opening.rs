@@ -258,8 +258,14 @@ fn a_full_table_is_no_rule() {
         "drop",
     );
     syn.rule.as_mut().expect("a rule").engine = crate::event::Engine::Conntrack;
-    world.record(syn);
+    world.record(syn.clone());
     assert_eq!(code(&world.verdict(9000)), Code::ConntrackFull);
+
+    // Nor is a race for an entry.
+    let mut world = World::new();
+    syn.rule.as_mut().expect("a rule").text = Some("another packet was first".to_owned());
+    world.record(syn);
+    assert_eq!(code(&world.verdict(9000)), Code::LocalDrop);
 }
 
 #[test]
