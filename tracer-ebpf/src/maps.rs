@@ -2,13 +2,15 @@
 
 use aya_ebpf::{
     bindings::bpf_map_type::BPF_MAP_TYPE_HASH,
-    btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf, StackTrace},
+    btf_maps::{
+        Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf, StackTrace,
+    },
     macros::btf_map,
 };
 use droptrace_types::{
     ConntrackLayout, Counts, Detail, Filter, Key, Loss, Passed, PassedKey, Places, RuleLayout,
-    Sighting, StackWords,
-    UNLISTED_SLOTS, VerdictWords, XT_BLOCKS as MAX_XT_BLOCKS, XT_NETNS, XT_PIECE, XtBlock, XtGroup,
+    Sighting, StackWords, UNLISTED_SLOTS, VerdictWords, XT_BLOCKS as MAX_XT_BLOCKS, XT_NETNS,
+    XT_PIECE, XtBlock, XtGroup,
 };
 
 use crate::{

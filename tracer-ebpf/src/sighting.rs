@@ -11,8 +11,8 @@ use aya_ebpf::{
     },
 };
 use droptrace_types::{
-    COMM_LEN, FILTER_BY_FLOW, FILTER_BY_INTERFACE, FILTER_BY_NETNS, HEADER_LEN, IfName, Kind,
-    Loss, Passed, PassedKey, Sighting, SightingKind, Tuple,
+    COMM_LEN, FILTER_BY_FLOW, FILTER_BY_INTERFACE, FILTER_BY_NETNS, HEADER_LEN, IfName, Kind, Loss,
+    Passed, PassedKey, Sighting, SightingKind, Tuple,
 };
 
 use crate::{
@@ -243,7 +243,11 @@ pub fn record_state(ctx: &impl EbpfContext) {
     }
     let by_netns = constant!(CONFIG.filters) & FILTER_BY_NETNS != 0;
     let netns = event.key.cause.netns;
-    if by_netns && !FILTER.get(0).is_some_and(|filter| filter::selects_netns(filter, netns)) {
+    if by_netns
+        && !FILTER
+            .get(0)
+            .is_some_and(|filter| filter::selects_netns(filter, netns))
+    {
         return;
     }
     let Some(mut entry) = SIGHTINGS.reserve(0) else {

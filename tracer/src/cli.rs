@@ -52,9 +52,11 @@ pub enum Command {
 
 /// What to try to reach, and how.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 it worked, 4 with losses, 5 it was reset, 6 refused, \
+#[command(
+    after_help = "Exit codes: 0 it worked, 4 with losses, 5 it was reset, 6 refused, \
         7 no answer, 8 unreachable; 1 failed while running, 2 bad command line,\n\
-        3 this kernel or this user cannot trace.")]
+        3 this kernel or this user cannot trace."
+)]
 pub struct Probe {
     /// ADDR:PORT, [V6]:PORT or NAME:PORT
     #[arg(value_name = "ENDPOINT")]

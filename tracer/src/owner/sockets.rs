@@ -242,6 +242,9 @@ mod tests {
 
     #[test]
     fn without_an_inode_there_is_no_owner() {
-        assert_eq!(Sockets::default().owner(&seen(0, process::id(), true)), None);
+        assert_eq!(
+            Sockets::default().owner(&seen(0, process::id(), true)),
+            None
+        );
     }
 }

@@ -5,9 +5,7 @@ use std::net::SocketAddr;
 use super::{clock, flow};
 use crate::{
     conversation::{Content, IcmpError, Packet, Seen, Sighting, Way},
-    event::{
-        Class, Direction, Event, EventKind, Family, Flow, Icmp, Reason, SCHEMA, Where,
-    },
+    event::{Class, Direction, Event, EventKind, Family, Flow, Icmp, Reason, SCHEMA, Where},
 };
 
 const ICMP: u8 = 1;

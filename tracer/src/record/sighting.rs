@@ -5,10 +5,6 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use droptrace_types::{
-    HEADER_LEN, Sighting as Raw, SightingKind, TUPLE_ICMP, TUPLE_PORTS, Tuple,
-};
-use etherparse::{TcpHeaderSlice, TcpOptionElement};
 use super::{clock::Clock, flow, headers, packet};
 use crate::{
     conversation::{
@@ -18,6 +14,8 @@ use crate::{
     event::Process,
     owner::sockets::{Sockets, Trace},
 };
+use droptrace_types::{HEADER_LEN, Sighting as Raw, SightingKind, TUPLE_ICMP, TUPLE_PORTS, Tuple};
+use etherparse::{TcpHeaderSlice, TcpOptionElement};
 
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
@@ -80,7 +78,9 @@ impl Sightings {
 
 fn packet_of(raw: &Raw, way: Way, clock: &Clock) -> Option<Packet> {
     let (src, dst) = flow::addresses(&raw.flow)?;
-    let bytes = raw.header.get(..(raw.header_len as usize).min(HEADER_LEN))?;
+    let bytes = raw
+        .header
+        .get(..(raw.header_len as usize).min(HEADER_LEN))?;
     let is_v4 = src.is_ipv4();
     let (ttl, ip_id, dont_fragment) = if is_v4 {
         let id = u16::from_be_bytes([*bytes.get(4)?, *bytes.get(5)?]);
@@ -198,7 +198,13 @@ fn icmp(raw: &Raw, header: &[u8], is_v4: bool) -> Content {
 
 fn endpoints(tuple: &Tuple) -> Option<Endpoints> {
     let (src, dst) = flow::addresses(tuple)?;
-    let port = |port: u16| if tuple.flags & TUPLE_PORTS == 0 { 0 } else { port };
+    let port = |port: u16| {
+        if tuple.flags & TUPLE_PORTS == 0 {
+            0
+        } else {
+            port
+        }
+    };
     let end = |addr: IpAddr, number| SocketAddr::new(addr, port(number));
     Some(Endpoints {
         src: end(src, tuple.src_port),

@@ -22,8 +22,7 @@ pub type Watched = Vec<(IpAddr, Option<u16>)>;
 pub fn are_wanted(args: &Trace, selected: &Selected) -> bool {
     let select = &args.select;
     let by_flow = selected.filters & FILTER_BY_FLOW != 0 && selected.filter.roles != 0;
-    let by_more =
-        !(select.reason.is_empty() && select.pid.is_empty() && select.cgroup.is_empty());
+    let by_more = !(select.reason.is_empty() && select.pid.is_empty() && select.cgroup.is_empty());
     by_flow && !by_more && !args.no_verdict
 }
 

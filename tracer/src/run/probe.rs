@@ -73,7 +73,8 @@ const fn exit_code(outcome: Outcome) -> u8 {
 }
 
 fn resolve(word: &str) -> Result<SocketAddr, Failure> {
-    let hint = "write an address and a port, such as 10.0.0.5:443, [fd00::5]:443 or example.org:443";
+    let hint =
+        "write an address and a port, such as 10.0.0.5:443, [fd00::5]:443 or example.org:443";
     let found = word.to_socket_addrs();
     let mut found = found.map_err(|error| Failure::Usage(format!("{word}: {error}; {hint}")))?;
     found
@@ -160,14 +161,10 @@ pub async fn next(attempts: &mut Option<Attempts>) -> Option<Attempt> {
 impl Plan {
     fn make(self, told: &UnboundedSender<Attempt>) {
         let all = || self.try_all(told);
-        let entered = match &self.namespace {
-            Some(namespace) => netns::enter(namespace, all),
-            None => {
-                all();
-                Ok(())
-            }
+        let Some(namespace) = &self.namespace else {
+            return all();
         };
-        if let Err(error) = entered {
+        if let Err(error) = netns::enter(namespace, all) {
             log::error!("nothing was tried: the network namespace cannot be entered: {error}");
         }
     }
@@ -177,7 +174,9 @@ impl Plan {
             if i > 0 {
                 thread::sleep(PAUSE);
             }
-            if self.pings && let Err(error) = ping(self.to.ip()) {
+            if self.pings
+                && let Err(error) = ping(self.to.ip())
+            {
                 log::debug!("no echo request was sent: {error}");
             }
             if told.send(self.attempt()).is_err() {
@@ -250,8 +249,9 @@ fn flow(socket: &Socket, to: SocketAddr) -> Option<Endpoints> {
 
 /// Sends an echo request, whose answer the kernel side will see.
 fn ping(to: IpAddr) -> io::Result<()> {
+    let [_, _, high, low] = std::process::id().to_be_bytes();
     let echo = IcmpEchoHeader {
-        id: std::process::id() as u16,
+        id: u16::from_be_bytes([high, low]),
         seq: 1,
     };
     let (domain, protocol, message) = match to {

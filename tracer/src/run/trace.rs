@@ -18,8 +18,8 @@ use tokio::{
 use super::{
     Failure,
     conversations::{self, Watch},
-    probe::{self, Attempts},
     follow::Follow,
+    probe::{self, Attempts},
     rules::Rules,
     select::{self, Selected},
     traces,

@@ -206,9 +206,9 @@ impl Tracer {
         let mut losses = self.maps.losses.take()?;
         losses.sightings += too_many;
         Ok(Drained {
-            sightings,
             counts,
             unlisted,
+            sightings,
             losses,
         })
     }

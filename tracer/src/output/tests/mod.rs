@@ -181,6 +181,7 @@ fn samples() -> Vec<Event> {
 /// Options that depend neither on the machine nor on its environment.
 fn options(width: Option<usize>) -> Options {
     Options {
+        verdicts_only: false,
         format: Format::Human,
         all: false,
         color: ColorChoice::Auto,
