@@ -200,6 +200,8 @@ fn forget_socket(sighting: &mut Sighting) {
     sighting.task_pid = 0;
     sighting.error = 0;
     sighting.srtt_us = 0;
+    sighting.retransmitted = 0;
+    sighting.duplicates = 0;
     sighting.state_from = 0;
     sighting.state_to = 0;
     sighting.socket_held = 0;
@@ -279,6 +281,8 @@ pub fn record_state(ctx: &impl EbpfContext) {
     sighting.task_pid = unsafe { bpf_get_current_pid_tgid() >> 32 } as u32;
     sighting.error = sock.read(constant!(LAYOUT.sk_err));
     sighting.srtt_us = sock.read::<u32>(constant!(LAYOUT.tcp_srtt)) >> 3;
+    sighting.retransmitted = sock.read(constant!(LAYOUT.tcp_retransmitted));
+    sighting.duplicates = sock.read(constant!(LAYOUT.tcp_duplicates));
     sighting.state_from = argument(ctx, 1) as u8;
     sighting.state_to = argument(ctx, 2) as u8;
     sighting.socket_held = u8::from(event.socket.is_held_by_current());

@@ -139,6 +139,8 @@ layout! {
     rt6_flags: "rt6_info"."rt6i_flags" optional,
     sk_err: "sock"."sk_err" required,
     tcp_srtt: "tcp_sock"."srtt_us" required,
+    tcp_retransmitted: "tcp_sock"."total_retrans" required,
+    tcp_duplicates: "tcp_sock"."dsack_dups" optional,
     tcp_snd_nxt: "tcp_sock"."snd_nxt" required,
     tcp_rcv_nxt: "tcp_sock"."rcv_nxt" required,
     tcp_cb_seq: "tcp_skb_cb"."seq" required,

@@ -63,6 +63,10 @@ pub struct Sighting {
     pub error: u32,
     /// Smoothed round-trip time, microseconds, of a state.
     pub srtt_us: u32,
+    /// Segments that the socket has sent again, of a state.
+    pub retransmitted: u32,
+    /// Of those, how many the other end has reported as duplicates (DSACK).
+    pub duplicates: u32,
     /// Bytes of `header` that are valid.
     pub header_len: u32,
     /// A [`SightingKind`].
@@ -114,7 +118,7 @@ pub struct Passed {
 }
 
 const _: () = {
-    assert!(size_of::<Sighting>() == 2 * 40 + 6 * 8 + 9 * 4 + 4 + 16 + COMM_LEN + HEADER_LEN);
+    assert!(size_of::<Sighting>() == 2 * 40 + 6 * 8 + 11 * 4 + 4 + 16 + COMM_LEN + HEADER_LEN);
     assert!(size_of::<PassedKey>() == 56);
     assert!(size_of::<Passed>() == 40);
 };

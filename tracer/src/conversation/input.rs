@@ -13,6 +13,9 @@ pub struct Sighting {
     pub at: Timestamp,
     /// Inode number of the network namespace.
     pub netns: u32,
+    /// The filter selects this conversation, or the one that an ICMP error is about; else
+    /// it is another one of an address that the filter names.
+    pub is_selected: bool,
     /// What.
     pub what: Seen,
 }
@@ -162,6 +165,11 @@ pub struct State {
     pub error: i32,
     /// Smoothed round-trip time, microseconds; 0 where none was measured.
     pub rtt_us: u32,
+    /// Segments sent again so far.
+    pub retransmitted: u32,
+    /// Of those, how many the other end has reported as duplicates (DSACK): they were not
+    /// lost. 0 also where this kernel does not count them.
+    pub duplicates: u32,
     /// The process that holds the socket.
     pub process: Option<Process>,
 }

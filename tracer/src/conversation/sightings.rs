@@ -37,6 +37,9 @@ pub(super) enum Begins {
 impl Of {
     /// `None` for what is of no conversation.
     pub(super) fn sighting(sighting: &Sighting) -> Option<Self> {
+        if !sighting.is_selected {
+            return None;
+        }
         match &sighting.what {
             Seen::Packet(packet) => Self::packet(packet),
             Seen::State(state) => Self::state(state),

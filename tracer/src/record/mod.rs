@@ -23,7 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use droptrace_types::{Counts, Detail, Direction, Key, Kind};
+use droptrace_types::{Counts, Detail, Direction, Filter, Key, Kind};
 
 pub use self::compare::Comparison;
 use self::{
@@ -176,8 +176,13 @@ impl Recorder {
     }
 
     /// What was seen of conversations.
-    pub fn sightings(&mut self, raw: &[droptrace_types::Sighting]) -> Vec<Sighting> {
-        self.sightings.make(raw, &Clock::now(), &mut self.sockets)
+    pub fn sightings(
+        &mut self,
+        raw: &[droptrace_types::Sighting],
+        filter: &Filter,
+    ) -> Vec<Sighting> {
+        let clock = Clock::now();
+        self.sightings.make(raw, filter, &clock, &mut self.sockets)
     }
 
     /// Records of the ICMP errors among what was seen.

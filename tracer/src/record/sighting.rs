@@ -14,7 +14,9 @@ use crate::{
     event::Process,
     owner::sockets::{Sockets, Trace},
 };
-use droptrace_types::{HEADER_LEN, Sighting as Raw, SightingKind, TUPLE_ICMP, TUPLE_PORTS, Tuple};
+use droptrace_types::{
+    Filter, HEADER_LEN, Sighting as Raw, SightingKind, TUPLE_ICMP, TUPLE_PORTS, Tuple,
+};
 use etherparse::{TcpHeaderSlice, TcpOptionElement};
 
 const ICMP: u8 = 1;
@@ -37,7 +39,13 @@ pub struct Sightings {
 impl Sightings {
     /// What the kernel programs saw, in words of the field. What cannot be understood
     /// is left out.
-    pub fn make(&mut self, raw: &[Raw], clock: &Clock, sockets: &mut Sockets) -> Vec<Sighting> {
+    pub fn make(
+        &mut self,
+        raw: &[Raw],
+        filter: &Filter,
+        clock: &Clock,
+        sockets: &mut Sockets,
+    ) -> Vec<Sighting> {
         let made = raw.iter().filter_map(|raw| {
             let what = match SightingKind::from_u8(raw.kind)? {
                 SightingKind::PacketIn => Seen::Packet(packet_of(raw, Way::In, clock)?),
@@ -47,6 +55,8 @@ impl Sightings {
             Some(Sighting {
                 at: clock.timestamp(raw.time_ns),
                 netns: raw.netns,
+                is_selected: filter.selects(&raw.flow)
+                    || (raw.about.family != 0 && filter.selects(&raw.about)),
                 what,
             })
         });
@@ -71,6 +81,8 @@ impl Sightings {
             to,
             error: i32::try_from(raw.error).unwrap_or(0),
             rtt_us: raw.srtt_us,
+            retransmitted: raw.retransmitted,
+            duplicates: raw.duplicates,
             process: process.or(opened),
         })
     }

@@ -55,18 +55,19 @@ fn destination(rule: &EndpointRule) -> Option<(IpAddr, Option<u16>)> {
 }
 
 /// What is known of them.
-#[derive(Default)]
 pub struct Watch {
     conversations: Conversations,
+    filter: Box<Filter>,
     watched: Watched,
 }
 
 impl Watch {
     /// Of what this filter selects.
-    pub fn new(filter: &Filter) -> Self {
+    pub fn new(filter: Box<Filter>) -> Self {
         Self {
             conversations: Conversations::default(),
-            watched: watched(filter),
+            watched: watched(&filter),
+            filter,
         }
     }
 
@@ -83,7 +84,7 @@ impl Watch {
         lost: u64,
         recorder: &mut Recorder,
     ) -> Vec<Event> {
-        let sightings = recorder.sightings(sightings);
+        let sightings = recorder.sightings(sightings, &self.filter);
         self.conversations.lost(lost);
         self.conversations.see(&sightings);
         Recorder::icmp_errors(&sightings)

@@ -150,7 +150,7 @@ pub(super) fn run(args: &Trace, attempts: Option<Attempts>) -> Result<Option<Out
     };
     let watch = tracer
         .watches_conversations()
-        .then(|| Watch::new(&selected.filter));
+        .then(|| Watch::new(selected.filter));
     let run = Run {
         args,
         started,

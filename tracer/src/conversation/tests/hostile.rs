@@ -85,6 +85,7 @@ fn any_segments_in_any_order_end_in_verdicts() {
         };
         let jitter = i64::try_from(dice.roll(5000)).expect("few");
         world.conversations.see(&[Sighting {
+            is_selected: true,
             at: at(n * 10 - jitter),
             netns: HOME + u32::try_from(dice.roll(20)).expect("few"),
             what: Seen::Packet(packet),

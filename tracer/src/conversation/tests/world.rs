@@ -52,6 +52,7 @@ impl World {
 
     fn see(&mut self, ms: i64, what: Seen) {
         self.conversations.see(&[Sighting {
+            is_selected: true,
             at: at(ms),
             netns: self.netns,
             what,
@@ -191,6 +192,8 @@ impl World {
                 to,
                 error,
                 rtt_us: 0,
+                retransmitted: 0,
+                duplicates: 0,
                 process: Some(curl()),
             }),
         );
