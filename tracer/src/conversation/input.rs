@@ -20,6 +20,21 @@ pub struct Sighting {
     pub what: Seen,
 }
 
+impl Sighting {
+    /// Whether it is a selected connection's SYN that came in.
+    #[must_use]
+    pub fn is_syn_in(&self) -> bool {
+        const SYN: u8 = 2;
+        const ACK: u8 = 16;
+        let Seen::Packet(packet) = &self.what else {
+            return false;
+        };
+        let is_syn = |tcp: &Segment| tcp.flags & (SYN | ACK) == SYN;
+        let syn = matches!(&packet.content, Content::Tcp(tcp) if is_syn(tcp));
+        self.is_selected && packet.way == Way::In && syn
+    }
+}
+
 /// What was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {

@@ -107,6 +107,8 @@ pub enum Ability {
     ExactLossCount,
     /// `--cgroup` selects packets.
     FilterByCgroup,
+    /// What became of the conversations that a filter selects (`verdict`).
+    Conversations,
     /// The nftables rule that dropped the packet is named.
     NetfilterRule,
     /// The netfilter hook is named, and the hook function that dropped the packet.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     kernel::modules,
-    tracer::{Means, SEND_RESET, XT_PROGRAMS},
+    tracer::{CONVERSATION_TRACEPOINTS, Means, SEND_RESET, XT_PROGRAMS},
 };
 
 /// One row for each ability, in the order in which they are shown.
@@ -40,7 +40,7 @@ pub fn rows(facts: &Facts) -> Vec<Row> {
 
 type Judge = fn(&Facts, &Types) -> Answer;
 
-const ABILITIES: [(Ability, &str, Judge); 22] = [
+const ABILITIES: [(Ability, &str, Judge); 23] = [
     (Ability::Drops, "dropped packets", |facts, _| {
         by_program(facts, "kfree_skb")
     }),
@@ -122,6 +122,11 @@ const ABILITIES: [(Ability, &str, Judge); 22] = [
         Ability::FilterByCgroup,
         "filter by control group",
         filter_by_cgroup,
+    ),
+    (
+        Ability::Conversations,
+        "verdict about conversations",
+        conversations,
     ),
     (
         Ability::NetfilterHook,
@@ -228,6 +233,19 @@ fn by_program(facts: &Facts, name: &str) -> Answer {
         Ok(means) => yes(format!("{means} {name}")),
         Err(why) => no(format!("the kernel refuses the program for {name}: {why}")),
     }
+}
+
+fn conversations(facts: &Facts, _: &Types) -> Answer {
+    let mut means = Vec::new();
+    for name in CONVERSATION_TRACEPOINTS {
+        match program(facts, name) {
+            Ok(found) => means.push(format!("{found} {name}")),
+            Err(why) => {
+                return no(format!("the kernel refuses the program for {name}: {why}"));
+            }
+        }
+    }
+    yes(means.join(", "))
 }
 
 fn drop_reasons(_: &Facts, types: &Types) -> Answer {

@@ -2,5 +2,6 @@
 
 pub mod cgroup;
 pub mod home;
+pub mod listen;
 pub mod netns;
 pub mod sockets;

@@ -1,6 +1,6 @@
 //! Whether and how the conversations that the filter selects are watched.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use droptrace_types::{
     EndpointRule, FILTER_BY_FLOW, Filter, ROLE_DST, ROLE_HOST, ROLE_PORT, Sighting,
@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use super::select::Selected;
 use crate::{
     cli::Trace,
-    conversation::{Attempt, Conversations},
+    conversation::{Attempt, Conversations, Sighting as Seen},
     event::Event,
+    owner::listen::Overflows,
     record::Recorder,
 };
 
@@ -58,6 +59,9 @@ fn destination(rule: &EndpointRule) -> Option<(IpAddr, Option<u16>)> {
 pub struct Watch {
     conversations: Conversations,
     filter: Box<Filter>,
+    overflows: Overflows,
+    /// Namespaces for whose listeners a SYN came.
+    asked: BTreeSet<u32>,
     watched: Watched,
 }
 
@@ -66,6 +70,8 @@ impl Watch {
     pub fn new(filter: Box<Filter>) -> Self {
         Self {
             conversations: Conversations::default(),
+            overflows: Overflows::default(),
+            asked: BTreeSet::new(),
             watched: watched(&filter),
             filter,
         }
@@ -87,7 +93,25 @@ impl Watch {
         let sightings = recorder.sightings(sightings, &self.filter);
         self.conversations.lost(lost);
         self.conversations.see(&sightings);
+        self.count_overflows(&sightings);
         Recorder::icmp_errors(&sightings)
+    }
+
+    /// Where SYNs come in, the kernel's counter tells of those that found no room: it
+    /// frees them as if they had been delivered.
+    fn count_overflows(&mut self, sightings: &[Seen]) {
+        let asking = sightings.iter().filter(|seen| seen.is_syn_in());
+        let asking: BTreeSet<u32> = asking.map(|seen| seen.netns).collect();
+        self.ask_for_overflows(&asking);
+        self.asked.extend(asking);
+    }
+
+    fn ask_for_overflows(&mut self, namespaces: &BTreeSet<u32>) {
+        for netns in namespaces {
+            if let Some(count) = self.overflows.since_first(*netns) {
+                self.conversations.overflowed(*netns, count);
+            }
+        }
     }
 
     /// Learns from an attempt of the tracer's own.
@@ -102,6 +126,8 @@ impl Watch {
 
     /// Verdicts about all others, and about destinations.
     pub fn conclude(&mut self) -> Vec<Event> {
+        let asked = std::mem::take(&mut self.asked);
+        self.ask_for_overflows(&asked);
         self.conversations.conclude(Timestamp::now(), &self.watched)
     }
 }

@@ -25,6 +25,7 @@ pub use probe::{Probed, probe};
 pub use programs::{LoadError, Means, SEND_RESET, TRACEPOINTS, functions};
 
 pub use rules::RuleMaps;
+pub use sightings::TRACEPOINTS as CONVERSATION_TRACEPOINTS;
 pub use verdicts::VerdictsError;
 pub use xtables::{XT_PROGRAMS, XtMaps};
 

@@ -7,7 +7,7 @@ use aya_obj::btf::BtfKind;
 use super::{
     LoadError, Maps, Means, Setup, TRACEPOINTS, XT_PROGRAMS,
     programs::{self, chain},
-    xtables,
+    sightings, xtables,
 };
 
 /// A program by its name, which is that of its tracepoint or function; how the
@@ -25,6 +25,7 @@ pub fn probe(setup: &Setup<'_>) -> Result<Vec<Probed>, LoadError> {
     let btf = Btf::from_sys_fs()?;
     let tracepoints = TRACEPOINTS
         .iter()
+        .chain(&sightings::TRACEPOINTS)
         .map(|name| (*name, tracepoint(&mut ebpf, &btf, name)));
     let mut probed: Vec<Probed> = tracepoints.collect();
     let functions = programs::functions(setup.config).iter().map(|name| {
