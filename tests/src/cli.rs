@@ -54,6 +54,10 @@ pub struct RunArgs {
     /// where two differ, and where there is nothing to compare.
     #[arg(long)]
     pub compare_rules: bool,
+    /// Leave out scenarios that prove what does not depend on the kernel: they are
+    /// played on another one.
+    #[arg(long)]
+    pub other_kernel: bool,
     /// Print one JSON object for each scenario.
     #[arg(long)]
     pub json: bool,

@@ -174,7 +174,7 @@ pub fn run(
             Place::Host => {
                 let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
                 let run = |out: &mut Lines<'_>, _: &mut Lines<'_>| {
-                    on_host(&selection.command_line(ws, None), out)
+                    on_host(&selection.command_line(ws, false, None), out)
                 };
                 finish(number, column(&name, release.trim(), run));
             }
@@ -189,7 +189,7 @@ pub fn run(
             let run = |out: &mut Lines<'_>, err: &mut Lines<'_>| {
                 in_guest(
                     ws,
-                    &selection.command_line(ws, may_deny(&name)),
+                    &selection.command_line(ws, true, may_deny(&name)),
                     &kernel,
                     limit,
                     out,

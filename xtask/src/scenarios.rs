@@ -55,6 +55,10 @@ pub struct Selection {
     /// Compare the rules that droptrace names by several means
     #[arg(long)]
     compare_rules: bool,
+
+    /// On other kernels than the running one, leave out what does not depend on it
+    #[arg(skip)]
+    one_kernel_once: bool,
 }
 
 /// Some three times what all of them take in a guest that is emulated in
@@ -97,6 +101,14 @@ pub fn runner(ws: &Workspace) -> Command {
 }
 
 impl Selection {
+    /// All; those that do not depend on the kernel on the running one only.
+    pub fn of_test() -> Self {
+        Self {
+            one_kernel_once: true,
+            ..Self::default()
+        }
+    }
+
     pub fn folder(&self, ws: &Workspace) -> PathBuf {
         // As the runner reads it, wherever it is started.
         let dir = self.dir.clone().unwrap_or_else(|| ws.scenarios());
@@ -116,13 +128,19 @@ impl Selection {
 
     /// The whole command line of a runner that says its results as JSON, and takes
     /// it as a failure if this kernel lacks more than it may.
-    pub fn command_line(&self, ws: &Workspace, may_deny: Option<&str>) -> Vec<String> {
+    pub fn command_line(
+        &self,
+        ws: &Workspace,
+        is_guest: bool,
+        may_deny: Option<&str>,
+    ) -> Vec<String> {
         let runner = runner(ws);
         let own = iter::once(runner.get_program()).chain(runner.get_args());
         let arguments = self.arguments(ws);
         own.chain(arguments.iter().map(OsString::as_os_str))
             .chain(iter::once(OsStr::new("--json")))
             .map(|word| word.to_string_lossy().into_owned())
+            .chain((self.one_kernel_once && is_guest).then(|| "--other-kernel".to_owned()))
             .chain(may_deny.map(|list| format!("--may-deny={list}")))
             .collect()
     }

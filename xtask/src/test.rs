@@ -77,7 +77,8 @@ fn steps(ws: &Workspace, args: &Args, report: &mut Report) -> Result<Matrix> {
         cmd::run(&mut cargo, "pass the unit tests")
     })?;
     report.step("scenarios", || {
-        let matrix = matrix::run(ws, ready, &Selection::default(), scenarios::LIMIT)?;
+        let selection = Selection::of_test();
+        let matrix = matrix::run(ws, ready, &selection, scenarios::LIMIT)?;
         println!("\n{matrix}");
         Ok(matrix)
     })

@@ -85,6 +85,9 @@ fn one(
         Ok(scenario) => scenario,
         Err(error) => return Outcome::Fail(vec![format!("{error:#}")]),
     };
+    if args.other_kernel && scenario.one_kernel {
+        return Outcome::Skip("does not depend on the kernel: played on another one".to_owned());
+    }
     match needs::unmet(&scenario.needs) {
         Ok(None) => {}
         Ok(Some(reason)) => return Outcome::Skip(reason),

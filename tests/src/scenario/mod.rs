@@ -31,6 +31,9 @@ pub struct Scenario {
     /// Tools and kernel features without which it is skipped.
     #[serde(default)]
     pub needs: Vec<String>,
+    /// What it proves does not depend on the kernel.
+    #[serde(default)]
+    pub one_kernel: bool,
     /// Hosts and links.
     pub topology: Topology,
     /// What is done in the hosts before the tracer starts.

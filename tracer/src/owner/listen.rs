@@ -53,7 +53,10 @@ mod tests {
         assert_eq!(counter(text, "TcpExt:", "ListenOverflows"), Some(22));
         assert_eq!(counter(text, "IpExt:", "InNoRoutes"), Some(7));
         assert_eq!(counter(text, "IpExt:", "ListenOverflows"), None);
-        assert_eq!(counter("TcpExt: ListenOverflows\n", "TcpExt:", "ListenOverflows"), None);
+        assert_eq!(
+            counter("TcpExt: ListenOverflows\n", "TcpExt:", "ListenOverflows"),
+            None
+        );
     }
 
     #[test]
