@@ -174,5 +174,8 @@ pub(super) struct Socket {
     pub said_goodbye: bool,
     pub error: i32,
     pub rtt_us: u32,
+    /// Segments that it sent again, and how many of them the other end had already.
+    pub retransmitted: u32,
+    pub duplicates: u32,
     pub process: Option<Process>,
 }

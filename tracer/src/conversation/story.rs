@@ -132,8 +132,8 @@ pub(super) struct Story {
     /// By whom and when a reset was received, by the kernel's record.
     pub resets_received: Vec<(End, Timestamp)>,
     pub repeated: Vec<Repeated>,
-    /// Segments that were sent again and are not in `repeated`.
-    pub repeated_more: u64,
+    /// Segments that each end sent again and that are not in `repeated`.
+    pub repeated_more: Both<u64>,
     pub complaints: Vec<Complaint>,
     pub timeline: Timeline,
     /// The error that an attempt of the tracer's own ended with, and whether it was
@@ -162,7 +162,7 @@ impl Story {
             resets_sent: Vec::new(),
             resets_received: Vec::new(),
             repeated: Vec::new(),
-            repeated_more: 0,
+            repeated_more: Both::default(),
             complaints: Vec::new(),
             timeline: Timeline::default(),
             attempt: None,
@@ -200,6 +200,7 @@ impl Story {
         }
         std::mem::swap(&mut self.client, &mut self.server);
         self.sockets.swap();
+        self.repeated_more.swap();
         for view in &mut self.views {
             view.sent.swap();
             view.pauses.swap();
@@ -342,7 +343,10 @@ impl Story {
                 known.at = known.at.max(repeated.at);
             }
             None if !is_full => self.repeated.push(repeated),
-            None => self.repeated_more = self.repeated_more.saturating_add(repeated.times),
+            None => {
+                let more = self.repeated_more.of_mut(repeated.by);
+                *more = more.saturating_add(repeated.times);
+            }
         }
     }
 

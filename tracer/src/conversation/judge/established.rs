@@ -1,6 +1,6 @@
 //! Connections that were established.
 
-use super::{Court, Finding, answers, local, resets};
+use super::{Court, Finding, answers, local, losses, resets};
 use crate::{
     conversation::{
         facts::{Kind, Repeated, ResetSent},
@@ -12,10 +12,6 @@ use crate::{
     },
     event::{Code, Confidence, Outcome},
 };
-
-/// As many repetitions may be no loss: a probe of the tail, an acknowledgement that
-/// came late.
-const FEW: u64 = 2;
 
 pub(super) fn judge(story: &Story, court: Court<'_>) -> Finding {
     let role = story.role();
@@ -105,7 +101,7 @@ fn stuck_end(story: &Story, role: Role) -> Option<End> {
             libc::ETIMEDOUT | libc::EHOSTUNREACH | libc::ENETUNREACH
         );
         let unanswered: u64 = unanswered(story, *end).map(|repeated| repeated.times).sum();
-        has_timed_out || unanswered > FEW
+        has_timed_out || unanswered > losses::FEW
     })
 }
 
@@ -195,10 +191,11 @@ fn worked(story: &Story) -> Finding {
         finding.evidence = drops
             .iter()
             .map(|drop| words::dropped(drop, story.home()))
+            .chain(losses::sent_again(story))
             .collect();
         return finding;
     }
-    if let Some(finding) = lossy(story) {
+    if let Some(finding) = losses::outside(story) {
         return finding;
     }
     let is_over = story
@@ -217,7 +214,9 @@ fn worked(story: &Story) -> Finding {
         Code::Connected => format!("{} and {} talked and parted", story.client, story.server),
         _ => format!("{} and {} talk", story.client, story.server),
     };
-    Finding::new(Outcome::Connected, code, Confidence::Observed, explanation).with(handshake(story))
+    Finding::new(Outcome::Connected, code, Confidence::Observed, explanation)
+        .with(handshake(story))
+        .with(losses::sent_again(story))
 }
 
 /// How long the handshake took.
@@ -226,50 +225,4 @@ fn handshake(story: &Story) -> Option<String> {
     let answered = story.trail(End::Server)?.first_opening?;
     let time = crate::conversation::story::between(asked, answered);
     Some(format!("SYN answered after {}", words::span(time)))
-}
-
-/// Packets were sent again, and arrived in the end.
-fn lossy(story: &Story) -> Option<Finding> {
-    let adapted = mtu::adapted_at(story);
-    let mut segments = story.repeated_more;
-    let mut openings = 0;
-    for repeated in &story.repeated {
-        match repeated.kind {
-            Kind::Syn | Kind::SynAck => openings += repeated.times,
-            _ if repeated.is_probe => {}
-            _ if adapted.is_some_and(|at| mtu::follows(at, repeated.at)) => {}
-            _ => segments += repeated.times,
-        }
-    }
-    // Where each was answered, the answer was only late.
-    let asked = story.openings(End::Client);
-    let answered = story.openings(End::Server);
-    if answered >= asked && openings < asked {
-        openings = 0;
-    }
-    if segments <= FEW && openings == 0 {
-        return None;
-    }
-    let mut evidence = Vec::new();
-    if openings > 0 {
-        let times = words::several(openings, "time", "times");
-        evidence.push(format!("the handshake's packets were sent again {times}"));
-    }
-    if segments > 0 {
-        let what = words::several(segments, "segment was", "segments were");
-        evidence.push(format!("{what} sent again"));
-    }
-    evidence.push("this machine dropped none of them".to_owned());
-    Some(
-        Finding::new(
-            Outcome::Degraded,
-            Code::PathLoss,
-            Confidence::Inferred,
-            format!(
-                "it works, and packets between {} and {} are lost outside this machine",
-                story.client, story.server
-            ),
-        )
-        .with(evidence),
-    )
 }

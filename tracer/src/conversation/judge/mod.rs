@@ -4,6 +4,7 @@ mod answers;
 mod datagrams;
 mod established;
 mod local;
+mod losses;
 mod opening;
 pub(super) mod resets;
 

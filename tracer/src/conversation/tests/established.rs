@@ -268,19 +268,6 @@ fn what_was_sent_again_and_acknowledged_is_loss() {
 }
 
 #[test]
-fn a_probe_of_the_tail_is_no_loss() {
-    let mut world = World::new();
-    world.is_connected(0, 61);
-    world.talks(100, 61, 0, 50);
-    for ms in [300, 310, 320, 330] {
-        let mut probe = again(ms, CLIENT_ISN + 1, 50);
-        probe.r#where.as_mut().expect("a place").stack = vec!["tcp_send_loss_probe+0x5".to_owned()];
-        world.record(probe);
-    }
-    assert_eq!(code(&world.verdict(20_000)), Code::InProgress);
-}
-
-#[test]
 fn what_this_machine_drops_of_a_working_connection_is_its_own_loss() {
     let mut world = unanswered(200);
     let data = drop(300, CLIENT, SERVER, "PA", "NETFILTER_DROP", Class::Policy);

@@ -4,5 +4,6 @@ mod documented;
 mod established;
 mod hostile;
 mod idle;
+mod losses;
 mod opening;
 mod world;

@@ -38,6 +38,8 @@ pub struct World {
     pub netns: u32,
     pub client: SocketAddr,
     pub server: SocketAddr,
+    /// What sockets count: segments sent again, and those that the other end had.
+    pub counted: (u32, u32),
 }
 
 impl World {
@@ -47,6 +49,7 @@ impl World {
             netns: HOME,
             client: address(CLIENT),
             server: address(SERVER),
+            counted: (0, 0),
         }
     }
 
@@ -192,8 +195,8 @@ impl World {
                 to,
                 error,
                 rtt_us: 0,
-                retransmitted: 0,
-                duplicates: 0,
+                retransmitted: self.counted.0,
+                duplicates: self.counted.1,
                 process: Some(curl()),
             }),
         );
