@@ -1,6 +1,6 @@
 //! What happened to a conversation's packets and sockets on this machine.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use jiff::Timestamp;
 
@@ -159,6 +159,16 @@ pub(super) struct Complaint {
     /// Who sent the packet that it is about.
     pub about: End,
     pub ttl: u8,
+}
+
+/// How an attempt of the tracer's own ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tried {
+    /// Error number; 0 for none.
+    pub error: i32,
+    /// Of UDP: an answer came.
+    pub answered: bool,
+    pub took: Duration,
 }
 
 /// A socket of this machine.

@@ -35,6 +35,7 @@ pub use self::input::{
 };
 use self::{
     destination::{Destinations, severity},
+    facts::Tried,
     judge::{Court, Finding, judge},
     origin::Addresses,
     records::About,
@@ -175,16 +176,37 @@ impl Conversations {
             std::net::Ipv6Addr::UNSPECIFIED.into()
         };
         let own = attempt.flow.map(|flow| flow.src);
-        let own = own.unwrap_or_else(|| SocketAddr::new(unbound, 0));
+        let own = own.filter(|own| !own.ip().is_unspecified() && own.port() != 0);
+        let own = own
+            .or_else(|| self.own_end(attempt))
+            .unwrap_or_else(|| SocketAddr::new(unbound, 0));
         let key = Key::new(attempt.proto, own, attempt.to);
         let at = attempt.began;
         let story = self.story(key, attempt.proto, own, attempt.to, Some(own), at);
         story.touch(attempt.ended);
-        story.attempt = Some((attempt.error, attempt.answered));
+        story.attempt = Some(Tried {
+            error: attempt.error,
+            answered: attempt.answered,
+            took: between(attempt.began, attempt.ended),
+        });
         if attempt.error != 0 {
             let what = format!("the attempt ended: {}", words::error_name(attempt.error));
             story.timeline.add(attempt.ended, what);
         }
+    }
+
+    /// The own end of an attempt that the kernel named none for, if something was seen
+    /// of it: the first that went there meanwhile.
+    fn own_end(&self, attempt: &Attempt) -> Option<SocketAddr> {
+        let meanwhile = attempt.began..=attempt.ended;
+        let there = self.stories.values().filter(|story| {
+            story.proto == attempt.proto
+                && story.server == attempt.to
+                && story.attempt.is_none()
+                && meanwhile.contains(&story.began)
+        });
+        let first = there.min_by_key(|story| (story.began, story.client))?;
+        Some(first.client)
     }
 
     /// `verdict` records about conversations that have come to an end, of which nothing

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    facts::{Complaint, Dropped, Repeated, ResetSent, Socket},
+    facts::{Complaint, Dropped, Repeated, ResetSent, Socket, Tried},
     input::Way,
     pause::Pauses,
     timeline::Timeline,
@@ -136,9 +136,8 @@ pub(super) struct Story {
     pub repeated_more: Both<u64>,
     pub complaints: Vec<Complaint>,
     pub timeline: Timeline,
-    /// The error that an attempt of the tracer's own ended with, and whether it was
-    /// answered.
-    pub attempt: Option<(i32, bool)>,
+    /// How an attempt of the tracer's own ended.
+    pub attempt: Option<Tried>,
 }
 
 impl Story {

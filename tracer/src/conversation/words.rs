@@ -95,6 +95,7 @@ pub(super) fn error_name(error: i32) -> String {
     let name = match error {
         libc::EPERM => "EPERM (not permitted)",
         libc::EACCES => "EACCES (permission denied)",
+        libc::EINVAL => "EINVAL (invalid argument)",
         libc::EPIPE => "EPIPE (broken pipe)",
         libc::ENETUNREACH => "ENETUNREACH (network unreachable)",
         libc::ECONNABORTED => "ECONNABORTED (aborted)",

@@ -1,6 +1,6 @@
 //! UDP.
 
-use super::{Court, Finding, answers, local};
+use super::{Court, Finding, answers, errors, local};
 use crate::{
     conversation::{
         input::Way,
@@ -16,7 +16,7 @@ pub(super) fn judge(story: &Story, _court: Court<'_>) -> Finding {
     let answers_passed = server
         .and_then(|trail| trail.first_way.map(|_| trail.packets.max(1)))
         .unwrap_or(0);
-    let was_answered = story.attempt.is_some_and(|(_, answered)| answered);
+    let was_answered = story.attempt.is_some_and(|tried| tried.answered);
     let answer_lost = local::loss_of(story, End::Server);
     let lost = local::loss_of(story, End::Client);
     let dropped: u64 = [lost, answer_lost]
@@ -92,29 +92,10 @@ fn dropped_of(story: &Story, end: End) -> u64 {
 }
 
 fn silence(story: &Story, role: Role) -> Finding {
-    let error = story.attempt.map_or(0, |(error, _)| error);
+    let error = story.attempt.map_or(0, |tried| tried.error);
     let trail = story.trail(End::Client);
     let Some(trail) = trail else {
-        let (outcome, code, explanation) = match error {
-            libc::ENETUNREACH | libc::EHOSTUNREACH => (
-                Outcome::Unreachable,
-                Code::LocalNoRoute,
-                format!("this machine has no route to {}", story.server.ip()),
-            ),
-            libc::EPERM | libc::EACCES => (
-                Outcome::Refused,
-                Code::LocalRuleDrop,
-                "this machine does not permit it (a rule, or a program of the control group)"
-                    .to_owned(),
-            ),
-            _ => (
-                Outcome::Timeout,
-                Code::LocalDrop,
-                "its datagrams did not leave this machine, and no drop was reported".to_owned(),
-            ),
-        };
-        return Finding::new(outcome, code, Confidence::Inferred, explanation)
-            .with(["no packet of it was seen at any interface".to_owned()]);
+        return errors::nothing_left(story, error, "datagrams");
     };
     let count = words::several(trail.packets.max(1), "datagram", "datagrams");
     let (explanation, sent) = match role {

@@ -2,6 +2,7 @@
 
 mod answers;
 mod datagrams;
+mod errors;
 mod established;
 mod local;
 mod losses;

@@ -3,20 +3,19 @@
 use std::time::Duration;
 
 use super::{
-    Court, Finding, answers, local,
+    Court, Finding, answers, errors, local,
     resets::{self},
 };
 use crate::{
     conversation::{
         facts::{Dropped, Kind},
-        input::TcpState,
         story::{End, Role, Story, between},
         words,
     },
     event::{Code, Confidence, Outcome},
 };
 
-/// Something that answers a SYN does so within this time.
+/// A SYN that is not answered within this time is sent again (RFC 6298).
 const PATIENCE: Duration = Duration::from_secs(1);
 /// A drop, and what is sent because of it, lie this close together.
 const TOGETHER: Duration = Duration::from_millis(200);
@@ -150,27 +149,28 @@ fn no_answer(story: &Story, court: Court<'_>) -> Finding {
     let socket = &story.sockets.client;
     let error = story
         .attempt
-        .map(|(error, _)| error)
+        .map(|tried| tried.error)
         .filter(|error| *error != 0)
         .unwrap_or(socket.error);
     let left = trail.and_then(|trail| trail.left.as_ref().or(trail.came_in.as_ref()));
     let ended = socket.closed.unwrap_or(court.now);
     let Some((first, ifname)) = left else {
-        return nothing_left(story, error);
+        return errors::nothing_left(story, error, "packets");
     };
     let waited = between(*first, ended);
-    if waited < PATIENCE && socket.state == Some(TcpState::SynSent) {
+    let syns = story.openings(End::Client);
+    let has_ended = socket.closed.is_some() || story.attempt.is_some();
+    if syns == 1 && !has_ended && waited < PATIENCE {
         return Finding::new(
-            Outcome::Connected,
+            Outcome::Timeout,
             Code::InProgress,
             Confidence::Observed,
             format!(
-                "the connection was begun {} ago, and no answer has come yet",
+                "no answer yet: the only SYN left {} before droptrace ended",
                 words::span(waited)
             ),
         );
     }
-    let syns = story.openings(End::Client);
     let sent = format!(
         "{} left{}",
         words::several(syns, "SYN", "SYNs"),
@@ -222,42 +222,6 @@ fn no_answer(story: &Story, court: Court<'_>) -> Finding {
             "the application itself stopped waiting after {}",
             words::span(waited)
         ));
-    }
-    finding
-}
-
-/// No SYN was seen to leave, and none to be dropped.
-fn nothing_left(story: &Story, error: i32) -> Finding {
-    let (outcome, code, explanation) = match error {
-        libc::ENETUNREACH => (
-            Outcome::Unreachable,
-            Code::LocalNoRoute,
-            format!("this machine has no route to {}", story.server.ip()),
-        ),
-        libc::EHOSTUNREACH => (
-            Outcome::Unreachable,
-            Code::LocalNoNeighbour,
-            format!("no next hop answers on the way to {}", story.server.ip()),
-        ),
-        libc::EPERM | libc::EACCES => (
-            Outcome::Refused,
-            Code::LocalRuleDrop,
-            "this machine does not permit it (a rule, or a program of the control group)"
-                .to_owned(),
-        ),
-        _ => (
-            Outcome::Timeout,
-            Code::LocalDrop,
-            "its packets did not leave this machine, and no drop was reported".to_owned(),
-        ),
-    };
-    let mut finding = Finding::new(outcome, code, Confidence::Inferred, explanation)
-        .with(["no packet of it was seen at any interface".to_owned()]);
-    if error != 0 {
-        finding.evidence.insert(
-            0,
-            format!("the application got {}", words::error_name(error)),
-        );
     }
     finding
 }

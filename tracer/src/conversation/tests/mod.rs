@@ -1,5 +1,6 @@
 //! Conversations written by hand, and what TCP and the documents say of them.
 
+mod attempts;
 mod documented;
 mod established;
 mod hostile;
