@@ -62,6 +62,16 @@ impl Dropped {
         }
     }
 
+    /// It is an ICMP error about the conversation, no packet of it.
+    pub(super) fn is_about(&self) -> bool {
+        matches!(self.kind, Kind::Icmp(..))
+    }
+
+    /// It is the ICMP error that says how large packets may be.
+    pub(super) fn says_too_big(&self) -> bool {
+        matches!(self.kind, Kind::Icmp(3, 4) | Kind::Icmp(2, _))
+    }
+
     /// No socket takes it.
     pub(super) fn is_for_nobody(&self) -> bool {
         self.class == Class::NoListener
@@ -135,6 +145,8 @@ pub(super) struct ResetSent {
 /// A segment that this machine sent again.
 #[derive(Clone, Debug)]
 pub(super) struct Repeated {
+    pub first: Timestamp,
+    /// The last time.
     pub at: Timestamp,
     pub by: End,
     pub kind: Kind,

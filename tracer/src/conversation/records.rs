@@ -164,6 +164,7 @@ impl Story {
         }
         let is_probe = stack.iter().any(|name| name == "tcp_send_loss_probe");
         let repeated = Repeated {
+            first: about.first,
             at: about.at,
             by,
             kind: kind(event, about),

@@ -339,6 +339,7 @@ impl Story {
         match same {
             Some(known) => {
                 known.times = known.times.saturating_add(repeated.times);
+                known.first = known.first.min(repeated.first);
                 known.at = known.at.max(repeated.at);
             }
             None if !is_full => self.repeated.push(repeated),

@@ -17,16 +17,12 @@ pub(super) fn judge(story: &Story, _court: Court<'_>) -> Finding {
         .and_then(|trail| trail.first_way.map(|_| trail.packets.max(1)))
         .unwrap_or(0);
     let was_answered = story.attempt.is_some_and(|tried| tried.answered);
-    let answer_lost = local::loss_of(story, End::Server);
+    let dropped_of = |end| -> u64 { local::losses_of(story, end).map(|drop| drop.packets).sum() };
     let lost = local::loss_of(story, End::Client);
-    let dropped: u64 = [lost, answer_lost]
-        .iter()
-        .flatten()
-        .map(|drop| drop.packets)
-        .sum();
-    let has_answer = was_answered || answers_passed > dropped_of(story, End::Server);
+    let has_answer = was_answered || answers_passed > dropped_of(End::Server);
     if has_answer {
-        if let Some(drop) = lost.or(answer_lost) {
+        if let Some(drop) = lost.or_else(|| local::loss_of(story, End::Server)) {
+            let dropped = dropped_of(End::Client).saturating_add(dropped_of(End::Server));
             let mut finding = local::finding(story, drop, false, Some(Outcome::Degraded));
             finding.code = Code::LocalLoss;
             finding.explanation = format!(
@@ -46,7 +42,7 @@ pub(super) fn judge(story: &Story, _court: Court<'_>) -> Finding {
             words::several(answers_passed, "datagram", "datagrams")
         )]);
     }
-    if let Some(drop) = answer_lost {
+    if let Some(drop) = local::answer_loss_of(story, End::Server) {
         return local::finding(story, drop, role != Role::Server, None);
     }
     if let Some(drop) = lost {
@@ -80,15 +76,6 @@ pub(super) fn judge(story: &Story, _court: Court<'_>) -> Finding {
         .with([format!("{} left", words::complaint(refused))]);
     }
     silence(story, role)
-}
-
-/// Answers that were dropped here.
-fn dropped_of(story: &Story, end: End) -> u64 {
-    let of = story
-        .drops
-        .iter()
-        .filter(|drop| drop.by == end && drop.is_loss());
-    of.map(|drop| drop.packets).sum()
 }
 
 fn silence(story: &Story, role: Role) -> Finding {

@@ -36,7 +36,7 @@ fn by_drops(story: &Story, role: Role) -> Option<Finding> {
         return Some(local::finding(story, overflow, false, None));
     }
     let request = local::loss_of(story, End::Client);
-    let answer = local::loss_of(story, End::Server);
+    let answer = local::answer_loss_of(story, End::Server);
     let is_later = |drop: &&Dropped| {
         let answered = story.reset_from(End::Server);
         drop.is_rejected()

@@ -310,7 +310,13 @@ fn an_answer_that_is_dropped_here_is_told_apart_from_none() {
 #[test]
 fn icmp_errors_say_who_refuses() {
     for (from, kind, number, code, outcome) in [
-        ("10.0.0.1", 3, 13, Code::PathProhibited, Outcome::Refused),
+        (
+            "10.0.0.1",
+            3,
+            13,
+            Code::PathProhibited,
+            Outcome::Unreachable,
+        ),
         ("10.0.0.5", 3, 13, Code::PeerRefused, Outcome::Refused),
         (
             "10.0.0.1",
@@ -327,7 +333,7 @@ fn icmp_errors_say_who_refuses() {
             Outcome::Unreachable,
         ),
         ("10.0.0.5", 3, 3, Code::PeerRefused, Outcome::Refused),
-        ("10.0.0.1", 3, 3, Code::PathProhibited, Outcome::Refused),
+        ("10.0.0.1", 3, 3, Code::PathProhibited, Outcome::Unreachable),
         ("10.0.0.1", 11, 0, Code::TtlExceeded, Outcome::Unreachable),
         (
             "10.0.0.2",
