@@ -142,6 +142,45 @@ pub(super) struct ResetSent {
     pub stack: Vec<String>,
 }
 
+/// Why a segment was sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Cause {
+    /// No acknowledgement came in time.
+    Timeout,
+    /// To probe for the loss of the last segment.
+    Probe,
+    /// What came behind it was acknowledged.
+    Fast,
+    /// The path takes no larger ones.
+    TooLarge,
+    /// The functions that did it are not known.
+    Unknown,
+}
+
+impl Cause {
+    /// By the functions that sent it, the innermost first.
+    pub(super) fn of(stack: &[String]) -> Self {
+        let by = |name: &String| {
+            Some(match name.as_str() {
+                "tcp_retransmit_timer"
+                | "tcp_write_timer"
+                | "tcp_write_timer_handler"
+                | "reqsk_timer_handler" => Self::Timeout,
+                "tcp_send_loss_probe" => Self::Probe,
+                "tcp_simple_retransmit" => Self::TooLarge,
+                "tcp_xmit_retransmit_queue" | "tcp_xmit_recovery" => Self::Fast,
+                _ => return None,
+            })
+        };
+        let mut known = stack.iter().filter_map(by);
+        match (known.next(), known.next()) {
+            // What is sent again because it was too large passes the same queue.
+            (Some(Self::Fast), Some(Self::TooLarge)) => Self::TooLarge,
+            (first, _) => first.unwrap_or(Self::Unknown),
+        }
+    }
+}
+
 /// A segment that this machine sent again.
 #[derive(Clone, Debug)]
 pub(super) struct Repeated {
@@ -154,8 +193,7 @@ pub(super) struct Repeated {
     /// Payload of one of them.
     pub bytes: u64,
     pub times: u64,
-    /// As a probe of the tail, which is no sign of loss by itself.
-    pub is_probe: bool,
+    pub cause: Cause,
 }
 
 /// An ICMP error about the conversation.

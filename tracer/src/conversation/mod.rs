@@ -52,6 +52,8 @@ const ROOM: usize = 256;
 const MAX_PENDING: usize = 4096;
 /// Conversations that are remembered as told, so that stragglers begin no new one.
 const MAX_TOLD: usize = 4096;
+/// Namespaces whose overflows of listen queues are known.
+const MAX_NAMESPACES: usize = 1024;
 
 /// After the end of a connection come its last records.
 const AFTER_END: Duration = Duration::from_secs(1);
@@ -93,6 +95,8 @@ pub struct Conversations {
     addresses: Addresses,
     destinations: Destinations,
     lost: u64,
+    /// How much a namespace's counter of overflows of listen queues rose meanwhile.
+    overflows: HashMap<u32, u64>,
 }
 
 /// Connections that were told, the oldest first.
@@ -166,6 +170,20 @@ impl Conversations {
     /// Sightings that were lost: conclusions from what is missing are not certain.
     pub fn lost(&mut self, count: u64) {
         self.lost = self.lost.saturating_add(count);
+    }
+
+    /// Learns how much the kernel's counters `TcpExtListenOverflows` and
+    /// `TcpExtListenDrops` of a network namespace rose since the tracer looks: a SYN that
+    /// finds the queue full is freed without a record.
+    pub fn overflowed(&mut self, netns: u32, listen_overflows: u64) {
+        let has_room = self.overflows.len() < MAX_NAMESPACES;
+        match self.overflows.get_mut(&netns) {
+            Some(known) => *known = listen_overflows.max(*known),
+            None if has_room && listen_overflows > 0 => {
+                self.overflows.insert(netns, listen_overflows);
+            }
+            None => {}
+        }
     }
 
     /// Learns from an attempt of the tracer's own.
@@ -313,6 +331,7 @@ impl Conversations {
             addresses: &self.addresses,
             now,
             lost: self.lost,
+            overflows: &self.overflows,
         };
         let mut judged: Vec<(Story, Finding)> = stories
             .into_iter()

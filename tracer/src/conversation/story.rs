@@ -1,11 +1,11 @@
 //! What is kept of one conversation, within bounds.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use jiff::Timestamp;
 
 use super::{
-    facts::{Complaint, Dropped, Repeated, ResetSent, Socket, Tried},
+    facts::{Cause, Complaint, Dropped, Repeated, ResetSent, Socket, Tried},
     input::Way,
     pause::Pauses,
     timeline::Timeline,
@@ -133,7 +133,7 @@ pub(super) struct Story {
     pub resets_received: Vec<(End, Timestamp)>,
     pub repeated: Vec<Repeated>,
     /// Segments that each end sent again and that are not in `repeated`.
-    pub repeated_more: Both<u64>,
+    pub repeated_more: Both<HashMap<Cause, u64>>,
     pub complaints: Vec<Complaint>,
     pub timeline: Timeline,
     /// How an attempt of the tracer's own ended.
@@ -327,6 +327,14 @@ impl Story {
         keep(&mut self.resets_received, (by, at));
     }
 
+    /// When the same segment was sent again before.
+    pub(super) fn last_sent(&self, repeated: &Repeated) -> Option<Timestamp> {
+        let same = self.repeated.iter().filter(|known| {
+            (known.by, known.kind, known.seq) == (repeated.by, repeated.kind, repeated.seq)
+        });
+        same.map(|known| known.at).max()
+    }
+
     pub(super) fn add_repeated(&mut self, repeated: Repeated) {
         let is_full = self.repeated.len() >= MAX_KEPT;
         let same = self.repeated.iter_mut().find(|known| {
@@ -334,7 +342,7 @@ impl Story {
                 && known.seq == repeated.seq
                 && known.kind == repeated.kind
                 && known.bytes == repeated.bytes
-                && known.is_probe == repeated.is_probe
+                && known.cause == repeated.cause
         });
         match same {
             Some(known) => {
@@ -345,6 +353,7 @@ impl Story {
             None if !is_full => self.repeated.push(repeated),
             None => {
                 let more = self.repeated_more.of_mut(repeated.by);
+                let more = more.entry(repeated.cause).or_default();
                 *more = more.saturating_add(repeated.times);
             }
         }

@@ -250,19 +250,35 @@ fn worked(story: &Story) -> Finding {
     } else {
         Code::InProgress
     };
-    let explanation = match code {
-        Code::Connected => format!("{} and {} talked and parted", story.client, story.server),
-        _ => format!("{} and {} talk", story.client, story.server),
-    };
+    let took = handshake(story).map(words::span);
+    let within = took.as_ref().map(|took| format!(" in {took}"));
+    let explanation = format!(
+        "{} reached {}{}{}",
+        story.client.ip(),
+        story.server,
+        within.unwrap_or_default(),
+        if is_over {
+            ""
+        } else {
+            ", and the connection is open"
+        }
+    );
     Finding::new(Outcome::Connected, code, Confidence::Observed, explanation)
-        .with(handshake(story))
+        .with(took.map(|took| format!("SYN answered after {took}")))
+        .with(round_trip(story))
         .with(losses::sent_again(story))
 }
 
 /// How long the handshake took.
-fn handshake(story: &Story) -> Option<String> {
+fn handshake(story: &Story) -> Option<Duration> {
     let asked = story.trail(End::Client)?.first_opening?;
     let answered = story.trail(End::Server)?.first_opening?;
-    let time = between(asked, answered);
-    Some(format!("SYN answered after {}", words::span(time)))
+    Some(between(asked, answered))
+}
+
+/// The time to the other end and back, as the own socket measured it.
+fn round_trip(story: &Story) -> Option<String> {
+    let rtt_us = story.sockets.of(story.role().end()?).rtt_us;
+    let time = Duration::from_micros(rtt_us.into());
+    (rtt_us != 0).then(|| format!("round trip {}", words::span(time)))
 }

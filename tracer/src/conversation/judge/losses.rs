@@ -3,7 +3,7 @@
 use super::Finding;
 use crate::{
     conversation::{
-        facts::Kind,
+        facts::{Cause, Kind},
         mtu,
         story::{End, Story},
         words,
@@ -26,7 +26,9 @@ struct Again {
 /// What an end sent again: as its socket counted at its end, else by the records.
 fn again(story: &Story, end: End) -> Again {
     let adapted = mtu::adapted_at(story);
-    let (mut recorded, mut openings, mut adapting) = (*story.repeated_more.of(end), 0_u64, 0_u64);
+    let more = story.repeated_more.of(end).values();
+    let mut recorded = more.fold(0_u64, |sum, more| sum.saturating_add(*more));
+    let (mut openings, mut adapting) = (0_u64, 0_u64);
     for repeated in story.repeated.iter().filter(|again| again.by == end) {
         let sum = match repeated.kind {
             Kind::Syn | Kind::SynAck => &mut openings,
@@ -69,6 +71,44 @@ pub(super) fn sent_again(story: &Story) -> Option<String> {
         duplicates => format!(", {duplicates} of them the other end had already (DSACK)"),
     };
     Some(format!("{what} sent again{had}"))
+}
+
+/// What was sent again by why, in words; `None` where nothing tells.
+pub(super) fn causes(story: &Story) -> Option<String> {
+    let of_kind = |kind| -> u64 {
+        let of = story.repeated.iter().filter(|again| again.kind == kind);
+        of.fold(0, |sum, again| sum.saturating_add(again.times))
+    };
+    let of_cause = |cause| -> u64 {
+        let of = story.repeated.iter().filter(|again| {
+            again.cause == cause && !matches!(again.kind, Kind::Syn | Kind::SynAck)
+        });
+        let more = [&story.repeated_more.client, &story.repeated_more.server];
+        let more = more
+            .into_iter()
+            .filter_map(|more| more.get(&cause).copied());
+        let times = of.map(|again| again.times).chain(more);
+        times.fold(0, u64::saturating_add)
+    };
+    let (syns, syn_acks) = (of_kind(Kind::Syn), of_kind(Kind::SynAck));
+    let parts = [
+        (syns, if syns == 1 { "SYN" } else { "SYNs" }),
+        (syn_acks, if syn_acks == 1 { "SYN-ACK" } else { "SYN-ACKs" }),
+        (of_cause(Cause::Timeout), "after a timeout"),
+        (of_cause(Cause::Probe), "by a tail-loss probe"),
+        (of_cause(Cause::Fast), "fast"),
+        (of_cause(Cause::TooLarge), "as the path takes no larger"),
+    ];
+    let parts = parts.iter().filter(|(count, _)| *count > 0);
+    let mut parts: Vec<String> = parts.map(|(n, what)| format!("{n} {what}")).collect();
+    if parts.is_empty() {
+        return None;
+    }
+    let unknown = of_cause(Cause::Unknown);
+    if unknown > 0 {
+        parts.push(format!("{unknown} otherwise"));
+    }
+    Some(format!("sent again: {}", parts.join(", ")))
 }
 
 /// Packets of the handshake that were sent again and not because the answer was late.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Court, Finding, answers, errors, local,
+    Court, Finding, answers, errors, local, overflow,
     resets::{self},
 };
 use crate::{
@@ -138,39 +138,52 @@ fn by_reset(story: &Story, role: Role, court: Court<'_>) -> Option<Finding> {
 
 /// Nothing came.
 fn by_silence(story: &Story, role: Role, court: Court<'_>) -> Finding {
+    let swallowed = overflow::finding(story, court);
     match role {
-        Role::Server => no_acknowledgement(story),
-        _ => no_answer(story, court),
+        Role::Server => swallowed.unwrap_or_else(|| no_acknowledgement(story)),
+        _ => under_way(story, court)
+            .or(swallowed)
+            .unwrap_or_else(|| no_answer(story, court)),
     }
 }
 
+/// By which interface the first SYN left, and how long an answer was waited for.
+fn asked<'a>(story: &'a Story, court: Court<'_>) -> Option<(&'a str, Duration)> {
+    let trail = story.trail(End::Client)?;
+    let (first, ifname) = trail.left.as_ref().or(trail.came_in.as_ref())?;
+    let ended = story.sockets.client.closed.unwrap_or(court.now);
+    Some((ifname, between(*first, ended)))
+}
+
+/// There was no time for an answer yet.
+fn under_way(story: &Story, court: Court<'_>) -> Option<Finding> {
+    let (_, waited) = asked(story, court)?;
+    let has_ended = story.sockets.client.closed.is_some() || story.attempt.is_some();
+    if story.openings(End::Client) != 1 || has_ended || waited >= PATIENCE {
+        return None;
+    }
+    Some(Finding::new(
+        Outcome::Timeout,
+        Code::InProgress,
+        Confidence::Observed,
+        format!(
+            "no answer yet: the only SYN left {} before droptrace ended",
+            words::span(waited)
+        ),
+    ))
+}
+
 fn no_answer(story: &Story, court: Court<'_>) -> Finding {
-    let trail = story.trail(End::Client);
     let socket = &story.sockets.client;
     let error = story
         .attempt
         .map(|tried| tried.error)
         .filter(|error| *error != 0)
         .unwrap_or(socket.error);
-    let left = trail.and_then(|trail| trail.left.as_ref().or(trail.came_in.as_ref()));
-    let ended = socket.closed.unwrap_or(court.now);
-    let Some((first, ifname)) = left else {
+    let Some((ifname, waited)) = asked(story, court) else {
         return errors::nothing_left(story, error, "packets");
     };
-    let waited = between(*first, ended);
     let syns = story.openings(End::Client);
-    let has_ended = socket.closed.is_some() || story.attempt.is_some();
-    if syns == 1 && !has_ended && waited < PATIENCE {
-        return Finding::new(
-            Outcome::Timeout,
-            Code::InProgress,
-            Confidence::Observed,
-            format!(
-                "no answer yet: the only SYN left {} before droptrace ended",
-                words::span(waited)
-            ),
-        );
-    }
     let sent = format!(
         "{} left{}",
         words::several(syns, "SYN", "SYNs"),

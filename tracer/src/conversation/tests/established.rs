@@ -4,6 +4,7 @@ use super::{
     super::{
         TcpState,
         trail::{ACK, FIN, RST, SYN},
+        words,
     },
     world::*,
 };
@@ -57,11 +58,11 @@ fn a_connection_that_was_closed_in_order_is_fine() {
         (verdict.code, verdict.outcome, verdict.confidence),
         (Code::Connected, Outcome::Connected, Confidence::Observed)
     );
-    assert!(
-        verdict
-            .evidence
-            .contains(&"SYN answered after 20 ms".to_owned())
+    assert_eq!(
+        verdict.explanation,
+        "10.0.0.2 reached 10.0.0.5:443 in 20 ms"
     );
+    assert_eq!(verdict.evidence, ["SYN answered after 20 ms"]);
     let steps: Vec<&str> = verdict
         .timeline
         .iter()
@@ -71,6 +72,30 @@ fn a_connection_that_was_closed_in_order_is_fine() {
     assert_eq!(steps[1], "SYN of 10.0.0.2 left by eth0 (TTL 64)");
     assert_eq!(steps[2], "SYN-ACK of 10.0.0.5 came in by eth0 (TTL 61)");
     assert_eq!(verdict.steps_left_out, 0);
+}
+
+#[test]
+fn the_socket_tells_the_round_trip() {
+    let mut world = World::new();
+    world.rtt_us = 310;
+    world.is_connected(0, 61);
+    world.parts(200, 61, 0);
+    let event = world.verdict(3000);
+    let evidence = &said(&event).evidence;
+    assert!(
+        evidence.contains(&"round trip 0.3 ms".to_owned()),
+        "{evidence:?}"
+    );
+}
+
+#[test]
+fn short_times_have_a_digit_behind_the_point() {
+    let span = |us| words::span(std::time::Duration::from_micros(us));
+    assert_eq!(span(400), "0.4 ms");
+    assert_eq!(span(9_900), "9.9 ms");
+    assert_eq!(span(9_990), "10 ms");
+    assert_eq!(span(20_000), "20 ms");
+    assert_eq!(span(1_500_000), "1.5 s");
 }
 
 #[test]

@@ -58,3 +58,87 @@ fn a_socket_that_is_still_open_has_not_said_all() {
     world.client_is(1000, TcpState::Established, TcpState::FinWait1, 0);
     assert_eq!(code(&world.verdict(20_000)), Code::PathLoss);
 }
+
+#[test]
+fn how_it_was_sent_again_is_told() {
+    let timer = "tcp_retransmit_timer";
+    let queue = "tcp_xmit_retransmit_queue";
+    let event = repeats(&[timer, timer, PROBE, queue, queue, queue]).verdict(20_000);
+    let verdict = said(&event);
+    let line = "sent again: 2 after a timeout, 1 by a tail-loss probe, 3 fast";
+    assert!(
+        verdict.evidence.contains(&line.to_owned()),
+        "{:?}",
+        verdict.evidence
+    );
+}
+
+#[test]
+fn the_innermost_function_tells_why() {
+    for (stack, why) in [
+        // The timer sends the probe.
+        (
+            &["tcp_send_loss_probe", "tcp_write_timer_handler"][..],
+            "1 by a tail-loss probe",
+        ),
+        // An acknowledgement that arrives while the timer's segment is sent.
+        (
+            &["tcp_xmit_recovery", "tcp_ack", "tcp_retransmit_timer"],
+            "1 fast",
+        ),
+        (
+            &["tcp_xmit_retransmit_queue", "tcp_simple_retransmit"],
+            "1 as the path takes no larger",
+        ),
+        (&["tcp_write_timer"], "1 after a timeout"),
+    ] {
+        let mut world = repeats(&[]);
+        let mut repeated = again(300, CLIENT_ISN + 1, 50);
+        repeated.r#where.as_mut().expect("a place").stack =
+            stack.iter().map(|name| format!("{name}+0x5")).collect();
+        world.record(repeated);
+        let event = world.verdict(20_000);
+        let evidence = &said(&event).evidence;
+        assert!(
+            evidence.contains(&format!("sent again: {why}")),
+            "{evidence:?}"
+        );
+    }
+}
+
+#[test]
+fn many_segments_are_counted_though_not_all_are_kept() {
+    let mut world = repeats(&[]);
+    for n in 0..40 {
+        let mut repeated = again(300, CLIENT_ISN + 1 + n, 50);
+        repeated.r#where.as_mut().expect("a place").stack = vec![PROBE.to_owned()];
+        world.record(repeated);
+    }
+    let event = world.verdict(20_000);
+    let evidence = &said(&event).evidence;
+    assert!(evidence.contains(&"40 segments were sent again".to_owned()));
+    assert!(evidence.contains(&"sent again: 40 by a tail-loss probe".to_owned()));
+}
+
+#[test]
+fn the_timeline_has_the_backoff() {
+    let mut world = repeats(&[]);
+    for ms in [400, 800, 1600] {
+        world.record(again(ms, CLIENT_ISN + 1, 50));
+    }
+    let event = world.verdict(20_000);
+    let steps = &said(&event).timeline;
+    let steps: Vec<&str> = steps
+        .iter()
+        .map(|step| step.what.as_str())
+        .filter(|what| what.contains("sent again"))
+        .collect();
+    assert_eq!(
+        steps,
+        [
+            "50 bytes sent again",
+            "50 bytes sent again (400 ms after the last time)",
+            "50 bytes sent again (800 ms after the last time)",
+        ]
+    );
+}

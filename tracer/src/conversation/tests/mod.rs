@@ -7,4 +7,5 @@ mod hostile;
 mod idle;
 mod losses;
 mod opening;
+mod overflow;
 mod world;

@@ -40,6 +40,8 @@ pub struct World {
     pub server: SocketAddr,
     /// What sockets count: segments sent again, and those that the other end had.
     pub counted: (u32, u32),
+    /// The round-trip time that sockets measure.
+    pub rtt_us: u32,
 }
 
 impl World {
@@ -50,6 +52,7 @@ impl World {
             client: address(CLIENT),
             server: address(SERVER),
             counted: (0, 0),
+            rtt_us: 0,
         }
     }
 
@@ -194,7 +197,7 @@ impl World {
                 from,
                 to,
                 error,
-                rtt_us: 0,
+                rtt_us: self.rtt_us,
                 retransmitted: self.counted.0,
                 duplicates: self.counted.1,
                 process: Some(curl()),
