@@ -49,6 +49,7 @@ pub(super) struct Tally {
 /// How much an outcome needs attention.
 pub(super) fn severity(finding: &Finding) -> u8 {
     match finding.outcome {
+        _ if finding.code == Code::InProgress => 0,
         Outcome::Connected => 0,
         Outcome::Degraded => 1,
         Outcome::Reset | Outcome::Refused | Outcome::Timeout | Outcome::Unreachable => 2,

@@ -1,6 +1,6 @@
 //! What happened to a conversation's packets and sockets on this machine.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use jiff::Timestamp;
 
@@ -60,6 +60,16 @@ impl Dropped {
             Class::Protocol | Class::Unknown => self.kind == Kind::SynAck,
             Class::NoListener | Class::Peer | Class::Benign => false,
         }
+    }
+
+    /// It is an ICMP error about the conversation, no packet of it.
+    pub(super) fn is_about(&self) -> bool {
+        matches!(self.kind, Kind::Icmp(..))
+    }
+
+    /// It is the ICMP error that says how large packets may be.
+    pub(super) fn says_too_big(&self) -> bool {
+        matches!(self.kind, Kind::Icmp(3, 4) | Kind::Icmp(2, _))
     }
 
     /// No socket takes it.
@@ -132,9 +142,50 @@ pub(super) struct ResetSent {
     pub stack: Vec<String>,
 }
 
+/// Why a segment was sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Cause {
+    /// No acknowledgement came in time.
+    Timeout,
+    /// To probe for the loss of the last segment.
+    Probe,
+    /// What came behind it was acknowledged.
+    Fast,
+    /// The path takes no larger ones.
+    TooLarge,
+    /// The functions that did it are not known.
+    Unknown,
+}
+
+impl Cause {
+    /// By the functions that sent it, the innermost first.
+    pub(super) fn of(stack: &[String]) -> Self {
+        let by = |name: &String| {
+            Some(match name.as_str() {
+                "tcp_retransmit_timer"
+                | "tcp_write_timer"
+                | "tcp_write_timer_handler"
+                | "reqsk_timer_handler" => Self::Timeout,
+                "tcp_send_loss_probe" => Self::Probe,
+                "tcp_simple_retransmit" => Self::TooLarge,
+                "tcp_xmit_retransmit_queue" | "tcp_xmit_recovery" => Self::Fast,
+                _ => return None,
+            })
+        };
+        let mut known = stack.iter().filter_map(by);
+        match (known.next(), known.next()) {
+            // What is sent again because it was too large passes the same queue.
+            (Some(Self::Fast), Some(Self::TooLarge)) => Self::TooLarge,
+            (first, _) => first.unwrap_or(Self::Unknown),
+        }
+    }
+}
+
 /// A segment that this machine sent again.
 #[derive(Clone, Debug)]
 pub(super) struct Repeated {
+    pub first: Timestamp,
+    /// The last time.
     pub at: Timestamp,
     pub by: End,
     pub kind: Kind,
@@ -142,8 +193,7 @@ pub(super) struct Repeated {
     /// Payload of one of them.
     pub bytes: u64,
     pub times: u64,
-    /// As a probe of the tail, which is no sign of loss by itself.
-    pub is_probe: bool,
+    pub cause: Cause,
 }
 
 /// An ICMP error about the conversation.
@@ -161,6 +211,16 @@ pub(super) struct Complaint {
     pub ttl: u8,
 }
 
+/// How an attempt of the tracer's own ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tried {
+    /// Error number; 0 for none.
+    pub error: i32,
+    /// Of UDP: an answer came.
+    pub answered: bool,
+    pub took: Duration,
+}
+
 /// A socket of this machine.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Socket {
@@ -174,5 +234,8 @@ pub(super) struct Socket {
     pub said_goodbye: bool,
     pub error: i32,
     pub rtt_us: u32,
+    /// Segments that it sent again, and how many of them the other end had already.
+    pub retransmitted: u32,
+    pub duplicates: u32,
     pub process: Option<Process>,
 }

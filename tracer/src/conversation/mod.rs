@@ -35,6 +35,7 @@ pub use self::input::{
 };
 use self::{
     destination::{Destinations, severity},
+    facts::Tried,
     judge::{Court, Finding, judge},
     origin::Addresses,
     records::About,
@@ -51,6 +52,8 @@ const ROOM: usize = 256;
 const MAX_PENDING: usize = 4096;
 /// Conversations that are remembered as told, so that stragglers begin no new one.
 const MAX_TOLD: usize = 4096;
+/// Namespaces whose overflows of listen queues are known.
+const MAX_NAMESPACES: usize = 1024;
 
 /// After the end of a connection come its last records.
 const AFTER_END: Duration = Duration::from_secs(1);
@@ -92,6 +95,8 @@ pub struct Conversations {
     addresses: Addresses,
     destinations: Destinations,
     lost: u64,
+    /// How much a namespace's counter of overflows of listen queues rose meanwhile.
+    overflows: HashMap<u32, u64>,
 }
 
 /// Connections that were told, the oldest first.
@@ -167,6 +172,20 @@ impl Conversations {
         self.lost = self.lost.saturating_add(count);
     }
 
+    /// Learns how much the kernel's counters `TcpExtListenOverflows` and
+    /// `TcpExtListenDrops` of a network namespace rose since the tracer looks: a SYN that
+    /// finds the queue full is freed without a record.
+    pub fn overflowed(&mut self, netns: u32, listen_overflows: u64) {
+        let has_room = self.overflows.len() < MAX_NAMESPACES;
+        match self.overflows.get_mut(&netns) {
+            Some(known) => *known = listen_overflows.max(*known),
+            None if has_room && listen_overflows > 0 => {
+                self.overflows.insert(netns, listen_overflows);
+            }
+            None => {}
+        }
+    }
+
     /// Learns from an attempt of the tracer's own.
     pub fn attempted(&mut self, attempt: &Attempt) {
         let unbound: IpAddr = if attempt.to.is_ipv4() {
@@ -175,16 +194,37 @@ impl Conversations {
             std::net::Ipv6Addr::UNSPECIFIED.into()
         };
         let own = attempt.flow.map(|flow| flow.src);
-        let own = own.unwrap_or_else(|| SocketAddr::new(unbound, 0));
+        let own = own.filter(|own| !own.ip().is_unspecified() && own.port() != 0);
+        let own = own
+            .or_else(|| self.own_end(attempt))
+            .unwrap_or_else(|| SocketAddr::new(unbound, 0));
         let key = Key::new(attempt.proto, own, attempt.to);
         let at = attempt.began;
         let story = self.story(key, attempt.proto, own, attempt.to, Some(own), at);
         story.touch(attempt.ended);
-        story.attempt = Some((attempt.error, attempt.answered));
+        story.attempt = Some(Tried {
+            error: attempt.error,
+            answered: attempt.answered,
+            took: between(attempt.began, attempt.ended),
+        });
         if attempt.error != 0 {
             let what = format!("the attempt ended: {}", words::error_name(attempt.error));
             story.timeline.add(attempt.ended, what);
         }
+    }
+
+    /// The own end of an attempt that the kernel named none for, if something was seen
+    /// of it: the first that went there meanwhile.
+    fn own_end(&self, attempt: &Attempt) -> Option<SocketAddr> {
+        let meanwhile = attempt.began..=attempt.ended;
+        let there = self.stories.values().filter(|story| {
+            story.proto == attempt.proto
+                && story.server == attempt.to
+                && story.attempt.is_none()
+                && meanwhile.contains(&story.began)
+        });
+        let first = there.min_by_key(|story| (story.began, story.client))?;
+        Some(first.client)
     }
 
     /// `verdict` records about conversations that have come to an end, of which nothing
@@ -291,6 +331,7 @@ impl Conversations {
             addresses: &self.addresses,
             now,
             lost: self.lost,
+            overflows: &self.overflows,
         };
         let mut judged: Vec<(Story, Finding)> = stories
             .into_iter()

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 
 use super::{
-    facts::{Dropped, Kind, Repeated, ResetSent},
+    facts::{Cause, Dropped, Kind, Repeated, ResetSent},
     story::{End, Key, Story, TCP, UDP},
     words,
 };
@@ -162,18 +162,19 @@ impl Story {
         for name in &mut stack {
             plain(name);
         }
-        let is_probe = stack.iter().any(|name| name == "tcp_send_loss_probe");
         let repeated = Repeated {
+            first: about.first,
             at: about.at,
             by,
             kind: kind(event, about),
             seq: event.tcp.as_ref().and_then(|tcp| tcp.seq),
             bytes: event.bytes / times,
             times,
-            is_probe,
+            cause: Cause::of(&stack),
         };
+        let before = self.last_sent(&repeated);
         self.timeline
-            .add(about.at, words::sent_again(&repeated, &stack));
+            .add(about.at, words::sent_again(&repeated, before));
         self.add_repeated(repeated);
     }
 }

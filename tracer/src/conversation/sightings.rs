@@ -209,6 +209,8 @@ impl Story {
         if state.rtt_us != 0 {
             socket.rtt_us = state.rtt_us;
         }
+        socket.retransmitted = socket.retransmitted.max(state.retransmitted);
+        socket.duplicates = socket.duplicates.max(state.duplicates);
         if state.process.is_some() {
             socket.process.clone_from(&state.process);
         }

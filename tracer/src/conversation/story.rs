@@ -1,11 +1,11 @@
 //! What is kept of one conversation, within bounds.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use jiff::Timestamp;
 
 use super::{
-    facts::{Complaint, Dropped, Repeated, ResetSent, Socket},
+    facts::{Cause, Complaint, Dropped, Repeated, ResetSent, Socket, Tried},
     input::Way,
     pause::Pauses,
     timeline::Timeline,
@@ -132,13 +132,12 @@ pub(super) struct Story {
     /// By whom and when a reset was received, by the kernel's record.
     pub resets_received: Vec<(End, Timestamp)>,
     pub repeated: Vec<Repeated>,
-    /// Segments that were sent again and are not in `repeated`.
-    pub repeated_more: u64,
+    /// Segments that each end sent again and that are not in `repeated`.
+    pub repeated_more: Both<HashMap<Cause, u64>>,
     pub complaints: Vec<Complaint>,
     pub timeline: Timeline,
-    /// The error that an attempt of the tracer's own ended with, and whether it was
-    /// answered.
-    pub attempt: Option<(i32, bool)>,
+    /// How an attempt of the tracer's own ended.
+    pub attempt: Option<Tried>,
 }
 
 impl Story {
@@ -162,7 +161,7 @@ impl Story {
             resets_sent: Vec::new(),
             resets_received: Vec::new(),
             repeated: Vec::new(),
-            repeated_more: 0,
+            repeated_more: Both::default(),
             complaints: Vec::new(),
             timeline: Timeline::default(),
             attempt: None,
@@ -200,6 +199,7 @@ impl Story {
         }
         std::mem::swap(&mut self.client, &mut self.server);
         self.sockets.swap();
+        self.repeated_more.swap();
         for view in &mut self.views {
             view.sent.swap();
             view.pauses.swap();
@@ -327,6 +327,14 @@ impl Story {
         keep(&mut self.resets_received, (by, at));
     }
 
+    /// When the same segment was sent again before.
+    pub(super) fn last_sent(&self, repeated: &Repeated) -> Option<Timestamp> {
+        let same = self.repeated.iter().filter(|known| {
+            (known.by, known.kind, known.seq) == (repeated.by, repeated.kind, repeated.seq)
+        });
+        same.map(|known| known.at).max()
+    }
+
     pub(super) fn add_repeated(&mut self, repeated: Repeated) {
         let is_full = self.repeated.len() >= MAX_KEPT;
         let same = self.repeated.iter_mut().find(|known| {
@@ -334,15 +342,20 @@ impl Story {
                 && known.seq == repeated.seq
                 && known.kind == repeated.kind
                 && known.bytes == repeated.bytes
-                && known.is_probe == repeated.is_probe
+                && known.cause == repeated.cause
         });
         match same {
             Some(known) => {
                 known.times = known.times.saturating_add(repeated.times);
+                known.first = known.first.min(repeated.first);
                 known.at = known.at.max(repeated.at);
             }
             None if !is_full => self.repeated.push(repeated),
-            None => self.repeated_more = self.repeated_more.saturating_add(repeated.times),
+            None => {
+                let more = self.repeated_more.of_mut(repeated.by);
+                let more = more.entry(repeated.cause).or_default();
+                *more = more.saturating_add(repeated.times);
+            }
         }
     }
 

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::{
-    facts::{Complaint, Dropped, Kind, Repeated, ResetSent},
+    facts::{Cause, Complaint, Dropped, Kind, Repeated, ResetSent},
     input::{Content, Packet, State, TcpState, Way},
-    story::End,
+    story::{End, between},
     trail::{ACK, FIN, RST, SYN},
 };
 use crate::event::{Engine, Process, Rule};
@@ -95,6 +97,7 @@ pub(super) fn error_name(error: i32) -> String {
     let name = match error {
         libc::EPERM => "EPERM (not permitted)",
         libc::EACCES => "EACCES (permission denied)",
+        libc::EINVAL => "EINVAL (invalid argument)",
         libc::EPIPE => "EPIPE (broken pipe)",
         libc::ENETUNREACH => "ENETUNREACH (network unreachable)",
         libc::ECONNABORTED => "ECONNABORTED (aborted)",
@@ -210,30 +213,31 @@ pub(super) fn process(process: &Process) -> String {
     format!("{}[{}]", process.comm, process.pid)
 }
 
-/// A segment that was sent again.
-pub(super) fn sent_again(repeated: &Repeated, stack: &[String]) -> String {
+/// A segment that was sent again, and when it had been `before`.
+pub(super) fn sent_again(repeated: &Repeated, before: Option<Timestamp>) -> String {
     let what = match repeated.kind {
         Kind::Syn => "SYN".to_owned(),
         Kind::SynAck => "SYN-ACK".to_owned(),
         _ => format!("{} bytes", repeated.bytes),
     };
-    let called = |name: &str| stack.iter().any(|function| function == name);
-    let why = if repeated.is_probe {
-        ", to probe for the loss of the last"
-    } else if called("tcp_retransmit_timer") {
-        ", no acknowledgement came in time"
-    } else if called("tcp_simple_retransmit") {
-        ", smaller, as the path takes no larger"
-    } else if called("tcp_xmit_retransmit_queue") {
-        ", what came behind it was acknowledged"
-    } else {
-        ""
+    let why = match repeated.cause {
+        Cause::Probe => ", to probe for the loss of the last",
+        Cause::Timeout => ", no acknowledgement came in time",
+        Cause::TooLarge => ", smaller, as the path takes no larger",
+        Cause::Fast => ", what came behind it was acknowledged",
+        Cause::Unknown => "",
     };
     let times = match repeated.times {
         1 => String::new(),
         times => format!(" {times} times"),
     };
-    format!("{what} sent again{times}{why}")
+    let after = before.map_or_else(String::new, |before| {
+        format!(
+            " ({} after the last time)",
+            span(between(before, repeated.at))
+        )
+    });
+    format!("{what} sent again{times}{why}{after}")
 }
 
 /// An ICMP error.
@@ -265,7 +269,9 @@ pub(super) fn complaint(complaint: &Complaint) -> String {
 /// A time, as exact as it is of use.
 pub(super) fn span(time: Duration) -> String {
     let seconds = time.as_secs_f64();
-    if seconds < 1.0 {
+    if seconds < 0.00995 {
+        format!("{:.1} ms", seconds * 1000.0)
+    } else if seconds < 1.0 {
         format!("{:.0} ms", seconds * 1000.0)
     } else if seconds < 100.0 {
         format!("{seconds:.1} s")

@@ -90,7 +90,7 @@ pub(super) fn finding(story: &Story, end: End) -> Option<Finding> {
                 format!("{target} itself refused: {told}"),
             ),
             Says::Port | Says::Prohibited => (
-                Outcome::Refused,
+                Outcome::Unreachable,
                 Code::PathProhibited,
                 format!("a device on the path refused: {told}"),
             ),

@@ -1,6 +1,6 @@
 //! UDP.
 
-use super::{Court, Finding, answers, local};
+use super::{Court, Finding, answers, errors, local};
 use crate::{
     conversation::{
         input::Way,
@@ -16,17 +16,13 @@ pub(super) fn judge(story: &Story, _court: Court<'_>) -> Finding {
     let answers_passed = server
         .and_then(|trail| trail.first_way.map(|_| trail.packets.max(1)))
         .unwrap_or(0);
-    let was_answered = story.attempt.is_some_and(|(_, answered)| answered);
-    let answer_lost = local::loss_of(story, End::Server);
+    let was_answered = story.attempt.is_some_and(|tried| tried.answered);
+    let dropped_of = |end| -> u64 { local::losses_of(story, end).map(|drop| drop.packets).sum() };
     let lost = local::loss_of(story, End::Client);
-    let dropped: u64 = [lost, answer_lost]
-        .iter()
-        .flatten()
-        .map(|drop| drop.packets)
-        .sum();
-    let has_answer = was_answered || answers_passed > dropped_of(story, End::Server);
+    let has_answer = was_answered || answers_passed > dropped_of(End::Server);
     if has_answer {
-        if let Some(drop) = lost.or(answer_lost) {
+        if let Some(drop) = lost.or_else(|| local::loss_of(story, End::Server)) {
+            let dropped = dropped_of(End::Client).saturating_add(dropped_of(End::Server));
             let mut finding = local::finding(story, drop, false, Some(Outcome::Degraded));
             finding.code = Code::LocalLoss;
             finding.explanation = format!(
@@ -46,7 +42,7 @@ pub(super) fn judge(story: &Story, _court: Court<'_>) -> Finding {
             words::several(answers_passed, "datagram", "datagrams")
         )]);
     }
-    if let Some(drop) = answer_lost {
+    if let Some(drop) = local::answer_loss_of(story, End::Server) {
         return local::finding(story, drop, role != Role::Server, None);
     }
     if let Some(drop) = lost {
@@ -82,39 +78,11 @@ pub(super) fn judge(story: &Story, _court: Court<'_>) -> Finding {
     silence(story, role)
 }
 
-/// Answers that were dropped here.
-fn dropped_of(story: &Story, end: End) -> u64 {
-    let of = story
-        .drops
-        .iter()
-        .filter(|drop| drop.by == end && drop.is_loss());
-    of.map(|drop| drop.packets).sum()
-}
-
 fn silence(story: &Story, role: Role) -> Finding {
-    let error = story.attempt.map_or(0, |(error, _)| error);
+    let error = story.attempt.map_or(0, |tried| tried.error);
     let trail = story.trail(End::Client);
     let Some(trail) = trail else {
-        let (outcome, code, explanation) = match error {
-            libc::ENETUNREACH | libc::EHOSTUNREACH => (
-                Outcome::Unreachable,
-                Code::LocalNoRoute,
-                format!("this machine has no route to {}", story.server.ip()),
-            ),
-            libc::EPERM | libc::EACCES => (
-                Outcome::Refused,
-                Code::LocalRuleDrop,
-                "this machine does not permit it (a rule, or a program of the control group)"
-                    .to_owned(),
-            ),
-            _ => (
-                Outcome::Timeout,
-                Code::LocalDrop,
-                "its datagrams did not leave this machine, and no drop was reported".to_owned(),
-            ),
-        };
-        return Finding::new(outcome, code, Confidence::Inferred, explanation)
-            .with(["no packet of it was seen at any interface".to_owned()]);
+        return errors::nothing_left(story, error, "datagrams");
     };
     let count = words::several(trail.packets.max(1), "datagram", "datagrams");
     let (explanation, sent) = match role {

@@ -1,31 +1,36 @@
 //! Connections that were established.
 
-use super::{Court, Finding, answers, local, resets};
+use std::time::Duration;
+
+use super::{Court, Finding, answers, local, losses, resets};
 use crate::{
     conversation::{
-        facts::{Kind, Repeated, ResetSent},
+        facts::{Dropped, ResetSent},
         mtu,
         pause::Pauses,
-        story::{End, Role, Story},
-        trail::is_after,
+        story::{End, Role, Story, between},
         words,
     },
-    event::{Code, Confidence, Outcome},
+    event::{Class, Code, Confidence, Outcome},
 };
 
-/// As many repetitions may be no loss: a probe of the tail, an acknowledgement that
-/// came late.
-const FEW: u64 = 2;
+/// A drop, and what is sent again because of it, lie this close together.
+const TOGETHER: Duration = Duration::from_millis(200);
+/// Of the packets of a flow, one is seen so often.
+const SEEN_AT_LEAST: Duration = Duration::from_secs(1);
 
 pub(super) fn judge(story: &Story, court: Court<'_>) -> Finding {
     let role = story.role();
     if let Some(finding) = by_reset(story, role, court) {
         return finding;
     }
-    if let Some(stuck) = stuck_end(story, role) {
+    if let Some(stuck) = stuck_end(story, role, court) {
         return given_up(story, role, stuck);
     }
-    worked(story)
+    let end = role.end().unwrap_or(End::Client);
+    let starved = starved(story, role, end, false);
+    let starved = starved.filter(|_| !is_closed(story, role));
+    starved.unwrap_or_else(|| worked(story))
 }
 
 /// A reset that ended it, by whoever sent the first.
@@ -92,7 +97,7 @@ fn pause_before(pauses: &Pauses) -> Option<String> {
 }
 
 /// What an end sent again and nobody acknowledged.
-fn stuck_end(story: &Story, role: Role) -> Option<End> {
+fn stuck_end(story: &Story, role: Role, court: Court<'_>) -> Option<End> {
     let own: &[End] = match role {
         Role::Client => &[End::Client],
         Role::Server => &[End::Server],
@@ -104,38 +109,24 @@ fn stuck_end(story: &Story, role: Role) -> Option<End> {
             socket.error,
             libc::ETIMEDOUT | libc::EHOSTUNREACH | libc::ENETUNREACH
         );
-        let unanswered: u64 = unanswered(story, *end).map(|repeated| repeated.times).sum();
-        has_timed_out || unanswered > FEW
-    })
-}
-
-/// Data that `end` sent again and that was not acknowledged afterwards.
-fn unanswered(story: &Story, end: End) -> impl Iterator<Item = &Repeated> {
-    let acked = story.trail(end.other()).and_then(|trail| trail.acked);
-    story.repeated.iter().filter(move |repeated| {
-        let is_acked = match (acked, repeated.seq) {
-            (Some(acked), Some(seq)) => is_after(acked, seq),
-            _ => false,
-        };
-        repeated.by == end && repeated.kind == Kind::Other && !is_acked
+        // Not each acknowledgement is seen: one may have come since the last that was.
+        let unanswered: u64 = mtu::unanswered(story, *end)
+            .filter(|again| between(again.first, court.now) >= SEEN_AT_LEAST)
+            .map(|again| again.times)
+            .sum();
+        has_timed_out || unanswered > losses::FEW
     })
 }
 
 /// Nothing that `end` sent was acknowledged any more.
 fn given_up(story: &Story, role: Role, end: End) -> Finding {
-    let lost = local::loss_of(story, end);
-    let answer_lost = local::loss_of(story, end.other());
-    if let Some(drop) = answer_lost.filter(|a| lost.is_none_or(|lost| lost.last < a.last)) {
-        let is_answer = role != Role::Router || end == End::Client;
-        if let Kind::Icmp(..) = drop.kind
-            && let Some(finding) = mtu::black_hole(story, end)
-        {
-            return finding;
-        }
-        return local::finding(story, drop, is_answer, Some(Outcome::Timeout));
+    // ICMP errors that were dropped are no answers here, but for what they hid.
+    let is_hidden = story.drops.iter().any(Dropped::says_too_big);
+    if let Some(finding) = mtu::black_hole(story, end).filter(|_| is_hidden) {
+        return finding;
     }
-    if let Some(drop) = lost {
-        return local::finding(story, drop, false, Some(Outcome::Timeout));
+    if let Some(finding) = starved(story, role, end, true) {
+        return finding;
     }
     if let Some(finding) = answers::finding(story, end) {
         return finding;
@@ -143,7 +134,7 @@ fn given_up(story: &Story, role: Role, end: End) -> Finding {
     if let Some(finding) = mtu::black_hole(story, end) {
         return finding;
     }
-    let times: u64 = unanswered(story, end).map(|repeated| repeated.times).sum();
+    let times: u64 = mtu::unanswered(story, end).map(|again| again.times).sum();
     let socket = story.sockets.of(end);
     let peer = story.address(end.other());
     let mut finding = if times == 0 && socket.error == libc::ETIMEDOUT {
@@ -158,19 +149,7 @@ fn given_up(story: &Story, role: Role, end: End) -> Finding {
             "no data was sent again".to_owned(),
         ])
     } else {
-        Finding::new(
-            Outcome::Timeout,
-            Code::NoAnswer,
-            Confidence::Inferred,
-            format!("{peer} acknowledged nothing any more: the loss is outside this machine"),
-        )
-        .with([
-            format!(
-                "segments were sent again {}, and none was acknowledged",
-                words::several(times, "time", "times")
-            ),
-            "this machine dropped none of them".to_owned(),
-        ])
+        no_acknowledgement(story, end, times)
     };
     if let Some(pause) = story.view().and_then(|view| view.pauses.unanswered()) {
         finding.evidence.push(format!(
@@ -181,9 +160,66 @@ fn given_up(story: &Story, role: Role, end: End) -> Finding {
     finding
 }
 
+/// What `end` sent again was lost outside.
+fn no_acknowledgement(story: &Story, end: End, times: u64) -> Finding {
+    let peer = story.address(end.other());
+    let mut finding = Finding::new(
+        Outcome::Timeout,
+        Code::NoAnswer,
+        Confidence::Inferred,
+        format!("{peer} acknowledged nothing any more: the loss is outside this machine"),
+    )
+    .with([format!(
+        "segments were sent again {}, and none was acknowledged",
+        words::several(times, "time", "times")
+    )]);
+    let socket = story.sockets.of(end);
+    let first = mtu::unanswered(story, end).map(|again| again.first).min();
+    if let (libc::ETIMEDOUT, Some(closed), Some(first)) = (socket.error, socket.closed, first) {
+        finding.evidence.push(format!(
+            "the application gave up after {} (ETIMEDOUT)",
+            words::span(between(first, closed))
+        ));
+    }
+    finding.evidence.push(match local::loss_of(story, end) {
+        None => "this machine dropped none of them".to_owned(),
+        Some(drop) => format!(
+            "packets came in after the last that this machine dropped: {}",
+            words::dropped(drop, story.home())
+        ),
+    });
+    finding
+}
+
+/// This machine dropped packets, of `end` or of the other, and nothing has come in since
+/// that shows progress; or `end` got no further (`is_stuck`) and they were those that it
+/// sent again.
+fn starved(story: &Story, role: Role, end: End, is_stuck: bool) -> Option<Finding> {
+    let is_to_blame = |drop: &&Dropped| {
+        let came = story.trail(end.other()).and_then(|trail| trail.last_in);
+        let repeats =
+            || mtu::unanswered(story, end).any(|again| between(drop.last, again.at) <= TOGETHER);
+        came.is_none_or(|came| came <= drop.last) || (is_stuck && repeats())
+    };
+    let lost = local::loss_of(story, end).filter(is_to_blame);
+    let answer_lost = local::loss_of(story, end.other()).filter(is_to_blame);
+    let answer_lost = answer_lost.filter(|drop| lost.is_none_or(|lost| lost.last < drop.last));
+    let (drop, is_answer) = match (answer_lost, lost) {
+        (Some(drop), _) => (drop, role != Role::Router || end == End::Client),
+        (None, Some(drop)) => (drop, false),
+        (None, None) => return None,
+    };
+    let outcome = match drop.class {
+        Class::Routing | Class::Neighbour if !is_answer => Outcome::Unreachable,
+        _ => Outcome::Timeout,
+    };
+    Some(local::finding(story, drop, is_answer, Some(outcome)))
+}
+
 /// It worked, more or less.
 fn worked(story: &Story) -> Finding {
-    let drops: Vec<_> = story.drops.iter().filter(|drop| drop.is_loss()).collect();
+    let ends = [End::Client, End::Server].into_iter();
+    let drops: Vec<_> = ends.flat_map(|end| local::losses_of(story, end)).collect();
     if let Some(worst) = drops.iter().max_by_key(|drop| drop.packets) {
         let count: u64 = drops.iter().map(|drop| drop.packets).sum();
         let mut finding = local::finding(story, worst, false, Some(Outcome::Degraded));
@@ -195,10 +231,11 @@ fn worked(story: &Story) -> Finding {
         finding.evidence = drops
             .iter()
             .map(|drop| words::dropped(drop, story.home()))
+            .chain(losses::sent_again(story))
             .collect();
         return finding;
     }
-    if let Some(finding) = lossy(story) {
+    if let Some(finding) = losses::outside(story) {
         return finding;
     }
     let is_over = story
@@ -213,63 +250,35 @@ fn worked(story: &Story) -> Finding {
     } else {
         Code::InProgress
     };
-    let explanation = match code {
-        Code::Connected => format!("{} and {} talked and parted", story.client, story.server),
-        _ => format!("{} and {} talk", story.client, story.server),
-    };
-    Finding::new(Outcome::Connected, code, Confidence::Observed, explanation).with(handshake(story))
+    let took = handshake(story).map(words::span);
+    let within = took.as_ref().map(|took| format!(" in {took}"));
+    let explanation = format!(
+        "{} reached {}{}{}",
+        story.client.ip(),
+        story.server,
+        within.unwrap_or_default(),
+        if is_over {
+            ""
+        } else {
+            ", and the connection is open"
+        }
+    );
+    Finding::new(Outcome::Connected, code, Confidence::Observed, explanation)
+        .with(took.map(|took| format!("SYN answered after {took}")))
+        .with(round_trip(story))
+        .with(losses::sent_again(story))
 }
 
 /// How long the handshake took.
-fn handshake(story: &Story) -> Option<String> {
+fn handshake(story: &Story) -> Option<Duration> {
     let asked = story.trail(End::Client)?.first_opening?;
     let answered = story.trail(End::Server)?.first_opening?;
-    let time = crate::conversation::story::between(asked, answered);
-    Some(format!("SYN answered after {}", words::span(time)))
+    Some(between(asked, answered))
 }
 
-/// Packets were sent again, and arrived in the end.
-fn lossy(story: &Story) -> Option<Finding> {
-    let adapted = mtu::adapted_at(story);
-    let mut segments = story.repeated_more;
-    let mut openings = 0;
-    for repeated in &story.repeated {
-        match repeated.kind {
-            Kind::Syn | Kind::SynAck => openings += repeated.times,
-            _ if repeated.is_probe => {}
-            _ if adapted.is_some_and(|at| mtu::follows(at, repeated.at)) => {}
-            _ => segments += repeated.times,
-        }
-    }
-    // Where each was answered, the answer was only late.
-    let asked = story.openings(End::Client);
-    let answered = story.openings(End::Server);
-    if answered >= asked && openings < asked {
-        openings = 0;
-    }
-    if segments <= FEW && openings == 0 {
-        return None;
-    }
-    let mut evidence = Vec::new();
-    if openings > 0 {
-        let times = words::several(openings, "time", "times");
-        evidence.push(format!("the handshake's packets were sent again {times}"));
-    }
-    if segments > 0 {
-        let what = words::several(segments, "segment was", "segments were");
-        evidence.push(format!("{what} sent again"));
-    }
-    evidence.push("this machine dropped none of them".to_owned());
-    Some(
-        Finding::new(
-            Outcome::Degraded,
-            Code::PathLoss,
-            Confidence::Inferred,
-            format!(
-                "it works, and packets between {} and {} are lost outside this machine",
-                story.client, story.server
-            ),
-        )
-        .with(evidence),
-    )
+/// The time to the other end and back, as the own socket measured it.
+fn round_trip(story: &Story) -> Option<String> {
+    let rtt_us = story.sockets.of(story.role().end()?).rtt_us;
+    let time = Duration::from_micros(rtt_us.into());
+    (rtt_us != 0).then(|| format!("round trip {}", words::span(time)))
 }

@@ -10,12 +10,22 @@ use crate::{
     event::{Class, Code, Confidence, Outcome},
 };
 
+/// Drops of `end`'s own packets.
+pub(super) fn losses_of(story: &Story, end: End) -> impl Iterator<Item = &Dropped> {
+    let drops = story.drops.iter();
+    drops.filter(move |drop| drop.by == end && drop.is_loss() && !drop.is_about())
+}
+
 /// The drop that stands in the way of `end`'s packets: the latest.
 pub(super) fn loss_of(story: &Story, end: End) -> Option<&Dropped> {
-    let of = story
-        .drops
-        .iter()
-        .filter(|drop| drop.by == end && drop.is_loss());
+    losses_of(story, end).max_by_key(|drop| drop.last)
+}
+
+/// The drop of the answer to a request of the other end: of `end`'s packets, or of an
+/// ICMP error that says no.
+pub(super) fn answer_loss_of(story: &Story, end: End) -> Option<&Dropped> {
+    let drops = story.drops.iter();
+    let of = drops.filter(|drop| drop.by == end && drop.is_loss() && !drop.says_too_big());
     of.max_by_key(|drop| drop.last)
 }
 

@@ -2,10 +2,15 @@
 
 mod answers;
 mod datagrams;
+mod errors;
 mod established;
 mod local;
+mod losses;
 mod opening;
+mod overflow;
 pub(super) mod resets;
+
+use std::collections::HashMap;
 
 use jiff::Timestamp;
 
@@ -58,6 +63,8 @@ pub(super) struct Court<'a> {
     pub now: Timestamp,
     /// Sightings that were lost.
     pub lost: u64,
+    /// Overflows of listen queues by namespace.
+    pub overflows: &'a HashMap<u32, u64>,
 }
 
 /// What became of the conversation.
@@ -69,6 +76,7 @@ pub(super) fn judge(story: &Story, court: Court<'_>) -> Finding {
     } else {
         opening::judge(story, court)
     };
+    finding.evidence.extend(losses::causes(story));
     if finding.process.is_none() {
         let end = story.role().end();
         finding.process = end.and_then(|end| story.sockets.of(end).process.clone());

@@ -3,20 +3,19 @@
 use std::time::Duration;
 
 use super::{
-    Court, Finding, answers, local,
+    Court, Finding, answers, errors, local, overflow,
     resets::{self},
 };
 use crate::{
     conversation::{
         facts::{Dropped, Kind},
-        input::TcpState,
         story::{End, Role, Story, between},
         words,
     },
     event::{Code, Confidence, Outcome},
 };
 
-/// Something that answers a SYN does so within this time.
+/// A SYN that is not answered within this time is sent again (RFC 6298).
 const PATIENCE: Duration = Duration::from_secs(1);
 /// A drop, and what is sent because of it, lie this close together.
 const TOGETHER: Duration = Duration::from_millis(200);
@@ -37,7 +36,7 @@ fn by_drops(story: &Story, role: Role) -> Option<Finding> {
         return Some(local::finding(story, overflow, false, None));
     }
     let request = local::loss_of(story, End::Client);
-    let answer = local::loss_of(story, End::Server);
+    let answer = local::answer_loss_of(story, End::Server);
     let is_later = |drop: &&Dropped| {
         let answered = story.reset_from(End::Server);
         drop.is_rejected()
@@ -139,37 +138,51 @@ fn by_reset(story: &Story, role: Role, court: Court<'_>) -> Option<Finding> {
 
 /// Nothing came.
 fn by_silence(story: &Story, role: Role, court: Court<'_>) -> Finding {
+    let swallowed = overflow::finding(story, court);
     match role {
-        Role::Server => no_acknowledgement(story),
-        _ => no_answer(story, court),
+        Role::Server => swallowed.unwrap_or_else(|| no_acknowledgement(story)),
+        _ => under_way(story, court)
+            .or(swallowed)
+            .unwrap_or_else(|| no_answer(story, court)),
     }
 }
 
+/// By which interface the first SYN left, and how long an answer was waited for.
+fn asked<'a>(story: &'a Story, court: Court<'_>) -> Option<(&'a str, Duration)> {
+    let trail = story.trail(End::Client)?;
+    let (first, ifname) = trail.left.as_ref().or(trail.came_in.as_ref())?;
+    let ended = story.sockets.client.closed.unwrap_or(court.now);
+    Some((ifname, between(*first, ended)))
+}
+
+/// There was no time for an answer yet.
+fn under_way(story: &Story, court: Court<'_>) -> Option<Finding> {
+    let (_, waited) = asked(story, court)?;
+    let has_ended = story.sockets.client.closed.is_some() || story.attempt.is_some();
+    if story.openings(End::Client) != 1 || has_ended || waited >= PATIENCE {
+        return None;
+    }
+    Some(Finding::new(
+        Outcome::Timeout,
+        Code::InProgress,
+        Confidence::Observed,
+        format!(
+            "no answer yet: the only SYN left {} before droptrace ended",
+            words::span(waited)
+        ),
+    ))
+}
+
 fn no_answer(story: &Story, court: Court<'_>) -> Finding {
-    let trail = story.trail(End::Client);
     let socket = &story.sockets.client;
     let error = story
         .attempt
-        .map(|(error, _)| error)
+        .map(|tried| tried.error)
         .filter(|error| *error != 0)
         .unwrap_or(socket.error);
-    let left = trail.and_then(|trail| trail.left.as_ref().or(trail.came_in.as_ref()));
-    let ended = socket.closed.unwrap_or(court.now);
-    let Some((first, ifname)) = left else {
-        return nothing_left(story, error);
+    let Some((ifname, waited)) = asked(story, court) else {
+        return errors::nothing_left(story, error, "packets");
     };
-    let waited = between(*first, ended);
-    if waited < PATIENCE && socket.state == Some(TcpState::SynSent) {
-        return Finding::new(
-            Outcome::Connected,
-            Code::InProgress,
-            Confidence::Observed,
-            format!(
-                "the connection was begun {} ago, and no answer has come yet",
-                words::span(waited)
-            ),
-        );
-    }
     let syns = story.openings(End::Client);
     let sent = format!(
         "{} left{}",
@@ -222,42 +235,6 @@ fn no_answer(story: &Story, court: Court<'_>) -> Finding {
             "the application itself stopped waiting after {}",
             words::span(waited)
         ));
-    }
-    finding
-}
-
-/// No SYN was seen to leave, and none to be dropped.
-fn nothing_left(story: &Story, error: i32) -> Finding {
-    let (outcome, code, explanation) = match error {
-        libc::ENETUNREACH => (
-            Outcome::Unreachable,
-            Code::LocalNoRoute,
-            format!("this machine has no route to {}", story.server.ip()),
-        ),
-        libc::EHOSTUNREACH => (
-            Outcome::Unreachable,
-            Code::LocalNoNeighbour,
-            format!("no next hop answers on the way to {}", story.server.ip()),
-        ),
-        libc::EPERM | libc::EACCES => (
-            Outcome::Refused,
-            Code::LocalRuleDrop,
-            "this machine does not permit it (a rule, or a program of the control group)"
-                .to_owned(),
-        ),
-        _ => (
-            Outcome::Timeout,
-            Code::LocalDrop,
-            "its packets did not leave this machine, and no drop was reported".to_owned(),
-        ),
-    };
-    let mut finding = Finding::new(outcome, code, Confidence::Inferred, explanation)
-        .with(["no packet of it was seen at any interface".to_owned()]);
-    if error != 0 {
-        finding.evidence.insert(
-            0,
-            format!("the application got {}", words::error_name(error)),
-        );
     }
     finding
 }

@@ -133,6 +133,9 @@ pub(super) fn sent(story: &Story, reset: &ResetSent, outcome: Outcome) -> Findin
         }
     };
     let mut finding = Finding::new(outcome, code, Confidence::Observed, explanation).with([told]);
+    if let (Code::LocalAbort, Some(who)) = (code, who) {
+        finding.evidence.push(format!("by {}", words::process(who)));
+    }
     finding.process = who.cloned();
     finding
 }

@@ -1,8 +1,11 @@
 //! Conversations written by hand, and what TCP and the documents say of them.
 
+mod attempts;
 mod documented;
 mod established;
 mod hostile;
 mod idle;
+mod losses;
 mod opening;
+mod overflow;
 mod world;

@@ -38,6 +38,10 @@ pub struct World {
     pub netns: u32,
     pub client: SocketAddr,
     pub server: SocketAddr,
+    /// What sockets count: segments sent again, and those that the other end had.
+    pub counted: (u32, u32),
+    /// The round-trip time that sockets measure.
+    pub rtt_us: u32,
 }
 
 impl World {
@@ -47,6 +51,8 @@ impl World {
             netns: HOME,
             client: address(CLIENT),
             server: address(SERVER),
+            counted: (0, 0),
+            rtt_us: 0,
         }
     }
 
@@ -191,9 +197,9 @@ impl World {
                 from,
                 to,
                 error,
-                rtt_us: 0,
-                retransmitted: 0,
-                duplicates: 0,
+                rtt_us: self.rtt_us,
+                retransmitted: self.counted.0,
+                duplicates: self.counted.1,
                 process: Some(curl()),
             }),
         );
