@@ -3,9 +3,10 @@
 use super::{Court, Finding};
 use crate::{
     conversation::{
+        ends::End,
         facts::Kind,
         input::Way,
-        story::{End, Story, View},
+        story::{Story, View},
     },
     event::{Code, Confidence, Outcome},
 };
