@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Court, Finding, answers, local, losses, resets};
+use super::{Court, Finding, answers, local, losses, overflow, resets};
 use crate::{
     conversation::{
         ends::End,
@@ -33,7 +33,7 @@ pub(super) fn judge(story: &Story, court: Court<'_>) -> Finding {
     let end = role.end().unwrap_or(End::Client);
     let starved = starved(story, role, end, court, false);
     let starved = starved.filter(|_| !is_closed(story, role));
-    starved.unwrap_or_else(|| worked(story))
+    starved.unwrap_or_else(|| worked(story, court))
 }
 
 /// A reset that ended it, by whoever sent the first.
@@ -238,22 +238,25 @@ fn is_last(story: &Story, end: End, drop: &Dropped, now: Timestamp) -> bool {
 }
 
 /// It worked, more or less.
-fn worked(story: &Story) -> Finding {
+fn worked(story: &Story, court: Court<'_>) -> Finding {
     let ends = [End::Client, End::Server].into_iter();
     let drops: Vec<_> = ends.flat_map(|end| local::losses_of(story, end)).collect();
     if let Some(worst) = drops.iter().max_by_key(|drop| drop.packets) {
-        let count: u64 = drops.iter().map(|drop| drop.packets).sum();
+        let packets: u64 = drops.iter().map(|drop| drop.packets).sum();
         let mut finding = local::finding(story, worst, false, Some(Outcome::Degraded));
         finding.code = Code::LocalLoss;
         finding.explanation = format!(
             "it works, and this machine dropped {} of it",
-            words::several(count, "packet", "packets")
+            words::several(packets, "packet", "packets")
         );
         finding.evidence = drops
             .iter()
             .map(|drop| words::dropped(drop, story.home()))
             .chain(losses::sent_again(story))
             .collect();
+        return finding;
+    }
+    if let Some(finding) = overflow::at_first(story, court) {
         return finding;
     }
     if let Some(finding) = losses::outside(story) {
