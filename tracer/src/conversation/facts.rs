@@ -5,8 +5,8 @@ use std::{net::IpAddr, time::Duration};
 use jiff::Timestamp;
 
 use super::{
+    ends::End,
     input::{TcpState, Way},
-    story::End,
 };
 use crate::event::{Class, Direction, Engine, Process, Rule};
 

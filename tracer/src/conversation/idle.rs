@@ -4,12 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{
-    judge::Finding,
-    origin::Addresses,
-    story::{End, Story},
-    words,
-};
+use super::{ends::End, judge::Finding, origin::Addresses, story::Story, words};
 use crate::event::Code;
 
 /// Failures that are kept of a destination.

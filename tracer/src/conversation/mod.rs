@@ -5,6 +5,7 @@
 
 mod advice;
 mod destination;
+mod ends;
 mod facts;
 mod idle;
 mod input;
@@ -35,12 +36,13 @@ pub use self::input::{
 };
 use self::{
     destination::{Destinations, severity},
+    ends::{Key, TCP, UDP},
     facts::Tried,
     judge::{Court, Finding, judge},
     origin::Addresses,
     records::About,
     sightings::Of,
-    story::{Key, Story, TCP, UDP, between},
+    story::{Story, between},
 };
 use crate::event::{Class, Event, EventKind};
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
+    ends::End,
     facts::{Dropped, Kind, Repeated},
     judge::Finding,
-    story::{End, Story, between},
+    story::{Story, between},
     trail::{Trail, is_after},
     words,
 };

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::story::{End, between};
+use super::ends::End;
+use super::story::between;
 
 /// A shorter time without packets is no pause.
 const LEAST: Duration = Duration::from_secs(1);

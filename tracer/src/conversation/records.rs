@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 
 use super::{
+    ends::{End, Key, TCP, UDP},
     facts::{Cause, Dropped, Kind, Repeated, ResetSent},
-    story::{End, Key, Story, TCP, UDP},
+    story::Story,
     words,
 };
 use crate::event::{Event, EventKind, Flow};

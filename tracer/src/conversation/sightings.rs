@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 
 use super::{
+    ends::{End, Key, TCP, UDP},
     facts::Complaint,
     input::{Content, IcmpError, Packet, Seen, Sighting, State, TcpState, Way},
     pause::Sign,
-    story::{End, Key, Story, TCP, UDP},
+    story::Story,
     trail::{ACK, RST, SYN},
     words,
 };

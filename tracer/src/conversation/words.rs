@@ -5,9 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
+    ends::End,
     facts::{Cause, Complaint, Dropped, Kind, Repeated, ResetSent},
     input::{Content, Packet, State, TcpState, Way},
-    story::{End, between},
+    story::between,
     trail::{ACK, FIN, RST, SYN},
 };
 use crate::event::{Engine, Process, Rule};

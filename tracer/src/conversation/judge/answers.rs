@@ -2,13 +2,7 @@
 
 use super::Finding;
 use crate::{
-    conversation::{
-        facts::Complaint,
-        input::Way,
-        origin::hops,
-        story::{End, Story},
-        words,
-    },
+    conversation::{ends::End, facts::Complaint, input::Way, origin::hops, story::Story, words},
     event::{Code, Confidence, Outcome},
 };
 

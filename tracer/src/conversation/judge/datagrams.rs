@@ -3,8 +3,9 @@
 use super::{Court, Finding, answers, errors, local};
 use crate::{
     conversation::{
+        ends::End,
         input::Way,
-        story::{End, Role, Story},
+        story::{Role, Story},
         words,
     },
     event::{Code, Confidence, Outcome},

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use super::{Court, Finding, answers, local, losses, resets};
+use jiff::Timestamp;
+
+use super::{Court, Finding, answers, local, losses, overflow, resets};
 use crate::{
     conversation::{
+        ends::End,
         facts::{Dropped, ResetSent},
         mtu,
         pause::Pauses,
-        story::{End, Role, Story, between},
+        story::{Role, Story, between},
         words,
     },
     event::{Class, Code, Confidence, Outcome},
@@ -25,12 +28,12 @@ pub(super) fn judge(story: &Story, court: Court<'_>) -> Finding {
         return finding;
     }
     if let Some(stuck) = stuck_end(story, role, court) {
-        return given_up(story, role, stuck);
+        return given_up(story, role, stuck, court);
     }
     let end = role.end().unwrap_or(End::Client);
-    let starved = starved(story, role, end, false);
+    let starved = starved(story, role, end, court, false);
     let starved = starved.filter(|_| !is_closed(story, role));
-    starved.unwrap_or_else(|| worked(story))
+    starved.unwrap_or_else(|| worked(story, court))
 }
 
 /// A reset that ended it, by whoever sent the first.
@@ -55,12 +58,12 @@ fn by_reset(story: &Story, role: Role, court: Court<'_>) -> Option<Finding> {
     Some(finding)
 }
 
-fn from(received: Option<(End, jiff::Timestamp)>) -> End {
+fn from(received: Option<(End, Timestamp)>) -> End {
     received.map_or(End::Server, |(end, _)| end)
 }
 
 /// The first reset that came from outside.
-fn received(story: &Story, role: Role) -> Option<(End, jiff::Timestamp)> {
+fn received(story: &Story, role: Role) -> Option<(End, Timestamp)> {
     let ends: &[End] = match role {
         Role::Client => &[End::Server],
         Role::Server => &[End::Client],
@@ -119,13 +122,13 @@ fn stuck_end(story: &Story, role: Role, court: Court<'_>) -> Option<End> {
 }
 
 /// Nothing that `end` sent was acknowledged any more.
-fn given_up(story: &Story, role: Role, end: End) -> Finding {
+fn given_up(story: &Story, role: Role, end: End, court: Court<'_>) -> Finding {
     // ICMP errors that were dropped are no answers here, but for what they hid.
     let is_hidden = story.drops.iter().any(Dropped::says_too_big);
     if let Some(finding) = mtu::black_hole(story, end).filter(|_| is_hidden) {
         return finding;
     }
-    if let Some(finding) = starved(story, role, end, true) {
+    if let Some(finding) = starved(story, role, end, court, true) {
         return finding;
     }
     if let Some(finding) = answers::finding(story, end) {
@@ -168,11 +171,13 @@ fn no_acknowledgement(story: &Story, end: End, times: u64) -> Finding {
         Code::NoAnswer,
         Confidence::Inferred,
         format!("{peer} acknowledged nothing any more: the loss is outside this machine"),
-    )
-    .with([format!(
-        "segments were sent again {}, and none was acknowledged",
-        words::several(times, "time", "times")
-    )]);
+    );
+    if times > 0 {
+        finding.evidence.push(format!(
+            "segments were sent again {}, and none was acknowledged",
+            words::several(times, "time", "times")
+        ));
+    }
     let socket = story.sockets.of(end);
     let first = mtu::unanswered(story, end).map(|again| again.first).min();
     if let (libc::ETIMEDOUT, Some(closed), Some(first)) = (socket.error, socket.closed, first) {
@@ -194,12 +199,17 @@ fn no_acknowledgement(story: &Story, end: End, times: u64) -> Finding {
 /// This machine dropped packets, of `end` or of the other, and nothing has come in since
 /// that shows progress; or `end` got no further (`is_stuck`) and they were those that it
 /// sent again.
-fn starved(story: &Story, role: Role, end: End, is_stuck: bool) -> Option<Finding> {
+fn starved(
+    story: &Story,
+    role: Role,
+    end: End,
+    court: Court<'_>,
+    is_stuck: bool,
+) -> Option<Finding> {
     let is_to_blame = |drop: &&Dropped| {
-        let came = story.trail(end.other()).and_then(|trail| trail.last_in);
         let repeats =
             || mtu::unanswered(story, end).any(|again| between(drop.last, again.at) <= TOGETHER);
-        came.is_none_or(|came| came <= drop.last) || (is_stuck && repeats())
+        is_last(story, end, drop, court.now) || (is_stuck && repeats())
     };
     let lost = local::loss_of(story, end).filter(is_to_blame);
     let answer_lost = local::loss_of(story, end.other()).filter(is_to_blame);
@@ -216,23 +226,37 @@ fn starved(story: &Story, role: Role, end: End, is_stuck: bool) -> Option<Findin
     Some(local::finding(story, drop, is_answer, Some(outcome)))
 }
 
+/// Nothing of the other end has come in since the drop.
+fn is_last(story: &Story, end: End, drop: &Dropped, now: Timestamp) -> bool {
+    let Some(came) = story.trail(end.other()).and_then(|trail| trail.last_in) else {
+        return true;
+    };
+    // Not each packet is seen: one may have come in since the last that was.
+    let is_long_ago = |at| between(at, now) >= SEEN_AT_LEAST;
+    let since_the_first = between(drop.first, came) <= TOGETHER && is_long_ago(drop.first);
+    came <= drop.last && (is_long_ago(drop.last) || since_the_first)
+}
+
 /// It worked, more or less.
-fn worked(story: &Story) -> Finding {
+fn worked(story: &Story, court: Court<'_>) -> Finding {
     let ends = [End::Client, End::Server].into_iter();
     let drops: Vec<_> = ends.flat_map(|end| local::losses_of(story, end)).collect();
     if let Some(worst) = drops.iter().max_by_key(|drop| drop.packets) {
-        let count: u64 = drops.iter().map(|drop| drop.packets).sum();
+        let packets: u64 = drops.iter().map(|drop| drop.packets).sum();
         let mut finding = local::finding(story, worst, false, Some(Outcome::Degraded));
         finding.code = Code::LocalLoss;
         finding.explanation = format!(
             "it works, and this machine dropped {} of it",
-            words::several(count, "packet", "packets")
+            words::several(packets, "packet", "packets")
         );
         finding.evidence = drops
             .iter()
             .map(|drop| words::dropped(drop, story.home()))
             .chain(losses::sent_again(story))
             .collect();
+        return finding;
+    }
+    if let Some(finding) = overflow::at_first(story, court) {
         return finding;
     }
     if let Some(finding) = losses::outside(story) {
@@ -250,8 +274,7 @@ fn worked(story: &Story) -> Finding {
     } else {
         Code::InProgress
     };
-    let took = handshake(story).map(words::span);
-    let within = took.as_ref().map(|took| format!(" in {took}"));
+    let within = handshake(story).map(|took| format!(" in {}", words::span(took)));
     let explanation = format!(
         "{} reached {}{}{}",
         story.client.ip(),
@@ -264,16 +287,35 @@ fn worked(story: &Story) -> Finding {
         }
     );
     Finding::new(Outcome::Connected, code, Confidence::Observed, explanation)
-        .with(took.map(|took| format!("SYN answered after {took}")))
+        .with(answered(story))
         .with(round_trip(story))
         .with(losses::sent_again(story))
 }
 
-/// How long the handshake took.
-fn handshake(story: &Story) -> Option<Duration> {
+/// From SYN to SYN-ACK, as they passed at home.
+fn syn_ack(story: &Story) -> Option<Duration> {
     let asked = story.trail(End::Client)?.first_opening?;
     let answered = story.trail(End::Server)?.first_opening?;
     Some(between(asked, answered))
+}
+
+fn answered(story: &Story) -> Option<String> {
+    let time = words::span(syn_ack(story)?);
+    Some(format!("SYN answered after {time}"))
+}
+
+/// How long the handshake took the end that is this machine.
+fn handshake(story: &Story) -> Option<Duration> {
+    match story.role() {
+        Role::Client => syn_ack(story),
+        Role::Server => {
+            let asked = story.trail(End::Client)?.first_opening?;
+            let socket = &story.sockets.server;
+            let established = socket.established.filter(|_| socket.began.is_some())?;
+            Some(between(asked, established))
+        }
+        Role::Router => None,
+    }
 }
 
 /// The time to the other end and back, as the own socket measured it.

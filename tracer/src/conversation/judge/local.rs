@@ -2,11 +2,7 @@
 
 use super::Finding;
 use crate::{
-    conversation::{
-        facts::Dropped,
-        story::{End, Story},
-        words,
-    },
+    conversation::{ends::End, facts::Dropped, story::Story, words},
     event::{Class, Code, Confidence, Outcome},
 };
 

@@ -3,9 +3,10 @@
 use super::Finding;
 use crate::{
     conversation::{
+        ends::End,
         facts::{Cause, Kind},
         mtu,
-        story::{End, Story},
+        story::Story,
         words,
     },
     event::{Code, Confidence, Outcome},

@@ -14,10 +14,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use super::{
-    origin::Addresses,
-    story::{Story, UDP},
-};
+use super::{ends::UDP, origin::Addresses, story::Story};
 use crate::event::{Code, Confidence, Outcome, Process, Rule};
 
 /// What became of a conversation, and why.

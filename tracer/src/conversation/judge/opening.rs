@@ -8,8 +8,9 @@ use super::{
 };
 use crate::{
     conversation::{
+        ends::End,
         facts::{Dropped, Kind},
-        story::{End, Role, Story, between},
+        story::{Role, Story, between},
         words,
     },
     event::{Code, Confidence, Outcome},

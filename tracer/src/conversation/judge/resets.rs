@@ -3,9 +3,10 @@
 use super::{Court, Finding};
 use crate::{
     conversation::{
+        ends::End,
         facts::ResetSent,
         origin::{self, Origin, Traced},
-        story::{End, Story},
+        story::Story,
         words,
     },
     event::{Code, Confidence, Outcome},

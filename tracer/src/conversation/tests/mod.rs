@@ -8,4 +8,5 @@ mod idle;
 mod losses;
 mod opening;
 mod overflow;
+mod stuck;
 mod world;

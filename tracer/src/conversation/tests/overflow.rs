@@ -91,3 +91,22 @@ fn the_clients_namespace_is_told_of_the_servers_queue() {
     let place = format!("network namespace {}", HOME + 1);
     assert!(said(&event).evidence[1].contains(&place));
 }
+
+#[test]
+fn a_queue_that_was_full_only_at_first_is_no_loss_outside() {
+    let connects = |overflows| {
+        let mut world = asked();
+        world.conversations.overflowed(HOME, overflows);
+        world.answers(1000, SYN | ACK, SERVER_ISN, CLIENT_ISN + 1, 0);
+        world.is_asked(1020, 62, ACK, CLIENT_ISN + 1, SERVER_ISN + 1, 0);
+        world.server_is(1020, TcpState::SynRecv, TcpState::Established, 0);
+        world.verdict(9000)
+    };
+    let event = connects(1);
+    let verdict = said(&event);
+    assert_eq!(
+        (verdict.code, verdict.outcome, verdict.confidence),
+        (Code::LocalLoss, Outcome::Degraded, Confidence::Inferred)
+    );
+    assert_eq!(code(&connects(0)), Code::InProgress);
+}
