@@ -39,7 +39,10 @@ fn again(story: &Story, end: End) -> Again {
         *sum = sum.saturating_add(repeated.times);
     }
     let socket = story.sockets.of(end);
-    if socket.closed.is_none() {
+    // A record may stand for several segments, so what is due to the size is not taken
+    // off the socket's count: it is all of it, or some.
+    let all_by_size = adapting > 0 && recorded == 0;
+    if socket.closed.is_none() || all_by_size {
         return Again {
             segments: recorded,
             duplicates: 0,
