@@ -38,6 +38,10 @@ pub enum Command {
 }
 
 /// Flags of `run`.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "flags, which do not depend on each other"
+)]
 #[derive(Args)]
 pub struct RunArgs {
     /// Folder with the scenario files.

@@ -270,7 +270,9 @@ pub(super) fn complaint(complaint: &Complaint) -> String {
 /// A time, as exact as it is of use.
 pub(super) fn span(time: Duration) -> String {
     let seconds = time.as_secs_f64();
-    if seconds < 0.00995 {
+    if seconds < 0.000_995 {
+        format!("{:.2} ms", seconds * 1000.0)
+    } else if seconds < 0.00995 {
         format!("{:.1} ms", seconds * 1000.0)
     } else if seconds < 1.0 {
         format!("{:.0} ms", seconds * 1000.0)

@@ -83,15 +83,16 @@ fn the_socket_tells_the_round_trip() {
     let event = world.verdict(3000);
     let evidence = &said(&event).evidence;
     assert!(
-        evidence.contains(&"round trip 0.3 ms".to_owned()),
+        evidence.contains(&"round trip 0.31 ms".to_owned()),
         "{evidence:?}"
     );
 }
 
 #[test]
-fn short_times_have_a_digit_behind_the_point() {
+fn short_times_have_digits_behind_the_point() {
     let span = |us| words::span(std::time::Duration::from_micros(us));
-    assert_eq!(span(400), "0.4 ms");
+    assert_eq!(span(40), "0.04 ms");
+    assert_eq!(span(4_000), "4.0 ms");
     assert_eq!(span(9_900), "9.9 ms");
     assert_eq!(span(9_990), "10 ms");
     assert_eq!(span(20_000), "20 ms");
