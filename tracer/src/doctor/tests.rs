@@ -6,11 +6,13 @@ use super::{
     Ability, Report, Row, Status,
     facts::{Facts, Netfilter, Processes, Tables, Types},
 };
-use crate::tracer::{Means, SEND_RESET, TRACEPOINTS, XT_PROGRAMS};
+use crate::tracer::{CONVERSATION_TRACEPOINTS, Means, SEND_RESET, TRACEPOINTS, XT_PROGRAMS};
 
 /// A kernel that offers everything, and root.
 fn best() -> Facts {
-    let programs = TRACEPOINTS.map(|name| (name, Ok(Means::BtfTracepoint)));
+    let by_tracepoint = |name| (name, Ok(Means::BtfTracepoint));
+    let programs = TRACEPOINTS.map(by_tracepoint);
+    let of_conversations = CONVERSATION_TRACEPOINTS.map(by_tracepoint);
     let run = XT_PROGRAMS.map(|name| (name, Ok(Means::RawTracepoint)));
     Facts {
         kernel: "6.18.1".to_owned(),
@@ -47,7 +49,7 @@ fn best() -> Facts {
             has_socket_cgroup: true,
             counts_skips: true,
         }),
-        programs: [&programs[..], &run[..]].concat(),
+        programs: [&programs[..], &of_conversations[..], &run[..]].concat(),
         sees_symbols: true,
         kptr_restrict: "1".to_owned(),
         processes: Processes::All,
@@ -382,4 +384,15 @@ fn an_obstacle_denies_everything_and_says_what_would_be() {
         ..blocked
     };
     expect(&blind, Ability::Drops, Status::No, "CAP_BPF");
+}
+
+#[test]
+fn verdicts_take_all_of_their_programs() {
+    let mut facts = best();
+    facts.programs[TRACEPOINTS.len()].1 = Err("Permission denied".to_owned());
+    let report = Report::from(&facts);
+    let row = report.abilities.iter();
+    let row = row.filter(|row| row.ability == Ability::Conversations);
+    let rows: Vec<_> = row.map(|row| row.status).collect();
+    assert_eq!(rows, [Status::No]);
 }
