@@ -24,7 +24,7 @@ mod verdict;
 mod words;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -56,6 +56,8 @@ const MAX_PENDING: usize = 4096;
 const MAX_TOLD: usize = 4096;
 /// Namespaces whose overflows of listen queues are known.
 const MAX_NAMESPACES: usize = 1024;
+/// Addresses that are remembered as seen.
+const MAX_TOUCHED: usize = 16_384;
 
 /// After the end of a connection come its last records.
 const AFTER_END: Duration = Duration::from_secs(1);
@@ -97,6 +99,10 @@ pub struct Conversations {
     addresses: Addresses,
     destinations: Destinations,
     lost: u64,
+    /// Packets that this machine dropped, of which no flow with ports is known.
+    unlisted: u64,
+    /// Addresses of everything selected that was seen or dropped, conversation or not.
+    touched: HashSet<IpAddr>,
     /// How much a namespace's counter of overflows of listen queues rose meanwhile.
     overflows: HashMap<u32, u64>,
 }
@@ -128,7 +134,11 @@ impl Conversations {
     /// [`Conversations::see`] with what was drained at the same time.
     pub fn record(&mut self, records: &[Event]) {
         for event in records {
+            self.touch(event.flow.iter().flat_map(|flow| [flow.src, flow.dst]));
             let Some(about) = About::of(event) else {
+                if records::may_be_anyones(event) {
+                    self.unlisted = self.unlisted.saturating_add(event.packets);
+                }
                 continue;
             };
             let key = about.key();
@@ -149,6 +159,9 @@ impl Conversations {
         for sighting in sightings {
             if let Seen::Packet(packet) = &sighting.what {
                 self.addresses.packet(sighting.at, sighting.netns, packet);
+                if sighting.is_selected {
+                    self.touch([packet.src, packet.dst]);
+                }
             }
             let Some(of) = Of::sighting(sighting) else {
                 continue;
@@ -166,6 +179,12 @@ impl Conversations {
                 let story = self.story(key, of.proto, of.src, of.dst, of.client, sighting.at);
                 story.see(sighting);
             }
+        }
+    }
+
+    fn touch(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+        if self.touched.len() < MAX_TOUCHED {
+            self.touched.extend(addresses);
         }
     }
 
@@ -251,8 +270,11 @@ impl Conversations {
             .map(|(story, finding)| (severity(finding), verdict::of_one(story, finding)))
             .collect();
         singles.sort_by_key(|(severity, _)| *severity);
-        let is_missing =
-            |(address, port): &&(IpAddr, Option<u16>)| !self.destinations.has(*address, *port);
+        let is_missing = |(address, port): &&(IpAddr, Option<u16>)| {
+            !self.destinations.has(*address, *port)
+                && !self.touched.contains(address)
+                && self.touched.len() < MAX_TOUCHED
+        };
         let missing = watched.iter().filter(is_missing);
         verdicts.extend(
             missing.map(|(address, port)| verdict::of_none(*address, *port, self.lost, now)),
@@ -333,6 +355,7 @@ impl Conversations {
             addresses: &self.addresses,
             now,
             lost: self.lost,
+            unlisted: self.unlisted,
             overflows: &self.overflows,
         };
         let mut judged: Vec<(Story, Finding)> = stories

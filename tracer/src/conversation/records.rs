@@ -10,7 +10,7 @@ use super::{
     story::Story,
     words,
 };
-use crate::event::{Event, EventKind, Flow};
+use crate::event::{Class, Event, EventKind, Flow};
 
 /// The conversation that a record is about.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +55,17 @@ impl About {
             _ => None,
         }
     }
+}
+
+/// Whether a record stands for dropped packets that may have been of any conversation.
+pub(super) fn may_be_anyones(event: &Event) -> bool {
+    let is_drop = match event.kind {
+        EventKind::Drop => event.flow.is_none() || event.flows_unlisted.is_some(),
+        EventKind::Loss => true,
+        _ => false,
+    };
+    let class = event.reason.as_ref().map(|reason| reason.class);
+    is_drop && class != Some(Class::Benign)
 }
 
 fn ends(flow: &Flow) -> Option<(u8, SocketAddr, SocketAddr)> {

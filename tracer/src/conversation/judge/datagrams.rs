@@ -114,5 +114,5 @@ fn silence(story: &Story, role: Role) -> Finding {
         Confidence::Inferred,
         explanation,
     )
-    .with([sent, "this machine dropped none of them".to_owned()])
+    .with([sent, super::DROPPED_NONE.to_owned()])
 }

@@ -187,7 +187,7 @@ fn no_acknowledgement(story: &Story, end: End, times: u64) -> Finding {
         ));
     }
     finding.evidence.push(match local::loss_of(story, end) {
-        None => "this machine dropped none of them".to_owned(),
+        None => super::DROPPED_NONE.to_owned(),
         Some(drop) => format!(
             "packets came in after the last that this machine dropped: {}",
             words::dropped(drop, story.home())

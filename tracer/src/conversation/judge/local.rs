@@ -25,6 +25,25 @@ pub(super) fn answer_loss_of(story: &Story, end: End) -> Option<&Dropped> {
     of.max_by_key(|drop| drop.last)
 }
 
+/// What TCP here refused of a connection's first packets, without an answer.
+pub(super) fn refused(story: &Story) -> Option<&Dropped> {
+    let is_unclear = |class| matches!(class, Class::Protocol | Class::Unknown);
+    let drops = story.drops.iter();
+    let of =
+        drops.filter(|drop| drop.by == End::Client && !drop.is_about() && is_unclear(drop.class));
+    of.max_by_key(|drop| drop.last)
+        .filter(|_| !story.is_established())
+}
+
+/// The outcome that the error of the client's socket tells.
+fn of_error(story: &Story) -> Option<Outcome> {
+    match story.sockets.of(End::Client).error {
+        libc::ECONNREFUSED => Some(Outcome::Refused),
+        libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EACCES => Some(Outcome::Unreachable),
+        _ => None,
+    }
+}
+
 /// A conversation whose packets this machine dropped. `answers` are the other end's;
 /// `outcome` is how it ended if the drop does not tell.
 pub(super) fn finding(
@@ -46,7 +65,14 @@ pub(super) fn finding(
             Class::Policy if drop.is_rejected() => (Code::LocalRuleDrop, Outcome::Refused),
             // A race or a clash of translations, no rule.
             Class::Policy if drop.is_by_tracking() => (Code::LocalDrop, Outcome::Timeout),
-            Class::Policy => (Code::LocalRuleDrop, Outcome::Timeout),
+            Class::Policy => {
+                let outcome = of_error(story).unwrap_or(Outcome::Timeout);
+                (Code::LocalRuleDrop, outcome)
+            }
+            // It checks where a packet comes from, not where it goes to.
+            Class::Routing if drop.name.as_deref() == Some("IP_RPFILTER") => {
+                (Code::LocalDrop, Outcome::Timeout)
+            }
             Class::Routing => (Code::LocalNoRoute, Outcome::Unreachable),
             Class::Neighbour => (Code::LocalNoNeighbour, Outcome::Unreachable),
             _ => (Code::LocalDrop, Outcome::Timeout),

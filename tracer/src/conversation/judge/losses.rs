@@ -143,7 +143,7 @@ pub(super) fn outside(story: &Story) -> Option<Finding> {
         evidence.push(format!("the handshake's packets were sent again {times}"));
     }
     evidence.extend(sent_again(story));
-    evidence.push("this machine dropped none of them".to_owned());
+    evidence.push(super::DROPPED_NONE.to_owned());
     Some(
         Finding::new(
             Outcome::Degraded,

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use super::{ends::UDP, origin::Addresses, story::Story};
+use super::{ends::UDP, origin::Addresses, story::Story, words};
 use crate::event::{Code, Confidence, Outcome, Process, Rule};
 
 /// What became of a conversation, and why.
@@ -33,7 +33,32 @@ pub(super) struct Finding {
     pub advice: Option<String>,
 }
 
+/// Evidence that speaks for a loss outside.
+const DROPPED_NONE: &str = "this machine dropped none of them";
+
 impl Finding {
+    /// Takes back what is not certain where this machine dropped packets whose flow is
+    /// not known.
+    fn doubt(&mut self, story: &Story, unlisted: u64) {
+        if ![Code::NoAnswer, Code::PathLoss].contains(&self.code) {
+            return;
+        }
+        self.evidence.retain(|evidence| evidence != DROPPED_NONE);
+        let packets = words::several(unlisted, "packet", "packets");
+        self.evidence.push(format!(
+            "this machine dropped {packets} whose flow is not known: they may have been these"
+        ));
+        let what = if self.code == Code::NoAnswer {
+            "did not answer"
+        } else {
+            "answered, and packets were lost"
+        };
+        self.explanation = format!(
+            "{} {what}; whether this machine dropped them is not known",
+            story.server
+        );
+    }
+
     fn new(outcome: Outcome, code: Code, confidence: Confidence, explanation: String) -> Self {
         Self {
             outcome,
@@ -60,6 +85,8 @@ pub(super) struct Court<'a> {
     pub now: Timestamp,
     /// Sightings that were lost.
     pub lost: u64,
+    /// Packets that this machine dropped, of which no flow with ports is known.
+    pub unlisted: u64,
     /// Overflows of listen queues by namespace.
     pub overflows: &'a HashMap<u32, u64>,
 }
@@ -73,6 +100,14 @@ pub(super) fn judge(story: &Story, court: Court<'_>) -> Finding {
     } else {
         opening::judge(story, court)
     };
+    if finding.code == Code::NoAnswer
+        && let Some(drop) = local::refused(story)
+    {
+        finding = local::finding(story, drop, false, None);
+    }
+    if court.unlisted > 0 {
+        finding.doubt(story, court.unlisted);
+    }
     finding.evidence.extend(losses::causes(story));
     if finding.process.is_none() {
         let end = story.role().end();

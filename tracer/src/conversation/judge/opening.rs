@@ -228,7 +228,7 @@ fn no_answer(story: &Story, court: Court<'_>) -> Finding {
     )
     .with([
         sent,
-        "this machine dropped none of them".to_owned(),
+        super::DROPPED_NONE.to_owned(),
         "nothing came in from there".to_owned(),
     ]);
     if error == 0 && socket.closed.is_some() {

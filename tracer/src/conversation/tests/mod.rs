@@ -9,4 +9,5 @@ mod losses;
 mod opening;
 mod overflow;
 mod stuck;
+mod unlisted;
 mod world;
