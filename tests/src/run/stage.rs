@@ -8,6 +8,8 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 
 use super::compare;
 use super::rule::{self, Rules};
@@ -26,6 +28,28 @@ const ROUNDS: u16 = 20;
 
 /// Truths that stay the same for this long are final.
 const QUIET: Duration = Duration::from_millis(30);
+
+/// This thread, and what it starts, on one CPU; until it is dropped.
+struct Pinned(CpuSet);
+
+impl Pinned {
+    fn new() -> anyhow::Result<Self> {
+        let before = sched_getaffinity(Pid::from_raw(0)).context("cannot ask for the CPUs")?;
+        let first = (0..CpuSet::count()).find(|cpu| before.is_set(*cpu) == Ok(true));
+        let mut one = CpuSet::new();
+        one.set(first.context("there is no CPU to run on")?)
+            .context("cannot choose a CPU")?;
+        sched_setaffinity(Pid::from_raw(0), &one).context("cannot stay on one CPU")?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // What was allowed before is allowed again.
+        let _ = sched_setaffinity(Pid::from_raw(0), &self.0);
+    }
+}
 
 /// Everything that is to be judged.
 pub struct Seen {
@@ -56,6 +80,7 @@ pub struct Tracing {
 
 /// Plays a scenario to its end.
 pub fn play(droptrace: &Path, scenario: &Scenario, how: Tracing) -> anyhow::Result<Seen> {
+    let _pinned = scenario.one_cpu.then(Pinned::new).transpose()?;
     let sandbox = Sandbox::new(&scenario.topology)?;
     prepare(&sandbox, &scenario.setup)?;
     let before = truth::read(scenario, &sandbox)?;

@@ -34,6 +34,9 @@ pub struct Scenario {
     /// What it proves does not depend on the kernel.
     #[serde(default)]
     pub one_kernel: bool,
+    /// All its processes run on one CPU, so that packets keep their order.
+    #[serde(default)]
+    pub one_cpu: bool,
     /// Hosts and links.
     pub topology: Topology,
     /// What is done in the hosts before the tracer starts.

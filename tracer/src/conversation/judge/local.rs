@@ -35,8 +35,13 @@ pub(super) fn refused(story: &Story) -> Option<&Dropped> {
         .filter(|_| !story.is_established())
 }
 
-/// The outcome that the error of the client's socket tells.
+/// The outcome that the error of the client's socket tells, or an ICMP error of its own
+/// machine, which the kernel may have kept to itself while the socket was busy.
 fn of_error(story: &Story) -> Option<Outcome> {
+    let mut complaints = story.complaints.iter();
+    if complaints.any(|complaint| complaint.from == story.client.ip()) {
+        return Some(Outcome::Refused);
+    }
     match story.sockets.of(End::Client).error {
         libc::ECONNREFUSED => Some(Outcome::Refused),
         libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EACCES => Some(Outcome::Unreachable),
