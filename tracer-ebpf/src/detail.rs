@@ -3,10 +3,10 @@
 use aya_ebpf::{
     EbpfContext as _,
     cty::c_void,
-    helpers::generated::{bpf_get_current_comm, bpf_probe_read_kernel},
+    helpers::generated::bpf_get_current_comm,
     programs::{RawTracePointContext, tracing::StackIdContext as _},
 };
-use droptrace_types::{COMM_LEN, Detail, HEADER_LEN, HookAt, Loss, RuleAt};
+use droptrace_types::{COMM_LEN, Detail, HookAt, Loss, RuleAt};
 
 use crate::{
     conntrack,
@@ -139,22 +139,6 @@ unsafe fn fill<const DROP: bool>(
             detail.tcp_ack = u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]);
             detail.tcp_flags = tcp[13];
         }
-        let (headers, available) = packet.linear(event.network);
-        let len = if available > HEADER_LEN as u32 {
-            HEADER_LEN as u32
-        } else {
-            available
-        };
-        // SAFETY: at most `HEADER_LEN` bytes go into `header`.
-        let failed = unsafe {
-            bpf_probe_read_kernel(
-                detail.header.as_mut_ptr().cast(),
-                len,
-                headers.address() as *const c_void,
-            )
-        };
-        if failed == 0 {
-            detail.header_len = len;
-        }
+        detail.header_len = packet.copy_headers(event.network, &mut detail.header);
     }
 }

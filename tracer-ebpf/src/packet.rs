@@ -1,7 +1,8 @@
 //! Where a packet's bytes are: in the buffer that `skb->head` points to, or in
 //! the pages behind it.
 
-use droptrace_types::{ABSENT, Decode};
+use aya_ebpf::{cty::c_void, helpers::generated::bpf_probe_read_kernel};
+use droptrace_types::{ABSENT, Decode, HEADER_LEN};
 
 use crate::{
     event::Event,
@@ -93,6 +94,27 @@ impl Packet {
     #[inline(always)]
     pub fn linear(&self, offset: u32) -> (Pointer, u32) {
         (self.head.at(offset), self.tail.saturating_sub(offset))
+    }
+
+    /// Copies what follows `offset`, as far as it lies before the pages and fits. Answers
+    /// with how many bytes that were.
+    #[inline(always)]
+    pub fn copy_headers(&self, offset: u32, into: &mut [u8; HEADER_LEN]) -> u32 {
+        let (headers, available) = self.linear(offset);
+        let len = if available > HEADER_LEN as u32 {
+            HEADER_LEN as u32
+        } else {
+            available
+        };
+        // SAFETY: at most `HEADER_LEN` bytes go into `into`.
+        let failed = unsafe {
+            bpf_probe_read_kernel(
+                into.as_mut_ptr().cast(),
+                len,
+                headers.address() as *const c_void,
+            )
+        };
+        if failed == 0 { len } else { 0 }
     }
 
     /// The tag that the interface or the kernel has taken out of the packet.

@@ -6,13 +6,11 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::generated::{
-        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel,
-    },
+    helpers::generated::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns},
 };
 use droptrace_types::{
-    COMM_LEN, FILTER_BY_FLOW, FILTER_BY_INTERFACE, FILTER_BY_NETNS, HEADER_LEN, IfName, Kind, Loss,
-    Passed, PassedKey, Sighting, SightingKind, Tuple,
+    COMM_LEN, FILTER_BY_FLOW, FILTER_BY_INTERFACE, FILTER_BY_NETNS, IfName, Kind, Loss, Passed,
+    PassedKey, Sighting, SightingKind, Tuple,
 };
 
 use crate::{
@@ -174,7 +172,9 @@ fn pass(event: &Event, kind: u32) -> u32 {
     sighting.kind = kind as u8;
     sighting.ifname = device::name(event.device);
     forget_socket(sighting);
-    read_header(event, sighting);
+    sighting.header_len = event
+        .packet
+        .copy_headers(event.network, &mut sighting.header);
     entry.submit(NO_WAKEUP);
     0
 }
@@ -206,28 +206,6 @@ fn forget_socket(sighting: &mut Sighting) {
     sighting.state_to = 0;
     sighting.socket_held = 0;
     sighting.comm = [0; COMM_LEN];
-}
-
-#[inline(always)]
-fn read_header(event: &Event, sighting: &mut Sighting) {
-    sighting.header_len = 0;
-    let (headers, available) = event.packet.linear(event.network);
-    let len = if available > HEADER_LEN as u32 {
-        HEADER_LEN as u32
-    } else {
-        available
-    };
-    // SAFETY: at most `HEADER_LEN` bytes go into `header`.
-    let failed = unsafe {
-        bpf_probe_read_kernel(
-            sighting.header.as_mut_ptr().cast(),
-            len,
-            headers.address() as *const _,
-        )
-    };
-    if failed == 0 {
-        sighting.header_len = len;
-    }
 }
 
 /// Records that a TCP socket takes another state.

@@ -6,8 +6,15 @@
 
 use std::net::IpAddr;
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+/// A time as records have it: RFC 3339, UTC, with nanoseconds.
+#[must_use]
+pub fn utc(time: Timestamp) -> String {
+    format!("{time:.9}")
+}
 
 /// Value of [`Event::schema`].
 pub const SCHEMA: &str = "droptrace.event/1";
@@ -63,6 +70,34 @@ pub struct Event {
     /// For `verdict`: what became of the conversation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
+}
+
+impl Event {
+    /// A record of which no more is known than what happened, and when.
+    #[must_use]
+    pub fn bare(kind: EventKind, time: String) -> Self {
+        Self {
+            schema: SCHEMA.to_owned(),
+            kind,
+            first_seen: time.clone(),
+            time,
+            flow: None,
+            packets: 0,
+            bytes: 0,
+            reason: None,
+            rule: None,
+            r#where: None,
+            process: None,
+            conntrack: None,
+            tcp: None,
+            advice: None,
+            packet: None,
+            undecoded: None,
+            flows_unlisted: None,
+            loss: None,
+            verdict: None,
+        }
+    }
 }
 
 /// What happened.
@@ -357,7 +392,7 @@ pub enum Via {
 }
 
 /// Where in the kernel.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Where {
     /// Function that freed the packet; `null` for other kinds than drops and

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::event::Step;
+use crate::event::{Step, utc};
 
 /// Steps that are kept.
 const MAX_STEPS: usize = 64;
@@ -64,9 +64,4 @@ impl Timeline {
         });
         (steps.collect(), self.left_out)
     }
-}
-
-/// RFC 3339 with nanoseconds.
-pub(super) fn utc(at: Timestamp) -> String {
-    format!("{at:.9}")
 }

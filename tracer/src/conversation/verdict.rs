@@ -10,11 +10,9 @@ use super::{
     judge::Finding,
     proto_name,
     story::{Role, Story},
-    timeline::utc,
 };
 use crate::event::{
-    Code, Confidence, Direction, Event, EventKind, Family, Flow, Outcome, SCHEMA, Step, Verdict,
-    Where,
+    Code, Confidence, Direction, Event, EventKind, Family, Flow, Outcome, Step, Verdict, Where, utc,
 };
 
 /// About one conversation.
@@ -162,34 +160,14 @@ fn event(
     last: Timestamp,
 ) -> Event {
     Event {
-        schema: SCHEMA.to_owned(),
-        kind: EventKind::Verdict,
-        time: utc(last),
         first_seen: utc(began),
         flow: Some(flow),
-        packets: 0,
-        bytes: 0,
-        reason: None,
         rule: finding.rule.clone(),
         r#where: Some(Where {
-            function: None,
-            offset: None,
-            hook: None,
             netns: home,
-            netns_name: None,
-            container: None,
-            ifname: None,
-            ifindex: None,
-            stack: Vec::new(),
+            ..Where::default()
         }),
         process: finding.process.clone(),
-        conntrack: None,
-        tcp: None,
-        advice: None,
-        packet: None,
-        undecoded: None,
-        flows_unlisted: None,
-        loss: None,
-        verdict: None,
+        ..Event::bare(EventKind::Verdict, utc(last))
     }
 }

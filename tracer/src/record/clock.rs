@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::kernel::clock::read;
+use crate::{event::utc, kernel::clock::read};
 
 /// The distance between the two clocks at one moment. Taken anew for every
 /// interval, since the time of day is adjusted while the other runs on.
@@ -24,7 +24,7 @@ impl Clock {
 
     /// RFC 3339 with nanoseconds, of a reading of `CLOCK_MONOTONIC`.
     pub fn utc(&self, monotonic_ns: u64) -> String {
-        text(self.timestamp(monotonic_ns))
+        utc(self.timestamp(monotonic_ns))
     }
 
     /// The time of day of a reading of `CLOCK_MONOTONIC`.
@@ -34,17 +34,12 @@ impl Clock {
 
     /// The moment at which this was taken.
     pub fn utc_now(&self) -> String {
-        text(timestamp(self.realtime))
+        utc(timestamp(self.realtime))
     }
 }
 
 fn timestamp(nanoseconds: i128) -> Timestamp {
     Timestamp::from_nanosecond(nanoseconds).unwrap_or(Timestamp::UNIX_EPOCH)
-}
-
-/// A time as records have it: RFC 3339, UTC, with nanoseconds.
-pub fn text(time: Timestamp) -> String {
-    format!("{time:.9}")
 }
 
 #[cfg(test)]
@@ -54,11 +49,11 @@ mod tests {
     #[test]
     fn times_have_nine_digits_and_no_zone_but_utc() {
         assert_eq!(
-            text(timestamp(1_795_310_400_000_000_001)),
+            utc(timestamp(1_795_310_400_000_000_001)),
             "2026-11-22T01:20:00.000000001Z"
         );
         assert_eq!(
-            text(timestamp(1_795_310_400_000_000_000)),
+            utc(timestamp(1_795_310_400_000_000_000)),
             "2026-11-22T01:20:00.000000000Z"
         );
     }

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::{clock, flow};
+use super::flow;
 use crate::{
     conversation::{Content, IcmpError, Packet, Seen, Sighting, Way},
-    event::{Class, Direction, Event, EventKind, Family, Flow, Icmp, Reason, SCHEMA, Where},
+    event::{self, Class, Direction, Event, EventKind, Family, Flow, Icmp, Reason, Where},
 };
 
 const ICMP: u8 = 1;
@@ -31,12 +31,7 @@ pub fn of(sighting: &Sighting) -> Option<Event> {
             "an ICMP error about this flow went out",
         ),
     };
-    let time = clock::text(sighting.at);
     Some(Event {
-        schema: SCHEMA.to_owned(),
-        kind,
-        time: time.clone(),
-        first_seen: time,
         flow: Some(flow_of(packet, error, direction)),
         packets: 1,
         bytes: packet.len.into(),
@@ -48,27 +43,12 @@ pub fn of(sighting: &Sighting) -> Option<Event> {
             summary: summary.to_owned(),
             derived: false,
         }),
-        rule: None,
         r#where: Some(Where {
-            function: None,
-            offset: None,
-            hook: None,
             netns: Some(sighting.netns),
-            netns_name: None,
-            container: None,
             ifname: (!packet.ifname.is_empty()).then(|| packet.ifname.clone()),
-            ifindex: None,
-            stack: Vec::new(),
+            ..Where::default()
         }),
-        process: None,
-        conntrack: None,
-        tcp: None,
-        advice: None,
-        packet: None,
-        undecoded: None,
-        flows_unlisted: None,
-        loss: None,
-        verdict: None,
+        ..Event::bare(kind, event::utc(sighting.at))
     })
 }
 

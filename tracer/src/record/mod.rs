@@ -638,25 +638,10 @@ fn losses(losses: &Losses, clock: &Clock) -> Vec<Event> {
     .into_iter()
     .filter(|(_, _, count, _)| *count > 0)
     .map(|(what, why, count, bytes)| Event {
-        schema: SCHEMA.to_owned(),
-        kind: EventKind::Loss,
-        time: clock.utc_now(),
-        first_seen: clock.utc_now(),
-        flow: None,
         packets: if what == Packets { count } else { 0 },
         bytes,
-        reason: None,
-        rule: None,
-        r#where: None,
-        process: None,
-        conntrack: None,
-        tcp: None,
-        advice: None,
-        packet: None,
-        undecoded: None,
-        flows_unlisted: None,
         loss: Some(Loss { what, why, count }),
-        verdict: None,
+        ..Event::bare(EventKind::Loss, clock.utc_now())
     })
     .collect()
 }
