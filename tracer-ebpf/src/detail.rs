@@ -95,7 +95,8 @@ unsafe fn fill<const DROP: bool>(
     };
     if DROP && event.key.cause.rule != 0 {
         hook::find(ctx.as_ptr(), event, &mut detail.hook);
-        if !hook::freed(event.key.cause.location) {
+        let location = event.key.cause.location;
+        if !hook::freed(location) && !hook::freed_by_queue(location) {
             rule::find(ctx.as_ptr(), event, &mut detail.rule);
         }
         let is_alone = detail.rule.is_known == 0;

@@ -73,7 +73,7 @@ fn find_rule(ctx: *mut c_void, event: &mut Event) -> bool {
     if !by_netfilter {
         // A bridge frees what is dropped as it comes in. What a rule has dropped, nobody
         // else can.
-        let decided = verdict::find(event.packet.skb);
+        let decided = verdict::find(event.packet.skb, hook::freed_by_queue(location));
         if decided != 0 && decided & POLICY == 0 {
             event.key.cause.rule = decided;
         }
@@ -98,7 +98,7 @@ fn find_rule(ctx: *mut c_void, event: &mut Event) -> bool {
 #[inline(always)]
 fn decided(ctx: *mut c_void, event: &mut Event) -> u64 {
     let hooked = hook::address(ctx, event.key.cause.location);
-    let decided = verdict::find(event.packet.skb);
+    let decided = verdict::find(event.packet.skb, false);
     // A policy is that of the chain which the hook has.
     if decided != 0 && (decided & POLICY == 0 || decided == hooked | POLICY) {
         return decided;

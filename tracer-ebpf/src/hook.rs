@@ -30,6 +30,14 @@ pub fn freed(location: u64) -> bool {
     location > constant!(CONFIG.nf_hook_slow) && location <= constant!(CONFIG.nf_hook_slow_end)
 }
 
+/// Whether `nf_queue` freed the packet: no program listens at the queue that a rule sent
+/// it to, or the queue has no room.
+/// <https://github.com/torvalds/linux/blob/v6.12/net/netfilter/nf_queue.c>
+#[inline(always)]
+pub fn freed_by_queue(location: u64) -> bool {
+    location > constant!(CONFIG.nf_queue) && location <= constant!(CONFIG.nf_queue_end)
+}
+
 /// Whether a bridge freed the frame, which it also does where a hook says so at
 /// prerouting.
 #[inline(always)]

@@ -54,7 +54,7 @@ pub fn is_trial(ctx: *mut c_void, event: &Event) -> bool {
             (&raw mut (*copy).chains[i]).write_volatile(word.read(layout.chain_handle));
         }
     }
-    let decided = verdict::find(event.packet.skb);
+    let decided = verdict::find(event.packet.skb, false);
     let head: u64 = Pointer::new(decided & !POLICY).read(0);
     verdict::forget(event.packet.skb);
     // SAFETY: as above.

@@ -22,6 +22,7 @@ use droptrace_types::{
 
 use crate::{
     event::Event,
+    hook,
     kernel::{Pointer, constant},
     maps::{PLACES, VERDICT_TRIAL, VERDICTS},
 };
@@ -29,8 +30,9 @@ use crate::{
 /// Packets that are remembered on a CPU: a rejected one, the answer that is sent
 /// meanwhile, and what interrupts them.
 const PACKETS: usize = 4;
-/// A packet is freed so soon after the verdict at the latest.
-const FREED_WITHIN_NS: u64 = 10_000_000;
+/// A packet is freed so soon after the verdict at the latest, also where a virtual
+/// machine stands still in between.
+const FREED_WITHIN_NS: u64 = 100_000_000;
 /// Between where the stack ends when a function begins and when it has returned,
 /// bytes at most: the return address.
 const RETURN_ADDRESS: u64 = 16;
@@ -45,6 +47,8 @@ const IMMEDIATE_CODE: u32 = 8;
 const IMMEDIATE_REGISTER: u32 = 24;
 /// `NF_VERDICT_MASK`; of `NF_DROP` nothing is left.
 const VERDICT_MASK: u32 = 0xff;
+const NF_DROP: u32 = 0;
+const NF_QUEUE: u32 = 3;
 
 /// How far it is with a packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -56,8 +60,10 @@ enum State {
     Deciding = 2,
     /// A rule that is known has dropped it.
     Dropped = 3,
+    /// A rule that is known has sent it to a queue.
+    Queued = 4,
     /// Something else was decided, or by something that is not known.
-    Other = 4,
+    Other = 5,
 }
 
 /// What is known of a packet.
@@ -75,7 +81,7 @@ pub struct Verdict {
     registers: u64,
     /// Where the stack ended when that function began.
     stack: u64,
-    /// When it was dropped.
+    /// When it was dropped or queued.
     ns: u64,
 }
 
@@ -96,21 +102,17 @@ impl Verdict {
     #[inline(always)]
     fn decide(&mut self, code: u32) {
         self.stack = 0;
-        self.state = if code & VERDICT_MASK == 0 {
-            // SAFETY: reads the clock.
-            self.ns = unsafe { bpf_ktime_get_ns() };
-            // An expression outside of all rules, as in the element of a set.
-            let is_known = self.head != 0;
-            if is_known {
-                State::Dropped
-            } else {
-                State::Other
-            }
-        } else if code.cast_signed() < 0 {
+        // SAFETY: reads the clock.
+        self.ns = unsafe { bpf_ktime_get_ns() };
+        // An expression outside of all rules, as in the element of a set.
+        let is_known = self.head != 0;
+        self.state = match code & VERDICT_MASK {
+            NF_DROP if is_known => State::Dropped,
+            NF_QUEUE if is_known => State::Queued,
+            NF_DROP | NF_QUEUE => State::Other,
             // `NFT_CONTINUE`, `NFT_JUMP` and the like: the evaluation goes on.
-            State::Open
-        } else {
-            State::Other
+            _ if code.cast_signed() < 0 => State::Open,
+            _ => State::Other,
         } as u64;
     }
 }
@@ -272,9 +274,10 @@ fn copy(ctx: Pointer, packet: Pointer, expression: Pointer, base: u64) {
 }
 
 /// Who dropped the packet, as [`droptrace_types::Cause::rule`] has it: the head of a
-/// rule, or the base chain whose policy it was; 0 where that is not known.
+/// rule, or the base chain whose policy it was; 0 where that is not known. `by_queue`:
+/// it was freed since nobody took it from the queue that a rule sent it to.
 #[inline(always)]
-pub fn find(packet: Pointer) -> u64 {
+pub fn find(packet: Pointer, by_queue: bool) -> u64 {
     let is_on = PLACES.get(0).is_some_and(|at| at.verdict.is_known != 0);
     if !is_on {
         return 0;
@@ -282,11 +285,16 @@ pub fn find(packet: Pointer) -> u64 {
     let Some(verdict) = of_packet(packet.address()) else {
         return 0;
     };
-    // SAFETY: reads the clock.
+    let decided = if by_queue {
+        State::Queued
+    } else {
+        State::Dropped
+    };
+    // SAFETY: reads the clock, which may be behind what another reading has said.
     let now = unsafe { bpf_ktime_get_ns() };
-    if verdict.is(State::Dropped) && now.wrapping_sub(verdict.ns) < FREED_WITHIN_NS {
+    if verdict.is(decided) && now < verdict.ns.wrapping_add(FREED_WITHIN_NS) {
         verdict.head
-    } else if verdict.is(State::Open) {
+    } else if verdict.is(State::Open) && !by_queue {
         verdict.base | POLICY
     } else {
         0
@@ -307,7 +315,7 @@ pub fn forget(packet: Pointer) {
 #[inline(never)]
 pub fn tell(event: &Event, is_alone: bool, found: &mut RuleAt) -> u32 {
     let packet = event.packet.skb;
-    let decided = find(packet);
+    let decided = find(packet, hook::freed_by_queue(event.key.cause.location));
     let (Some(places), Some(verdict)) = (PLACES.get(0), of_packet(packet.address())) else {
         return 0;
     };

@@ -30,9 +30,20 @@ struct Record {
     value: Value,
 }
 
-/// What is wrong; empty if nothing is.
-pub fn problems(scenario: &Scenario, seen: &Seen, doctor: &Doctor) -> Vec<String> {
+/// What a scenario came to.
+#[derive(Default)]
+pub struct Judgement {
+    /// What is wrong; empty if nothing is.
+    pub problems: Vec<String>,
+    /// Packets without their rule where nftables' functions are watched, more of them
+    /// than may be: the kernel has skipped a program, or something is wrong.
+    pub skipped: u64,
+}
+
+/// What is wrong.
+pub fn judge(scenario: &Scenario, seen: &Seen, doctor: &Doctor) -> Judgement {
     let mut problems = Vec::new();
+    let mut skipped = 0;
     let code = scenario.exit();
     if seen.printed.code != code {
         problems.push(format!(
@@ -89,7 +100,10 @@ pub fn problems(scenario: &Scenario, seen: &Seen, doctor: &Doctor) -> Vec<String
         .into_iter()
         .partition(|record| concerns(record, seen));
     match compare(scenario, seen, &records, doctor) {
-        Ok(more) => problems.extend(more),
+        Ok(more) => {
+            problems.extend(more.problems);
+            skipped = more.skipped;
+        }
         Err(error) => problems.push(format!("{error:#}")),
     }
     if !problems.is_empty() {
@@ -101,7 +115,7 @@ pub fn problems(scenario: &Scenario, seen: &Seen, doctor: &Doctor) -> Vec<String
             seen.printed.stderr.trim_end()
         ));
     }
-    problems
+    Judgement { problems, skipped }
 }
 
 fn parse(line: &str) -> anyhow::Result<Record> {
@@ -133,8 +147,9 @@ fn compare(
     seen: &Seen,
     records: &[Record],
     doctor: &Doctor,
-) -> anyhow::Result<Vec<String>> {
+) -> anyhow::Result<Judgement> {
     let mut problems = Vec::new();
+    let mut all_skipped = 0;
     let mut patterns = Vec::new();
     for expect in &scenario.expect {
         let mut pattern = pattern(&expect.record, expect.host.as_deref(), seen, doctor)?;
@@ -169,11 +184,12 @@ fn compare(
             let unnamed = unnamed(&pattern);
             let skipped = records.iter().filter(|record| matches(&unnamed, record));
             let (more_packets, more_bytes) = sum(skipped);
-            if more_packets * SKIPPED_OF <= packets {
-                packets += more_packets;
-                bytes += more_bytes;
-                patterns.push(unnamed);
+            if more_packets * SKIPPED_OF > packets {
+                all_skipped += more_packets;
             }
+            packets += more_packets;
+            bytes += more_bytes;
+            patterns.push(unnamed);
         }
         let counts = [
             (packets, "packets", Some(&expect.packets)),
@@ -220,7 +236,10 @@ fn compare(
             ));
         }
     }
-    Ok(problems)
+    Ok(Judgement {
+        problems,
+        skipped: all_skipped,
+    })
 }
 
 /// Packets and bytes of these records. A verdict, which stands for no packet, counts
@@ -448,7 +467,7 @@ rule = "first"
                 remedy: None,
             }],
         });
-        problems(&parse(scenario).unwrap(), &seen, &doctor)
+        judge(&parse(scenario).unwrap(), &seen, &doctor).problems
     }
 
     #[test]

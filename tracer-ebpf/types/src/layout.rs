@@ -464,6 +464,10 @@ pub struct Config {
     pub nf_hook_slow: u64,
     /// Address of the function behind it.
     pub nf_hook_slow_end: u64,
+    /// Address of the function `nf_queue`, which frees what no program takes from a queue.
+    pub nf_queue: u64,
+    /// Address of the function behind it.
+    pub nf_queue_end: u64,
     /// Address of the hook function that runs BPF programs.
     pub nf_hook_run_bpf: u64,
     /// Address of the function in which a bridge frees what a hook drops at prerouting.
@@ -503,6 +507,8 @@ impl Config {
         page_offset_base: 0,
         nf_hook_slow: 0,
         nf_hook_slow_end: 0,
+        nf_queue: 0,
+        nf_queue_end: 0,
         nf_hook_run_bpf: 0,
         bridge_pre: 0,
         bridge_pre_end: 0,

@@ -116,6 +116,7 @@ pub fn config(btf: &Btf, symbols: &Symbols, reasons: &Reasons) -> Config {
     let argument =
         |tracepoint: &str, n: usize| btf.tracepoint_arguments(tracepoint)?.get(n).copied();
     let of_hooks = symbols.function("nf_hook_slow").unwrap_or_default();
+    let of_queues = symbols.function("nf_queue").unwrap_or_default();
     let of_bridges = bridge_pre(symbols).unwrap_or_default();
     let mut config = Config {
         drop_has_reason: u32::from(argument("kfree_skb", 2) == Some(Argument::Enum)),
@@ -138,6 +139,8 @@ pub fn config(btf: &Btf, symbols: &Symbols, reasons: &Reasons) -> Config {
         has_private_stack: u32::from(btf.offset("bpf_prog_aux", "priv_stack_ptr").is_some()),
         nf_hook_slow: of_hooks.start,
         nf_hook_slow_end: of_hooks.end,
+        nf_queue: of_queues.start,
+        nf_queue_end: of_queues.end,
         bridge_pre: of_bridges.start,
         bridge_pre_end: of_bridges.end,
         nf_hook_run_bpf: symbols

@@ -85,13 +85,18 @@ pub fn name(at: &HookAt) -> Option<&'static str> {
 /// Where a packet is freed that nobody took from the queue that it was for.
 const QUEUE: &str = "nf_queue";
 
+/// Whether `function` frees packets that are for a queue to user space.
+pub fn is_queue(function: &str) -> bool {
+    plain_name(function) == QUEUE
+}
+
 /// A queue to user space, where `function` freed a packet that was for one.
 pub fn queue(function: &str) -> Option<(Rule, Option<String>)> {
     let rule = Rule {
         function: Some(function.to_owned()),
         ..rule::by(Engine::Nfqueue)
     };
-    (plain_name(function) == QUEUE).then_some((rule, None))
+    is_queue(function).then_some((rule, None))
 }
 
 /// The hook function that said to drop, and how to look at it; `None` where it is

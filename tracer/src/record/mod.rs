@@ -107,6 +107,9 @@ pub struct ByNftables {
     pub any: bool,
     /// Something of which neither rule nor policy was found.
     pub unnamed: bool,
+    /// A packet was for a queue that did not take it, and who sent it there was not
+    /// found: a rule of nftables or of iptables.
+    pub queued: bool,
 }
 
 /// A record that waits for the text of its rule.
@@ -333,7 +336,15 @@ impl Recorder {
             );
             event.conntrack = why;
         }
-        event.advice = invalid::with_advice(look_up.or(event.advice), event.conntrack.as_ref());
+        let function = event.r#where.as_ref().and_then(|at| at.function.as_deref());
+        let advice = match (event.advice.take(), look_up) {
+            // What is to be done is at the queue; the rule is as it should be.
+            (Some(queue), Some(rule)) if function.is_some_and(hook::is_queue) => {
+                Some(format!("{queue}; {rule}"))
+            }
+            (advice, look_up) => look_up.or(advice),
+        };
+        event.advice = invalid::with_advice(advice, event.conntrack.as_ref());
         event.rule = Some(rule);
         Some(event)
     }
@@ -368,8 +379,12 @@ impl Recorder {
             })
         });
         let waits_for_rule = at.is_some();
+        let by_queue = location
+            .as_ref()
+            .is_some_and(|at| hook::is_queue(&at.function));
+        self.by_nftables.queued |= by_queue && detail.is_some() && at.is_none();
         // A bridge frees for netfilter too, and for reasons of its own.
-        let is_watched = at.as_ref().is_some_and(|(_, via)| *via == Via::Hook);
+        let is_watched = !by_queue && at.as_ref().is_some_and(|(_, via)| *via == Via::Hook);
         let for_netfilter = is_watched.then(|| Location {
             function: tracked::FUNCTION.to_owned(),
             offset: 0,
@@ -394,7 +409,7 @@ impl Recorder {
             Some(found) => Some((rule::of_xtables(found), rule::xtables_advice(found))),
             None => self
                 .decided(detail.filter(|_| !waits_for_rule), function, stage)
-                .or_else(|| hook::queue(&location.as_ref()?.function)),
+                .or_else(|| hook::queue(&location.as_ref()?.function).filter(|_| at.is_none())),
         };
         let (rule, look_up) = decided.unzip();
         if counted.is_some() && rule.is_some() && reason.class == Class::Unknown {

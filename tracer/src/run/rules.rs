@@ -22,10 +22,6 @@ use crate::{
 /// A trial that has become invalid is repeated at most so often.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// Trials in a row at most, where one has found no place of the rule: something else
-/// may have come in between.
-const ATTEMPTS: u32 = 3;
-
 /// Whether and how rules are found.
 pub struct Rules {
     mode: RulesMode,
@@ -150,14 +146,7 @@ impl Rules {
 
     fn try_out(&mut self, tracer: &mut Tracer) {
         self.known.has_nftables = self.known.has_rules || modules::is_loaded(modules::NFTABLES);
-        let mut found = trial::find(tracer.rules(), &self.known);
-        for _ in 1..ATTEMPTS {
-            let is_missing = |places: &Places| self.known.has_rules && places.chain.is_known == 0;
-            if !found.as_ref().is_ok_and(is_missing) {
-                break;
-            }
-            found = trial::find(tracer.rules(), &self.known);
-        }
+        let found = trial::find(tracer.rules(), &self.known);
         self.places = Places {
             verdict: self.places.verdict,
             ..found.as_ref().copied().unwrap_or_default()

@@ -23,6 +23,10 @@ const LINGER: Duration = Duration::from_secs(40);
 /// So is what is watched without being seen: the module may have gone and come back.
 const AGAIN: Duration = Duration::from_secs(60);
 
+/// Who sends packets to a queue that takes none is looked for so often, if it is no rule
+/// of nftables.
+const IN_VAIN: Duration = Duration::from_secs(600);
+
 /// Whether nftables' own functions are watched.
 pub struct Verdicts {
     mode: RulesMode,
@@ -37,6 +41,9 @@ pub struct Verdicts {
     is_partial: bool,
     /// When nftables last dropped a packet.
     last_drop: Instant,
+    /// When watching for who sends packets to a queue began, if that was no rule of
+    /// nftables so far.
+    for_queue: Option<Instant>,
 }
 
 impl Verdicts {
@@ -49,6 +56,7 @@ impl Verdicts {
             since: Instant::now(),
             is_partial: false,
             last_drop: Instant::now(),
+            for_queue: None,
         }
     }
 
@@ -87,9 +95,18 @@ impl Verdicts {
 
     /// Begins where a rule was not found.
     pub fn after(&mut self, tracer: &mut Tracer, recorder: &mut Recorder, places: &mut Places) {
-        let ByNftables { any, unnamed } = recorder.by_nftables();
+        let ByNftables {
+            any,
+            mut unnamed,
+            queued,
+        } = recorder.by_nftables();
         if any {
             self.last_drop = Instant::now();
+            self.for_queue = None;
+        }
+        if queued && self.for_queue.is_none_or(|at| at.elapsed() >= IN_VAIN) {
+            (self.last_drop, self.for_queue) = (Instant::now(), Some(Instant::now()));
+            unnamed = true;
         }
         if !unnamed || matches!(self.mode, RulesMode::Cheap | RulesMode::Off) {
             return;

@@ -18,10 +18,10 @@ const IMMEDIATE: (&str, &str) = ("nft_immediate", "nft_immediate_eval");
 const DECIDE: &str = "nft_decide";
 const DECIDED: &str = "nft_decided";
 
-/// All other functions of expressions that set a verdict which drops, or that call
-/// one. Which of them there are depends on the kernel, and on the modules that the
+/// All other functions of expressions that set a verdict which drops or queues, or
+/// that call one. Which of them there are depends on the kernel, and on the modules that the
 /// rules need.
-const DECIDING: [&str; 28] = [
+const DECIDING: [&str; 30] = [
     "nft_lookup_eval",
     "nft_dynset_eval",
     "nft_objref_eval",
@@ -36,6 +36,8 @@ const DECIDING: [&str; 28] = [
     "nft_match_eval",
     "nft_match_large_eval",
     "nft_connlimit_eval",
+    "nft_queue_eval",
+    "nft_queue_sreg_eval",
     "nft_synproxy_eval",
     "nft_nat_eval",
     "nft_nat_inet_eval",

@@ -155,6 +155,10 @@ const BPF_DROPPERS: [(u8, &[i32], usize); 5] = [
     (INPUT, &[-10, 0], 1),
 ];
 
+/// Trials in a row at most, where one has not found the place of the rule: something
+/// else may have come in between, or the kernel has skipped a program.
+const ATTEMPTS: u32 = 3;
+
 /// Mark of the packets.
 pub use droptrace_types::TRIAL_MARK as MARK;
 /// The kernel functions whose drops have on the stack who decided.
@@ -197,7 +201,14 @@ impl Known {
 ///
 /// If the trial could not be made.
 pub fn find(maps: &mut RuleMaps, known: &Known) -> io::Result<Places> {
-    let places = apart(|netns| try_all(maps, known, netns));
+    let mut places = apart(|netns| try_all(maps, known, netns));
+    for _ in 1..ATTEMPTS {
+        let is_missing = |places: &Places| known.has_rules && places.chain.is_known == 0;
+        if !places.as_ref().is_ok_and(is_missing) {
+            break;
+        }
+        places = apart(|netns| try_all(maps, known, netns));
+    }
     let found = places.as_ref().copied().unwrap_or_default();
     maps.set_places(&found)?;
     places

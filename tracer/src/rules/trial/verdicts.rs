@@ -10,7 +10,9 @@ use droptrace_types::{
     HeadForm, POLICY, Places, StackWords, VERDICT_HEADS, VERDICT_WORDS, VerdictPlaces, VerdictWords,
 };
 
-use super::{DROPPERS, Dropper, Handles, RULES, apart, drop_at, handle_of, marked_socket, nft};
+use super::{
+    ATTEMPTS, DROPPERS, Dropper, Handles, RULES, apart, drop_at, handle_of, marked_socket, nft,
+};
 use crate::{
     kernel::symbols,
     tracer::{RuleMaps, Tracer},
@@ -46,19 +48,28 @@ fn find(
     memory: &mut impl Kernel,
     places: &Places,
 ) -> io::Result<VerdictPlaces> {
-    let found = apart(|netns| {
-        let mut trial = Trial {
-            places: Places {
-                trial_netns: netns,
-                verdict: VerdictPlaces::default(),
-                ..*places
-            },
-            socket: marked_socket()?,
-            maps,
-            memory,
-        };
-        trial.find()
-    });
+    let mut attempt = || {
+        apart(|netns| {
+            let mut trial = Trial {
+                places: Places {
+                    trial_netns: netns,
+                    verdict: VerdictPlaces::default(),
+                    ..*places
+                },
+                socket: marked_socket()?,
+                maps,
+                memory,
+            };
+            trial.find()
+        })
+    };
+    let mut found = attempt();
+    for _ in 1..ATTEMPTS {
+        if found.is_ok() {
+            break;
+        }
+        found = attempt();
+    }
     let verdict = found.as_ref().copied().unwrap_or_default();
     maps.set_places(&Places { verdict, ..*places })?;
     found
