@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Deserialize;
 
 use crate::output::{ColorChoice, Format};
 
@@ -162,7 +163,8 @@ pub struct Developer {
 
 /// Whether rules are named, and at what cost. Where the kernel keeps them, is found
 /// out by trials in network namespaces of their own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum RulesMode {
     /// Without a program on packets that pass, unless and as long as nftables drops
     /// packets and its rule is not found otherwise.

@@ -70,6 +70,14 @@ pub struct Event {
     /// For `verdict`: what became of the conversation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
+    /// From `droptrace daemon`: grows with every record, and is given once in all the
+    /// time that the daemon keeps its state. Not every number is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// From `droptrace daemon`: which start of the machine the record is of, as in
+    /// `/proc/sys/kernel/random/boot_id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_id: Option<String>,
 }
 
 impl Event {
@@ -96,6 +104,8 @@ impl Event {
             flows_unlisted: None,
             loss: None,
             verdict: None,
+            seq: None,
+            boot_id: None,
         }
     }
 }
@@ -787,6 +797,11 @@ pub enum LossOf {
     Details,
     /// Packets and socket states of watched conversations: a verdict may lack evidence.
     Sightings,
+    /// Records, on their way to a receiver; `packets` of the loss record says how many
+    /// packets they stood for.
+    Records,
+    /// Milliseconds in which nothing was traced; what was dropped meanwhile is not known.
+    Time,
 }
 
 /// Why the tracer could not record something.
@@ -801,4 +816,14 @@ pub enum LossCause {
     RingFull,
     /// More new flows and causes a second than are looked at closely.
     RateLimit,
+    /// The spool on disk had no room: the receiver was away or too slow for too long.
+    SpoolFull,
+    /// The spool on disk could not be read back, or was cut off before it was safe.
+    SpoolDamaged,
+    /// The reader of the socket was too slow, or was away for too long.
+    ReaderSlow,
+    /// The receiver refused the records for good.
+    Refused,
+    /// The daemon was not running.
+    NotRunning,
 }

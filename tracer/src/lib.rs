@@ -11,6 +11,7 @@
 pub mod cli;
 pub mod conntrack;
 pub mod conversation;
+pub mod daemon;
 pub mod doctor;
 pub mod event;
 pub mod filter;

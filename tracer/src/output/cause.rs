@@ -99,6 +99,11 @@ pub(super) fn loss(what: LossOf, why: LossCause) -> String {
         LossCause::RateLimit => {
             "more new flows a second than are looked at closely; a narrower filter helps"
         }
+        LossCause::SpoolFull => "the receiver was away for longer than the spool has room for",
+        LossCause::SpoolDamaged => "the spool on disk is damaged, or was cut off",
+        LossCause::ReaderSlow => "the reader is too slow, or was away for too long",
+        LossCause::Refused => "the receiver refused them",
+        LossCause::NotRunning => "droptrace was not running",
     };
     match what {
         LossOf::Packets => {
@@ -111,5 +116,7 @@ pub(super) fn loss(what: LossOf, why: LossCause) -> String {
         LossOf::Details => {
             format!("packets counted, but rule, process or TCP state may be missing: {why}")
         }
+        LossOf::Records => format!("records that did not reach who reads them: {why}"),
+        LossOf::Time => format!("milliseconds in which nothing was traced: {why}"),
     }
 }

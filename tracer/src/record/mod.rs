@@ -37,8 +37,7 @@ use crate::{
     conntrack::Conntrack,
     conversation::Sighting,
     event::{
-        Class, Engine, Event, EventKind, Loss, LossCause, LossOf, OtherRule, Rule, SCHEMA, Via,
-        Where,
+        Class, Engine, Event, EventKind, Loss, LossCause, LossOf, OtherRule, Rule, Via, Where,
     },
     kernel::{
         btf::Btf,
@@ -439,9 +438,6 @@ impl Recorder {
         }
         let process = detail.and_then(|detail| self.sockets.owner(&Trace::of_packet(detail)));
         let event = Event {
-            schema: SCHEMA.to_owned(),
-            kind,
-            time: clock.utc(counts.last_ns),
             first_seen: clock.utc(counts.first_ns),
             flow: flow::of(key),
             packets: counts.packets,
@@ -455,9 +451,7 @@ impl Recorder {
             conntrack,
             packet: detail.and_then(packet::seen),
             undecoded: flow::undecoded(key),
-            flows_unlisted: None,
-            loss: None,
-            verdict: None,
+            ..Event::bare(kind, clock.utc(counts.last_ns))
         };
         (event, at, unexplained)
     }

@@ -316,6 +316,8 @@ pub fn record(kind: EventKind, ms: i64, src: SocketAddr, dst: SocketAddr, flags:
         flows_unlisted: None,
         loss: None,
         verdict: None,
+        seq: None,
+        boot_id: None,
     }
 }
 

@@ -1,0 +1,281 @@
+//! What the daemon is to do: a file, the environment, and flags.
+//!
+//! All three say the same things by the same names, `section.key`. Flags
+//! (`--set section.key=value`) go before the environment
+//! (`DROPTRACE_SECTION_KEY=value`), that goes before the file, and what none of them
+//! says has a default. A value is checked where it stands, so that a message can name
+//! its line, its variable or its flag.
+
+mod layers;
+mod value;
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde::Deserialize;
+
+pub use self::{
+    layers::{ConfigError, read},
+    value::{Mode, Secret, Share, Size, Span},
+};
+use crate::cli::RulesMode;
+
+/// Where the file is looked for if nothing else is said.
+pub const FILE: &str = "/etc/droptrace/droptrace.toml";
+
+/// Everything that can be said.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Which packets, and how closely.
+    pub trace: Trace,
+    /// What the daemon may cost.
+    pub limits: Limits,
+    /// What must outlive the daemon.
+    pub state: State,
+    /// The Unix socket.
+    pub socket: Socket,
+    /// Numbers for Prometheus.
+    pub metrics: Metrics,
+    /// A file of records; none without this section.
+    pub file: Option<File>,
+    /// A receiver of OTLP; none without this section.
+    pub otlp: Option<Otlp>,
+}
+
+/// Which packets, and how closely. The filters are those of the command line.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Trace {
+    /// As `--dst`.
+    pub dst: Vec<String>,
+    /// As `--src`.
+    pub src: Vec<String>,
+    /// As `--host`.
+    pub host: Vec<String>,
+    /// As `--port`.
+    pub port: Vec<String>,
+    /// As `--proto`.
+    pub proto: Vec<String>,
+    /// As `--iface`.
+    pub iface: Vec<String>,
+    /// As `--netns`.
+    pub netns: Vec<String>,
+    /// As `--reason`.
+    pub reason: Vec<String>,
+    /// As `--cgroup`.
+    pub cgroup: Vec<PathBuf>,
+    /// How often counts are taken from the kernel: 20ms to 1h.
+    pub interval: Span,
+    /// Flows listed one by one in an interval.
+    pub max_flows: u32,
+    /// How netfilter rules are found.
+    pub rules: RulesMode,
+    /// Normal clean-up is told too.
+    pub all: bool,
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self {
+            dst: Vec::new(),
+            src: Vec::new(),
+            host: Vec::new(),
+            port: Vec::new(),
+            proto: Vec::new(),
+            iface: Vec::new(),
+            netns: Vec::new(),
+            reason: Vec::new(),
+            cgroup: Vec::new(),
+            interval: Span(Duration::from_secs(1)),
+            max_flows: 16_384,
+            rules: RulesMode::Auto,
+            all: false,
+        }
+    }
+}
+
+/// What the daemon may cost, its kernel programs included.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Of one CPU.
+    pub max_cpu: Share,
+    /// Of memory, resident.
+    pub max_memory: Size,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_cpu: Share(5.0),
+            max_memory: Size(128 << 20),
+        }
+    }
+}
+
+/// What must outlive the daemon: sequence numbers, and the spool of records that a
+/// receiver has not taken yet.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct State {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// How large the spool may be.
+    pub spool: Size,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::from("/var/lib/droptrace"),
+            spool: Size(256 << 20),
+        }
+    }
+}
+
+/// The Unix socket for readers of records.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Socket {
+    /// Its place; empty for none.
+    pub path: PathBuf,
+    /// Who may read it.
+    pub mode: Mode,
+    /// How many readers at a time.
+    pub max_readers: usize,
+    /// How much is kept for readers that come back.
+    pub keep: Size,
+}
+
+impl Default for Socket {
+    fn default() -> Self {
+        Self {
+            path: PathBuf::from("/run/droptrace/events.sock"),
+            mode: Mode(0o660),
+            max_readers: 16,
+            keep: Size(8 << 20),
+        }
+    }
+}
+
+/// Numbers for Prometheus.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// Where they are served over HTTP; `None` with `listen = "off"`.
+    #[serde(deserialize_with = "value::address_or_off")]
+    pub listen: Option<SocketAddr>,
+    /// How many reasons, rules, interfaces and namespaces have a number of their own;
+    /// the rest is `other`.
+    pub top: usize,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], 9469))),
+            top: 50,
+        }
+    }
+}
+
+/// A file of records, one JSON object a line.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// Its place.
+    pub path: PathBuf,
+    /// A new one is begun at this size.
+    #[serde(default = "File::max_size")]
+    pub max_size: Size,
+    /// And at this age.
+    #[serde(default = "File::max_age")]
+    pub max_age: Span,
+    /// How many old ones are kept, as `path.1` (the youngest), `path.2`, …
+    #[serde(default = "File::keep")]
+    pub keep: usize,
+}
+
+impl File {
+    fn max_size() -> Size {
+        Size(64 << 20)
+    }
+
+    fn max_age() -> Span {
+        Span(Duration::from_secs(24 * 3600))
+    }
+
+    fn keep() -> usize {
+        5
+    }
+}
+
+/// A receiver of OTLP.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Otlp {
+    /// Its address: `http://HOST:PORT` or `https://…`; with `http` and a path, logs go
+    /// there plus `/v1/logs`, metrics to `/v1/metrics`.
+    #[serde(deserialize_with = "value::endpoint")]
+    pub endpoint: String,
+    /// How it is spoken to.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// Sent with every request, as for a token.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Secret>,
+    /// Certificates that are believed instead of the machine's, a PEM file.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// Whether requests are compressed.
+    #[serde(default)]
+    pub compression: Compression,
+    /// How long an answer may take.
+    #[serde(default = "Otlp::timeout")]
+    pub timeout: Span,
+    /// Records are sent as logs.
+    #[serde(default = "Otlp::yes")]
+    pub logs: bool,
+    /// Counts are sent as metrics.
+    #[serde(default = "Otlp::yes")]
+    pub metrics: bool,
+    /// How often metrics are sent.
+    #[serde(default = "Otlp::metrics_interval")]
+    pub metrics_interval: Span,
+}
+
+impl Otlp {
+    fn timeout() -> Span {
+        Span(Duration::from_secs(10))
+    }
+
+    fn metrics_interval() -> Span {
+        Span(Duration::from_secs(60))
+    }
+
+    fn yes() -> bool {
+        true
+    }
+}
+
+/// How a receiver of OTLP is spoken to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// gRPC.
+    #[default]
+    Grpc,
+    /// HTTP with binary protobuf.
+    Http,
+}
+
+/// How requests are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// With gzip.
+    #[default]
+    Gzip,
+    /// Not at all.
+    None,
+}
