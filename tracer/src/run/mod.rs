@@ -1,5 +1,6 @@
 //! What happens between command line and exit code.
 
+mod capture;
 mod conversations;
 mod doctor;
 mod follow;

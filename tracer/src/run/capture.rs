@@ -1,0 +1,380 @@
+//! Capturing: set up, look after what changes, and make records at every interval.
+
+use std::{
+    future, thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use droptrace_types::{Config, Sighting};
+use tokio::{
+    runtime::Runtime,
+    time::{self, MissedTickBehavior},
+};
+
+use super::{
+    Failure,
+    conversations::{self, Watch},
+    follow::Follow,
+    rules::Rules,
+    select::{self, Selected},
+    traces,
+};
+use crate::{
+    cli::Trace,
+    conversation::Attempt,
+    event::Event,
+    kernel::{
+        btf::Btf,
+        layout,
+        modules::{self, Modules},
+        preflight::{self, Surroundings},
+        reasons::Reasons,
+        symbols::Symbols,
+    },
+    nftrace::Traces,
+    record::{Comparison, Recorder},
+    tracer::{DETAILS_PER_SECOND, Setup, Tracer},
+    xtables,
+};
+
+/// How often to look for kernel modules that matter.
+const FOR_MODULES: Duration = Duration::from_secs(1);
+
+/// Records that are in memory at a time.
+const AT_ONCE: usize = 256;
+
+/// Who takes the records, some at a time and in order.
+pub type Take<'t> = dyn FnMut(&[Event]) -> anyhow::Result<()> + 't;
+
+/// Has its programs in the kernel until it is let go.
+pub struct Capture<'a> {
+    tracer: Tracer,
+    recorder: Recorder,
+    rules: Rules,
+    nftrace: Traces,
+    modules: Modules,
+    /// The conversations, where they are watched.
+    watch: Option<Watch>,
+    follow: Follow<'a>,
+    looks: Option<time::Interval>,
+    looks_for_modules: time::Interval,
+}
+
+/// What can be said to be wrong before anything is set up.
+pub struct Checked<'a> {
+    filter: Box<droptrace_types::Filter>,
+    follow: Follow<'a>,
+}
+
+/// Looks whether this machine has what the command line names, and whether this user
+/// may trace.
+///
+/// # Errors
+///
+/// If not.
+pub fn check(args: &Trace) -> Result<Checked<'_>, Failure> {
+    let filter = select::filter(&args.select)?;
+    let follow = Follow::new(&args.select)?;
+    traces::check(args, &filter)?;
+    Surroundings::look()
+        .context("cannot read /proc/self/status")?
+        .check()
+        .map_err(Failure::unable)?;
+    Ok(Checked { filter, follow })
+}
+
+impl<'a> Capture<'a> {
+    /// Attaches everything. Rules are named from [`Capture::begin`] on.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel lacks what it takes, or refuses.
+    pub fn start(
+        args: &'a Trace,
+        Checked { filter, follow }: Checked<'a>,
+        runtime: &Runtime,
+    ) -> Result<Self, Failure> {
+        // Reading the symbols takes the kernel a while; meanwhile, the types.
+        let symbols = thread::spawn(Symbols::of_running_kernel);
+        let btf = Btf::of_running_kernel().map_err(Failure::unable)?;
+        preflight::check_types(&btf).map_err(Failure::unable)?;
+        let reasons = Reasons::from_btf(&btf);
+        let selected = select::with_reasons(&args.select, filter, &reasons)?;
+        let layout = layout::layout(&btf).map_err(Failure::unable)?;
+        let symbols = match symbols.join() {
+            Ok(Ok(symbols)) => symbols,
+            Ok(Err(error)) => {
+                log::warn!("cannot read /proc/kallsyms, so functions have no names: {error}");
+                Symbols::default()
+            }
+            Err(_) => Symbols::default(),
+        };
+        if symbols.is_empty() {
+            log::warn!(
+                "the kernel hides its symbols, so functions have no names; CAP_SYSLOG would show \
+                 them"
+            );
+        }
+        let config = Config {
+            filters: selected.filters,
+            details_per_second: DETAILS_PER_SECOND,
+            nf_trace: traces::bit(args, &btf),
+            filters_by_address: u32::from(conversations::have_addresses(&selected.filter)),
+            ..layout::config(&btf, &symbols, &reasons)
+        };
+        let conntrack = layout::conntrack(&btf);
+        let rule_layout = layout::rules(&btf);
+        let xt_layout = xtables::Layout::of(&btf);
+        let modules = Modules::new(&btf);
+        drop(btf);
+        let mut tracer = start(args, &layout, &config, &selected)?;
+        if let Some(conntrack) = conntrack {
+            tracer
+                .set_conntrack(&conntrack)
+                .context("cannot set up the kernel programs")?;
+        }
+        let mut rules = Rules::new(args.rules, args.interval, &config, &layout);
+        let mut recorder = Recorder::new(reasons, symbols);
+        let nftrace = traces::start(args, &selected.filter, &mut recorder, runtime);
+        if let Some(layout) = rule_layout {
+            rules
+                .learn(&layout, &mut tracer, &mut recorder)
+                .context("cannot set up the kernel programs")?;
+        }
+        if let Some(layout) = &xt_layout {
+            rules.learn_xtables(layout, &mut tracer);
+        }
+        return_memory();
+        let watch = tracer
+            .watches_conversations()
+            .then(|| Watch::new(selected.filter));
+        let _inside = runtime.enter();
+        Ok(Self {
+            tracer,
+            recorder,
+            rules,
+            nftrace,
+            modules,
+            watch,
+            looks: follow.every().map(ticks),
+            looks_for_modules: ticks(FOR_MODULES),
+            follow,
+        })
+    }
+
+    /// Looks for the first time at all that changes. From then on records are complete.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn begin(&mut self) -> anyhow::Result<()> {
+        self.follow.update(&mut self.tracer)?;
+        self.add_modules()
+    }
+
+    /// The tracepoints and functions at which programs run.
+    pub fn watched(&self) -> &[&'static str] {
+        self.tracer.watched()
+    }
+
+    /// The programs' own debug messages.
+    ///
+    /// # Errors
+    ///
+    /// If the programs were loaded without them.
+    pub fn logger(&mut self) -> anyhow::Result<aya_log::EbpfLogger<&'static dyn log::Log>> {
+        Ok(self.tracer.logger()?)
+    }
+
+    /// Waits until something has changed, and sees to it. To be called again and again.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub async fn look_after(&mut self) -> anyhow::Result<()> {
+        tokio::select! {
+            () = self.nftrace.told(), if self.nftrace.is_on() => self.nftrace.hear(),
+            () = tick(&mut self.looks) => self.follow.update(&mut self.tracer)?,
+            _ = self.looks_for_modules.tick() => self.add_modules()?,
+        }
+        Ok(())
+    }
+
+    /// Learns the types of kernel modules that have been loaded meanwhile.
+    fn add_modules(&mut self) -> anyhow::Result<()> {
+        let mut tables: Option<xtables::Layout> = None;
+        for (module, btf) in self.modules.appeared() {
+            self.recorder.add_module(&btf);
+            if module == modules::CONNTRACK
+                && let Some(layout) = layout::conntrack(&btf)
+            {
+                self.tracer.set_conntrack(&layout)?;
+            }
+            if module == modules::NFTABLES
+                && let Some(layout) = layout::rules(&btf)
+            {
+                self.rules
+                    .learn(&layout, &mut self.tracer, &mut self.recorder)?;
+            }
+            if [modules::XTABLES, modules::EBTABLES].contains(&module)
+                && let Some(layout) = xtables::Layout::of(&btf)
+            {
+                tables.get_or_insert(layout).learn(&layout);
+            }
+        }
+        // Once for all of them, since every namespace is looked at.
+        if let Some(layout) = &tables {
+            self.rules.learn_xtables(layout, &mut self.tracer);
+        }
+        self.rules.update(&mut self.tracer, &mut self.recorder);
+        self.nftrace.look_after();
+        Ok(())
+    }
+
+    /// Whether records wait for the text of their rules.
+    pub fn has_waiting(&self) -> bool {
+        self.recorder.has_waiting()
+    }
+
+    /// Lets no record wait any longer than until then.
+    pub fn hurry(&mut self, until: Instant) {
+        self.recorder.hurry(until);
+    }
+
+    /// Hands over the records that have waited for the text of their rules.
+    ///
+    /// # Errors
+    ///
+    /// As `take`.
+    pub fn told(&mut self, take: &mut Take<'_>) -> anyhow::Result<()> {
+        let told = self.recorder.told();
+        if let Some(watch) = &mut self.watch {
+            watch.record(&told);
+        }
+        take(&told)
+    }
+
+    /// Takes away what was counted, and hands over its records.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses; as `take`.
+    pub fn step(&mut self, take: &mut Take<'_>) -> anyhow::Result<()> {
+        self.nftrace.hear();
+        let counted = Instant::now();
+        let mut drained = self
+            .tracer
+            .drain()
+            .context("cannot take the counts from the kernel")?;
+        self.nftrace.counted(&drained);
+        let legacy = self.rules.xtables(&drained, &mut self.tracer);
+        self.rules.before(&drained, &mut self.recorder);
+        let sightings = std::mem::take(&mut drained.sightings);
+        let lost = drained.losses.sightings;
+        let mut records = self
+            .recorder
+            .records(drained, legacy, &self.nftrace, |id| self.tracer.stack(id));
+        loop {
+            let some: Vec<Event> = records.by_ref().take(AT_ONCE).collect();
+            if some.is_empty() {
+                break;
+            }
+            if let Some(watch) = &mut self.watch {
+                watch.record(&some);
+            }
+            take(&some)?;
+        }
+        drop(records);
+        self.see(&sightings, lost, take)?;
+        self.nftrace.forget(counted);
+        self.rules.after(&mut self.tracer, &mut self.recorder);
+        Ok(())
+    }
+
+    /// Learns from what was seen of conversations, and says what became of those that
+    /// are over; not while records that may tell why are still to come.
+    fn see(
+        &mut self,
+        sightings: &[Sighting],
+        lost: u64,
+        take: &mut Take<'_>,
+    ) -> anyhow::Result<()> {
+        let Some(watch) = &mut self.watch else {
+            return Ok(());
+        };
+        let mut records = watch.see(sightings, lost, &mut self.recorder);
+        if !self.recorder.has_waiting() {
+            records.extend(watch.settled());
+        }
+        take(&records)
+    }
+
+    /// Learns from an attempt of the tracer's own.
+    pub fn attempted(&mut self, attempt: &Attempt) {
+        if let Some(watch) = &mut self.watch {
+            watch.attempted(attempt);
+        }
+    }
+
+    /// At the end: says what became of all conversations.
+    ///
+    /// # Errors
+    ///
+    /// As `take`.
+    pub fn conclude(&mut self, take: &mut Take<'_>) -> anyhow::Result<()> {
+        match &mut self.watch {
+            Some(watch) => take(&watch.conclude()),
+            None => Ok(()),
+        }
+    }
+
+    /// What comparing the rules that several means name came to, where that was asked for.
+    pub fn comparison(&self) -> Option<&Comparison> {
+        self.recorder.comparison()
+    }
+}
+
+fn start(
+    args: &Trace,
+    layout: &droptrace_types::Layout,
+    config: &Config,
+    selected: &Selected,
+) -> Result<Tracer, Failure> {
+    Tracer::start(&Setup {
+        layout,
+        config,
+        filter: &selected.filter,
+        reasons: &selected.reasons,
+        max_flows: args.max_flows,
+        conversations: conversations::are_wanted(args, selected),
+        debug: args.developer.debug_programs,
+    })
+    .map_err(Failure::unable)
+}
+
+/// Gives the kernel back what only setting up needed: two readings of its type
+/// information, which are larger than all that comes later.
+fn return_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: touches only memory that is free.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// At once, and then every so often.
+pub fn ticks(every: Duration) -> time::Interval {
+    let mut ticks = time::interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+async fn tick(ticks: &mut Option<time::Interval>) {
+    match ticks {
+        Some(ticks) => {
+            ticks.tick().await;
+        }
+        None => future::pending().await,
+    }
+}
