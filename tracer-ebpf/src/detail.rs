@@ -65,7 +65,7 @@ fn within_rate(now: u64) -> bool {
         rate.sent = 0;
     }
     rate.sent += 1;
-    rate.sent <= u64::from(constant!(CONFIG.details_per_second))
+    rate.sent <= rate.allowed
 }
 
 /// # Safety

@@ -8,9 +8,9 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use droptrace_types::{
-    ConntrackLayout, Counts, Detail, Filter, Key, Loss, Passed, PassedKey, Places, RuleLayout,
-    Sighting, StackWords, UNLISTED_SLOTS, VerdictWords, XT_BLOCKS as MAX_XT_BLOCKS, XT_NETNS,
-    XT_PIECE, XtBlock, XtGroup,
+    ConntrackLayout, Counts, Detail, DetailRate, Filter, Key, Loss, Passed, PassedKey, Places,
+    RuleLayout, Sighting, StackWords, UNLISTED_SLOTS, VerdictWords, XT_BLOCKS as MAX_XT_BLOCKS,
+    XT_NETNS, XT_PIECE, XtBlock, XtGroup,
 };
 
 use crate::{
@@ -130,7 +130,7 @@ pub static UNLISTED: Array<[u32; UNLISTED_SLOTS], 1> = Array::new();
 
 /// How many details this CPU has sent in the current second.
 #[btf_map]
-pub static DETAIL_RATE: PerCpuArray<Rate, 1> = PerCpuArray::new();
+pub static DETAIL_RATE: PerCpuArray<DetailRate, 1> = PerCpuArray::new();
 
 /// The packet that TCP is about to answer with a reset for want of a socket.
 #[btf_map]
@@ -163,15 +163,6 @@ pub static XT_COPY: PerCpuArray<XtCopy, 1> = PerCpuArray::new();
 /// Kernel memory for user space.
 #[btf_map]
 pub static XT_MEMORY: Array<[u8; XT_PIECE], 1> = Array::new();
-
-/// A count of the current second.
-#[repr(C)]
-pub struct Rate {
-    /// When the second began, `CLOCK_MONOTONIC`.
-    pub since_ns: u64,
-    /// Details sent since.
-    pub sent: u64,
-}
 
 /// `BPF_F_NO_PREALLOC`: these maps are written by user space only, and mostly
 /// stay empty.

@@ -414,8 +414,6 @@ pub struct Config {
     pub reset_has_reason: u32,
     /// `tcp_retransmit_skb` has an error as its third argument.
     pub retransmit_has_error: u32,
-    /// Details a second on each CPU at most.
-    pub details_per_second: u32,
     /// The reason number by which `kfree_skb` says nothing; [`crate::NO_REASON`]
     /// where it gives none at all.
     pub not_specified: u32,
@@ -456,6 +454,8 @@ pub struct Config {
     /// 1 if every address, port and protocol of the filter belongs to an address: then
     /// conversations are watched by the addresses alone.
     pub filters_by_address: u32,
+    /// Zero.
+    pub pad: u32,
     /// Address of the kernel variable `vmemmap_base`.
     pub vmemmap_base: u64,
     /// Address of the kernel variable `page_offset_base`.
@@ -484,7 +484,6 @@ impl Config {
         drop_has_socket: 0,
         reset_has_reason: 0,
         retransmit_has_error: 0,
-        details_per_second: 0,
         not_specified: crate::NO_REASON,
         netfilter_drop: ABSENT,
         vlan_present: ABSENT,
@@ -503,6 +502,7 @@ impl Config {
         frag_len: 0,
         has_private_stack: 0,
         filters_by_address: 0,
+        pad: 0,
         vmemmap_base: 0,
         page_offset_base: 0,
         nf_hook_slow: 0,

@@ -375,6 +375,18 @@ pub struct Detail {
     pub header: [u8; HEADER_LEN],
 }
 
+/// How many details a CPU sends in the current second.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DetailRate {
+    /// When the second began, `CLOCK_MONOTONIC`.
+    pub since_ns: u64,
+    /// Details sent since, those that were held back among them.
+    pub sent: u64,
+    /// How many may be sent in a second; user space sets it.
+    pub allowed: u64,
+}
+
 /// Index into the per-CPU array of what the kernel side itself could not do.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -476,8 +488,8 @@ const _: () = {
 #[cfg(feature = "user")]
 mod user {
     use super::{
-        Config, ConntrackLayout, Counts, Detail, Filter, Key, Layout, Places, RuleLayout,
-        StackWords, VerdictWords, XtBlock, XtGroup,
+        Config, ConntrackLayout, Counts, Detail, DetailRate, Filter, Key, Layout, Places,
+        RuleLayout, StackWords, VerdictWords, XtBlock, XtGroup,
     };
 
     // SAFETY: all are `repr(C)`, `Copy`, free of padding (sizes are asserted
@@ -487,6 +499,8 @@ mod user {
     unsafe impl aya::Pod for Counts {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Detail {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for DetailRate {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Filter {}
     // SAFETY: as above.

@@ -7,5 +7,8 @@
 //!                           └─▶ spool on disk ─▶ otlp (gRPC or HTTP)
 //! ```
 
+pub mod budget;
 pub mod config;
+pub mod gap;
 pub mod line;
+pub mod sequence;

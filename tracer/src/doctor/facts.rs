@@ -18,7 +18,7 @@ use crate::{
         nft,
         trial::{self, Known},
     },
-    tracer::{self, DETAILS_PER_SECOND, Means, Probed, Setup, TRACEPOINTS, Tracer},
+    tracer::{self, Means, Probed, Setup, TRACEPOINTS, Tracer},
     xtables,
 };
 
@@ -231,10 +231,7 @@ impl Types {
         let reasons = Reasons::from_btf(btf);
         let tcp_drop_is_traced = !reasons.named("TCP_OFOMERGE").is_empty();
         Self {
-            config: Config {
-                details_per_second: DETAILS_PER_SECOND,
-                ..layout::config(btf, symbols, &reasons)
-            },
+            config: layout::config(btf, symbols, &reasons),
             reasons: reasons.drops(),
             tcp_drop_is_traced,
             has_conntrack: layout.skb_nfct != ABSENT,

@@ -34,7 +34,7 @@ use crate::{
     },
     nftrace::Traces,
     record::{Comparison, Recorder},
-    tracer::{DETAILS_PER_SECOND, Setup, Tracer},
+    tracer::{Setup, Tracer},
     xtables,
 };
 
@@ -118,7 +118,6 @@ impl<'a> Capture<'a> {
         }
         let config = Config {
             filters: selected.filters,
-            details_per_second: DETAILS_PER_SECOND,
             nf_trace: traces::bit(args, &btf),
             filters_by_address: u32::from(conversations::have_addresses(&selected.filter)),
             ..layout::config(&btf, &symbols, &reasons)

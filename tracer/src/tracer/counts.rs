@@ -7,7 +7,7 @@
 //! <https://github.com/torvalds/linux/blob/v6.12/kernel/bpf/syscall.c>),
 //! so nobody writes to it while it is emptied.
 
-use std::{io, os::fd::AsFd};
+use std::{io, mem, os::fd::AsFd};
 
 use aya::maps::{ArrayOfMaps, Map, MapData, MapError};
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_HASH;
@@ -34,8 +34,13 @@ pub struct CountMaps {
 /// Two maps of one slot.
 struct Pair {
     slot: u32,
+    /// Elements that the next map has.
+    size: u32,
     active: MapData,
     idle: MapData,
+    /// Elements that the idle one has.
+    idle_size: u32,
+    active_size: u32,
 }
 
 impl Pair {
@@ -44,14 +49,22 @@ impl Pair {
         outer.set(slot, &active, 0)?;
         Ok(Self {
             slot,
+            size,
             active,
             idle: create(size)?,
+            idle_size: size,
+            active_size: size,
         })
     }
 
     fn swap(&mut self, outer: &mut ArrayOfMaps<MapData>) -> Result<(), MapError> {
+        if self.idle_size != self.size {
+            self.idle = create(self.size)?;
+            self.idle_size = self.size;
+        }
         outer.set(self.slot, &self.idle, 0)?;
-        std::mem::swap(&mut self.active, &mut self.idle);
+        mem::swap(&mut self.active, &mut self.idle);
+        mem::swap(&mut self.active_size, &mut self.idle_size);
         Ok(())
     }
 }
@@ -69,6 +82,11 @@ impl CountMaps {
             keys: Vec::new(),
             values: Vec::new(),
         })
+    }
+
+    /// From the next time on that something is taken away, so many flows have room.
+    pub fn list_flows(&mut self, max_flows: u32) {
+        self.flows.size = max_flows;
     }
 
     /// Takes everything away that was counted. Costs two look-ups if nothing was.

@@ -7,12 +7,21 @@
 
 use std::{collections::HashMap, mem};
 
-use aya::maps::{Map, MapData, MapError, RingBuf};
-use droptrace_types::{Counts, Detail, Key};
+use aya::{
+    maps::{Map, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf},
+    util::nr_cpus,
+};
+use droptrace_types::{Counts, Detail, DetailRate, Key};
+
+use super::counts::map_error;
+
+/// Details a second on each CPU at most; the ring buffer holds some thousands.
+pub const DETAILS_PER_SECOND: u64 = 4000;
 
 /// Where details come from.
 pub struct Details {
     ring: RingBuf<MapData>,
+    rate: PerCpuArray<MapData, DetailRate>,
     /// Those that came before their count.
     early: ByPacket,
 }
@@ -26,11 +35,28 @@ pub struct AtHand {
 }
 
 impl Details {
-    pub fn new(ring: Map) -> Result<Self, MapError> {
-        Ok(Self {
+    /// Allows [`DETAILS_PER_SECOND`].
+    pub fn new(ring: Map, rate: Map) -> Result<Self, MapError> {
+        let mut details = Self {
             ring: RingBuf::try_from(ring)?,
+            rate: PerCpuArray::try_from(rate)?,
             early: HashMap::new(),
-        })
+        };
+        details.allow(DETAILS_PER_SECOND)?;
+        Ok(details)
+    }
+
+    /// Allows so many a second on each CPU from now on.
+    pub fn allow(&mut self, per_second: u64) -> Result<(), MapError> {
+        let fresh = DetailRate {
+            since_ns: 0,
+            sent: 0,
+            allowed: per_second,
+        };
+        let cpus = nr_cpus().map_err(|(_, error)| map_error("number of CPUs", error))?;
+        let all = PerCpuValues::try_from(vec![fresh; cpus])
+            .map_err(|error| map_error("values for each CPU", error))?;
+        self.rate.set(0, all, 0)
     }
 
     /// Everything that has come, the details of all counts taken before among it.

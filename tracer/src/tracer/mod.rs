@@ -20,6 +20,7 @@ use aya::{
 };
 use droptrace_types::{Config, ConntrackLayout, Counts, Detail, Filter, Key, Layout, Sighting};
 
+pub use details::DETAILS_PER_SECOND;
 pub use losses::Losses;
 pub use probe::{Probed, probe};
 pub use programs::{LoadError, Means, SEND_RESET, TRACEPOINTS, functions};
@@ -33,9 +34,6 @@ use self::{
     counts::CountMaps, details::Details, losses::LossCounters, sightings::Sightings,
     verdicts::Verdicts,
 };
-
-/// Details a second on each CPU at most; the ring buffer holds some thousands.
-pub const DETAILS_PER_SECOND: u32 = 4000;
 
 /// How the kernel side is to be set up.
 pub struct Setup<'a> {
@@ -100,7 +98,7 @@ impl Maps {
             _filter: filter,
             _reasons: reasons,
             counts: CountMaps::new(take(ebpf, "COUNTS")?, setup.max_flows)?,
-            details: Details::new(take(ebpf, "DETAILS")?)?,
+            details: Details::new(take(ebpf, "DETAILS")?, take(ebpf, "DETAIL_RATE")?)?,
             sightings: Sightings::new(take(ebpf, "SIGHTINGS")?)?,
             stacks: StackTraceMap::try_from(take(ebpf, "STACKS")?)?,
             conntrack: Array::try_from(take(ebpf, "CONNTRACK")?)?,
@@ -212,6 +210,20 @@ impl Tracer {
             sightings,
             losses,
         })
+    }
+
+    /// From now on, so many packets a second on each CPU are looked at closely.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn allow_details(&mut self, per_second: u64) -> Result<(), MapError> {
+        self.maps.details.allow(per_second)
+    }
+
+    /// From the next interval on, so many flows are counted one by one.
+    pub fn list_flows(&mut self, max_flows: u32) {
+        self.maps.counts.list_flows(max_flows);
     }
 
     /// Return addresses of a [`Detail`]'s call chain, innermost first; empty

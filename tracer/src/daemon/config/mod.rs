@@ -120,6 +120,8 @@ impl Default for Limits {
 pub struct State {
     /// Its directory.
     pub dir: PathBuf,
+    /// A directory that is emptied when the machine starts.
+    pub run: PathBuf,
     /// How large the spool may be.
     pub spool: Size,
 }
@@ -128,6 +130,7 @@ impl Default for State {
     fn default() -> Self {
         Self {
             dir: PathBuf::from("/var/lib/droptrace"),
+            run: PathBuf::from("/run/droptrace"),
             spool: Size(256 << 20),
         }
     }
