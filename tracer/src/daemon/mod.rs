@@ -11,4 +11,5 @@ pub mod budget;
 pub mod config;
 pub mod gap;
 pub mod line;
+pub mod meter;
 pub mod sequence;

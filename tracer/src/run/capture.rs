@@ -328,6 +328,23 @@ impl<'a> Capture<'a> {
         }
     }
 
+    /// Looks at so many packets a second closely, on each CPU, and lists so many flows in
+    /// an interval.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn limit(&mut self, details_per_second: u64, max_flows: u32) -> anyhow::Result<()> {
+        self.tracer.list_flows(max_flows);
+        let allowed = self.tracer.allow_details(details_per_second);
+        allowed.context("cannot tell the kernel programs how much to look at")
+    }
+
+    /// How long the kernel programs have run, while the kernel took the time.
+    pub fn run_time(&self) -> Duration {
+        self.tracer.run_time()
+    }
+
     /// What comparing the rules that several means name came to, where that was asked for.
     pub fn comparison(&self) -> Option<&Comparison> {
         self.recorder.comparison()

@@ -12,7 +12,7 @@ mod syscall;
 mod verdicts;
 mod xtables;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use aya::{
     Ebpf,
@@ -224,6 +224,15 @@ impl Tracer {
     /// From the next interval on, so many flows are counted one by one.
     pub fn list_flows(&mut self, max_flows: u32) {
         self.maps.counts.list_flows(max_flows);
+    }
+
+    /// How long its programs have run, while the kernel took the time.
+    #[must_use]
+    pub fn run_time(&self) -> Duration {
+        let programs = self.ebpf.programs();
+        programs
+            .filter_map(|(_, program)| Some(program.info().ok()?.run_time()))
+            .sum()
     }
 
     /// Return addresses of a [`Detail`]'s call chain, innermost first; empty
