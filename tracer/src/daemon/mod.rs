@@ -9,3 +9,6 @@
 
 pub mod config;
 pub mod line;
+pub mod notify;
+pub mod privileges;
+pub mod status;

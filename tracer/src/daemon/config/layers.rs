@@ -1,6 +1,9 @@
 //! The file, the environment and the flags, each over the one before.
 
-use std::{env, fs, io, path::Path};
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+};
 
 use serde::Deserialize as _;
 use toml::{Table, Value};
@@ -35,6 +38,16 @@ pub enum ConfigError {
     },
 }
 
+/// The file that is read: `path`, or what the environment names, or the usual one where
+/// it is there.
+#[must_use]
+pub fn place(path: Option<&Path>) -> Option<PathBuf> {
+    let usual = || Path::new(FILE).exists().then(|| PathBuf::from(FILE));
+    path.map(Path::to_owned)
+        .or_else(|| env::var_os(VARIABLE).map(PathBuf::from))
+        .or_else(usual)
+}
+
 /// Reads the configuration: `path`, or what the environment names, or the usual file
 /// where it is there; then the environment's variables, then `sets` (`section.key=value`).
 ///
@@ -48,13 +61,8 @@ pub fn read(path: Option<&Path>, sets: &[String]) -> Result<Config, ConfigError>
     });
     let mut variables: Vec<(String, String)> = variables.collect();
     variables.sort();
-    let named = variables
-        .iter()
-        .find(|(name, _)| name == VARIABLE)
-        .map(|(_, path)| path.clone());
-    let mut merged = match path.or(named.as_deref().map(Path::new)) {
-        Some(path) => file(path)?,
-        None if Path::new(FILE).exists() => file(Path::new(FILE))?,
+    let mut merged = match place(path) {
+        Some(path) => file(&path)?,
         None => Table::new(),
     };
     for (name, value) in &variables {
