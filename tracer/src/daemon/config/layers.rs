@@ -245,6 +245,79 @@ mod tests {
         assert!(one("limits.max_cpu", "0%", "V").is_err());
     }
 
+    /// The example of the package.
+    const EXAMPLE: &str = include_str!("../../../../packaging/droptrace.toml");
+
+    /// With everything in force that stands there behind a `#`.
+    fn example_in_force() -> String {
+        let lines = EXAMPLE.lines().map(|line| match line.strip_prefix('#') {
+            Some(setting) if setting.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => {
+                setting
+            }
+            _ => line,
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn the_example_says_the_defaults() {
+        let as_it_is = whole(parse(EXAMPLE, "example").unwrap(), "example").unwrap();
+        assert_eq!(as_it_is, Config::default());
+
+        let in_force = parse(&example_in_force(), "example").unwrap();
+        let mut expected = Table::new();
+        for set in [
+            "file.path=/var/log/droptrace/events.ndjson",
+            "otlp.endpoint=http://127.0.0.1:4317",
+            "otlp.ca=/etc/ssl/certs/ca-certificates.crt",
+        ] {
+            let (key, value) = set.split_once('=').unwrap();
+            merge(&mut expected, one(key, value, set).unwrap());
+        }
+        let expected = whole(expected, "expected").unwrap();
+        assert_eq!(whole(in_force.clone(), "example").unwrap(), expected);
+
+        // And it names every key that there is, and no other.
+        let all = Table::try_from(&expected).unwrap();
+        let keys = |table: &Table| -> Vec<(String, Vec<String>)> {
+            let keys_of = |value: &Value| value.as_table().unwrap().keys().cloned().collect();
+            let sections = table.iter();
+            sections
+                .map(|(name, value)| (name.clone(), keys_of(value)))
+                .collect()
+        };
+        assert_eq!(keys(&in_force), keys(&all));
+    }
+
+    #[test]
+    fn what_is_shown_reads_as_the_same_but_for_secrets() {
+        let text = "[trace]\ninterval = \"1500ms\"\nrules = \"off\"\n[limits]\nmax_cpu = \"2.5%\"\n\
+                    max_memory = \"1000KiB\"\n[socket]\nmode = \"0600\"\n[metrics]\n\
+                    listen = \"off\"\n[file]\npath = \"/f\"\nmax_size = \"7B\"\n";
+        let config = whole(parse(text, "t").unwrap(), "t").unwrap();
+        let shown = toml::to_string(&config).unwrap();
+        assert_eq!(
+            whole(parse(&shown, "shown").unwrap(), "shown").unwrap(),
+            config
+        );
+
+        let text = "[otlp]\nendpoint = \"http://a:1\"\nheaders = { authorization = \"s3cret\" }";
+        let config = whole(parse(text, "t").unwrap(), "t").unwrap();
+        let shown = toml::to_string(&config).unwrap();
+        assert!(
+            !shown.contains("s3cret") && shown.contains("authorization"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn what_the_command_line_would_refuse_is_refused() {
+        for setting in ["interval = \"1ms\"", "interval = \"2h\"", "max_flows = 0"] {
+            let said = refusal(&format!("[trace]\n{setting}\n"));
+            assert!(said.starts_with("t.toml, line 2: "), "{said}");
+        }
+    }
+
     #[test]
     fn without_anything_there_are_defaults() {
         assert_eq!(whole(Table::new(), "t").unwrap(), Config::default());
