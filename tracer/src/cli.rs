@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::output::{ColorChoice, Format};
 
@@ -19,7 +19,8 @@ use crate::output::{ColorChoice, Format};
         droptrace --port 53 --proto udp       DNS\n  \
         droptrace --duration 30s --format json > drops.ndjson\n  \
         droptrace probe 10.0.0.5:443          try it, and say what is in the way\n  \
-        droptrace doctor                      what this kernel and this user can have\n\n\
+        droptrace doctor                      what this kernel and this user can have\n  \
+        droptrace daemon                      in the background, for a monitoring agent\n\n\
         Exit codes: 0 ran to its end, 1 failed while running, 2 bad command line,\n\
         3 this kernel or this user cannot trace."
 )]
@@ -49,6 +50,67 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Trace for months, and hand the records to the machine's monitoring agent
+    Daemon(Daemon),
+    /// Check the daemon's configuration, or show what it comes to
+    Config {
+        /// What to do with it.
+        #[command(subcommand)]
+        what: ConfigCommand,
+    },
+    /// Say how the running daemon is: exit code 0 if it is well, 1 if not
+    Status(Status),
+    /// Remove what a daemon that was killed has left
+    Clean(Configuration),
+}
+
+/// How to run in the background.
+#[derive(Debug, Args)]
+pub struct Daemon {
+    /// What to do.
+    #[command(flatten)]
+    pub configuration: Configuration,
+    /// Trace for one interval, hand everything over, and end
+    #[arg(long, conflicts_with = "dry_run")]
+    pub once: bool,
+    /// Only check whether it would run: configuration, kernel, privileges, places
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// What to do with a configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Say whether it is right: exit code 0 if it is, 2 if not
+    Check(Configuration),
+    /// Print everything that is in force, as the file would say it, secrets hidden
+    Show(Configuration),
+}
+
+/// Where the daemon's configuration comes from.
+#[derive(Debug, Default, Args)]
+pub struct Configuration {
+    /// Read this file instead of /etc/droptrace/droptrace.toml
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Set one value, before file and environment, such as trace.interval=2s (repeat it
+    /// for more)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// How to ask the running daemon.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Where its socket is told.
+    #[command(flatten)]
+    pub configuration: Configuration,
+    /// Ask at this socket, without looking at the configuration
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["config", "set"])]
+    pub socket: Option<PathBuf>,
+    /// One JSON object, for programs
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What to try to reach, and how.
@@ -163,7 +225,7 @@ pub struct Developer {
 
 /// Whether rules are named, and at what cost. Where the kernel keeps them, is found
 /// out by trials in network namespaces of their own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RulesMode {
     /// Without a program on packets that pass, unless and as long as nftables drops
@@ -287,6 +349,9 @@ mod tests {
             &["--format", "xml"],
             &["--pid", "x"],
             &["reasons", "--dst", "10.0.0.5"],
+            &["daemon", "--once", "--dry-run"],
+            &["config"],
+            &["status", "--socket", "s", "--config", "c"],
         ] {
             let words = [&["droptrace"], words].concat();
             assert!(Cli::try_parse_from(&words).is_err(), "{words:?}");

@@ -21,6 +21,10 @@ fn main() -> ExitCode {
         Some(Command::Reasons { format }) => run::reasons(*format),
         Some(Command::Doctor { json }) => run::doctor(*json),
         Some(Command::Probe(probe)) => return ended(run::probe(probe)),
+        Some(Command::Daemon(daemon)) => run::daemon(daemon),
+        Some(Command::Config { what }) => run::config(what),
+        Some(Command::Status(status)) => return ended(run::status(status)),
+        Some(Command::Clean(configuration)) => run::clean(configuration),
         None => run::trace(&cli.trace),
     };
     ended(outcome.map(|()| 0))

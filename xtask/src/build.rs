@@ -46,6 +46,12 @@ pub fn with_runner(ws: &Workspace) -> Result<()> {
     user_side(ws, &["droptrace", "scenarios"], false)
 }
 
+/// All of droptrace, and what makes its man pages.
+pub fn with_packaging(ws: &Workspace) -> Result<()> {
+    kernel_object(ws)?;
+    user_side(ws, &["droptrace", "packaging"], false)
+}
+
 /// Builds and checks the kernel objects of the architectures that are not this
 /// machine's; nothing embeds them here.
 pub fn other_objects(ws: &Workspace) -> Result<()> {

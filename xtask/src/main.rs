@@ -8,6 +8,7 @@ mod compiler;
 mod demo;
 mod linker;
 mod matrix;
+mod package;
 mod run;
 mod scenarios;
 mod setup;
@@ -47,6 +48,8 @@ enum Verb {
     Vm(vm::Args),
     /// Drop packets on purpose and show what droptrace says (root)
     Demo,
+    /// Build man pages, completions and a Debian package into target/package
+    Package,
     /// Everything CI runs: formatting, build, lints, unit tests, scenarios
     Test(test::Args),
 }
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Verb::Scenarios(args) => scenarios::verb(&ws, &args),
         Verb::Vm(args) => vm::verb(&ws, &args),
         Verb::Demo => demo::verb(&ws),
+        Verb::Package => package::verb(&ws),
         Verb::Test(args) => test::verb(&ws, &args),
     });
     match outcome {

@@ -44,6 +44,7 @@ mod text;
 mod verdict;
 
 pub use sink::{FileSink, Sink, WriteError};
+pub(crate) use text::safe;
 
 /// The shape of the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 ///
 /// The kernel lets anybody choose a process or interface name, so all strings
 /// of a record pass here before they are printed.
-pub(super) fn safe(text: &str, unicode: bool) -> String {
+pub(crate) fn safe(text: &str, unicode: bool) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

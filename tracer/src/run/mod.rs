@@ -1,20 +1,28 @@
 //! What happens between command line and exit code.
 
 mod capture;
+mod clean;
+mod config;
 mod conversations;
+mod daemon;
 mod doctor;
 mod follow;
 mod probe;
 mod reasons;
 mod rules;
 mod select;
+mod status;
 mod trace;
 mod traces;
 mod verdicts;
 
+pub use clean::clean;
+pub use config::config;
+pub use daemon::daemon;
 pub use doctor::doctor;
 pub use probe::probe;
 pub use reasons::reasons;
+pub use status::status;
 pub use trace::trace;
 
 /// Why a run did not come to its end. The kind decides the exit code.

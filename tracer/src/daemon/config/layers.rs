@@ -1,6 +1,9 @@
 //! The file, the environment and the flags, each over the one before.
 
-use std::{env, fs, io, path::Path};
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+};
 
 use serde::Deserialize as _;
 use toml::{Table, Value};
@@ -35,6 +38,16 @@ pub enum ConfigError {
     },
 }
 
+/// The file that is read: `path`, or what the environment names, or the usual one where
+/// it is there.
+#[must_use]
+pub fn place(path: Option<&Path>) -> Option<PathBuf> {
+    let usual = || Path::new(FILE).exists().then(|| PathBuf::from(FILE));
+    path.map(Path::to_owned)
+        .or_else(|| env::var_os(VARIABLE).map(PathBuf::from))
+        .or_else(usual)
+}
+
 /// Reads the configuration: `path`, or what the environment names, or the usual file
 /// where it is there; then the environment's variables, then `sets` (`section.key=value`).
 ///
@@ -48,13 +61,8 @@ pub fn read(path: Option<&Path>, sets: &[String]) -> Result<Config, ConfigError>
     });
     let mut variables: Vec<(String, String)> = variables.collect();
     variables.sort();
-    let named = variables
-        .iter()
-        .find(|(name, _)| name == VARIABLE)
-        .map(|(_, path)| path.clone());
-    let mut merged = match path.or(named.as_deref().map(Path::new)) {
-        Some(path) => file(path)?,
-        None if Path::new(FILE).exists() => file(Path::new(FILE))?,
+    let mut merged = match place(path) {
+        Some(path) => file(&path)?,
         None => Table::new(),
     };
     for (name, value) in &variables {
@@ -235,6 +243,79 @@ mod tests {
                 .starts_with("V: ")
         );
         assert!(one("limits.max_cpu", "0%", "V").is_err());
+    }
+
+    /// The example of the package.
+    const EXAMPLE: &str = include_str!("../../../../packaging/droptrace.toml");
+
+    /// With everything in force that stands there behind a `#`.
+    fn example_in_force() -> String {
+        let lines = EXAMPLE.lines().map(|line| match line.strip_prefix('#') {
+            Some(setting) if setting.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => {
+                setting
+            }
+            _ => line,
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn the_example_says_the_defaults() {
+        let as_it_is = whole(parse(EXAMPLE, "example").unwrap(), "example").unwrap();
+        assert_eq!(as_it_is, Config::default());
+
+        let in_force = parse(&example_in_force(), "example").unwrap();
+        let mut expected = Table::new();
+        for set in [
+            "file.path=/var/log/droptrace/events.ndjson",
+            "otlp.endpoint=http://127.0.0.1:4317",
+            "otlp.ca=/etc/ssl/certs/ca-certificates.crt",
+        ] {
+            let (key, value) = set.split_once('=').unwrap();
+            merge(&mut expected, one(key, value, set).unwrap());
+        }
+        let expected = whole(expected, "expected").unwrap();
+        assert_eq!(whole(in_force.clone(), "example").unwrap(), expected);
+
+        // And it names every key that there is, and no other.
+        let all = Table::try_from(&expected).unwrap();
+        let keys = |table: &Table| -> Vec<(String, Vec<String>)> {
+            let keys_of = |value: &Value| value.as_table().unwrap().keys().cloned().collect();
+            let sections = table.iter();
+            sections
+                .map(|(name, value)| (name.clone(), keys_of(value)))
+                .collect()
+        };
+        assert_eq!(keys(&in_force), keys(&all));
+    }
+
+    #[test]
+    fn what_is_shown_reads_as_the_same_but_for_secrets() {
+        let text = "[trace]\ninterval = \"1500ms\"\nrules = \"off\"\n[limits]\nmax_cpu = \"2.5%\"\n\
+                    max_memory = \"1000KiB\"\n[socket]\nmode = \"0600\"\n[metrics]\n\
+                    listen = \"off\"\n[file]\npath = \"/f\"\nmax_size = \"7B\"\n";
+        let config = whole(parse(text, "t").unwrap(), "t").unwrap();
+        let shown = toml::to_string(&config).unwrap();
+        assert_eq!(
+            whole(parse(&shown, "shown").unwrap(), "shown").unwrap(),
+            config
+        );
+
+        let text = "[otlp]\nendpoint = \"http://a:1\"\nheaders = { authorization = \"s3cret\" }";
+        let config = whole(parse(text, "t").unwrap(), "t").unwrap();
+        let shown = toml::to_string(&config).unwrap();
+        assert!(
+            !shown.contains("s3cret") && shown.contains("authorization"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn what_the_command_line_would_refuse_is_refused() {
+        for setting in ["interval = \"1ms\"", "interval = \"2h\"", "max_flows = 0"] {
+            let said = refusal(&format!("[trace]\n{setting}\n"));
+            assert!(said.starts_with("t.toml, line 2: "), "{said}");
+        }
     }
 
     #[test]

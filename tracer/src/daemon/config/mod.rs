@@ -11,19 +11,19 @@ mod value;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::{
-    layers::{ConfigError, read},
+    layers::{ConfigError, place, read},
     value::{Mode, Secret, Share, Size, Span},
 };
-use crate::cli::RulesMode;
+use crate::cli::{RulesMode, Select};
 
 /// Where the file is looked for if nothing else is said.
 pub const FILE: &str = "/etc/droptrace/droptrace.toml";
 
 /// Everything that can be said.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Which packets, and how closely.
@@ -43,7 +43,7 @@ pub struct Config {
 }
 
 /// Which packets, and how closely. The filters are those of the command line.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Trace {
     /// As `--dst`.
@@ -65,8 +65,10 @@ pub struct Trace {
     /// As `--cgroup`.
     pub cgroup: Vec<PathBuf>,
     /// How often counts are taken from the kernel: 20ms to 1h.
+    #[serde(deserialize_with = "value::interval")]
     pub interval: Span,
     /// Flows listed one by one in an interval.
+    #[serde(deserialize_with = "value::flows")]
     pub max_flows: u32,
     /// How netfilter rules are found.
     pub rules: RulesMode,
@@ -94,8 +96,28 @@ impl Default for Trace {
     }
 }
 
+impl Trace {
+    /// The filter in the words of the command line.
+    #[must_use]
+    pub fn select(&self) -> Select {
+        Select {
+            dst: self.dst.clone(),
+            src: self.src.clone(),
+            host: self.host.clone(),
+            port: self.port.clone(),
+            proto: self.proto.clone(),
+            iface: self.iface.clone(),
+            netns: self.netns.clone(),
+            reason: self.reason.clone(),
+            // A process does not live for months.
+            pid: Vec::new(),
+            cgroup: self.cgroup.clone(),
+        }
+    }
+}
+
 /// What the daemon may cost, its kernel programs included.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Of one CPU.
@@ -115,7 +137,7 @@ impl Default for Limits {
 
 /// What must outlive the daemon: sequence numbers, and the spool of records that a
 /// receiver has not taken yet.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct State {
     /// Its directory.
@@ -137,7 +159,7 @@ impl Default for State {
 }
 
 /// The Unix socket for readers of records.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Socket {
     /// Its place; empty for none.
@@ -162,11 +184,14 @@ impl Default for Socket {
 }
 
 /// Numbers for Prometheus.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Metrics {
     /// Where they are served over HTTP; `None` with `listen = "off"`.
-    #[serde(deserialize_with = "value::address_or_off")]
+    #[serde(
+        deserialize_with = "value::address_or_off",
+        serialize_with = "value::or_off"
+    )]
     pub listen: Option<SocketAddr>,
     /// How many reasons, rules, interfaces and namespaces have a number of their own;
     /// the rest is `other`.
@@ -183,7 +208,7 @@ impl Default for Metrics {
 }
 
 /// A file of records, one JSON object a line.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct File {
     /// Its place.
@@ -214,7 +239,7 @@ impl File {
 }
 
 /// A receiver of OTLP.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Otlp {
     /// Its address: `http://HOST:PORT` or `https://…`; with `http` and a path, logs go
@@ -262,7 +287,7 @@ impl Otlp {
 }
 
 /// How a receiver of OTLP is spoken to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// gRPC.
@@ -273,7 +298,7 @@ pub enum Protocol {
 }
 
 /// How requests are compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
     /// With gzip.

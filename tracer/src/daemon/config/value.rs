@@ -2,7 +2,7 @@
 
 use std::{fmt, fs, net::SocketAddr, path::PathBuf, time::Duration};
 
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// A time, such as `500ms` or `1h`; never none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,33 @@ impl<'de> Deserialize<'de> for Span {
                 "`{text}` is no time; write a number and a unit, such as \"500ms\" or \"1h\""
             ))),
         }
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        // Without the spaces between parts, as one writes it.
+        let text = humantime::format_duration(self.0).to_string();
+        to.serialize_str(&text.replace(' ', ""))
+    }
+}
+
+/// How often counts are taken, within the bounds of the command line's `--interval`.
+pub fn interval<'de, D: Deserializer<'de>>(from: D) -> Result<Span, D::Error> {
+    let span = Span::deserialize(from)?;
+    let allowed = Duration::from_millis(20)..=Duration::from_secs(3600);
+    if allowed.contains(&span.0) {
+        Ok(span)
+    } else {
+        Err(D::Error::custom("an interval must be 20ms to 1h"))
+    }
+}
+
+/// How many flows are listed, within the bounds of the command line's `--max-flows`.
+pub fn flows<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    match u32::deserialize(from)? {
+        flows @ 1..=1_048_576 => Ok(flows),
+        _ => Err(D::Error::custom("max_flows must be 1 to 1048576")),
     }
 }
 
@@ -51,6 +78,15 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let units = [("GiB", 30), ("MiB", 20), ("KiB", 10), ("B", 0)];
+        let whole = |(_, shift): &&(&str, u32)| self.0.trailing_zeros() >= *shift;
+        let (unit, shift) = units.iter().find(whole).unwrap_or(&("B", 0));
+        to.collect_str(&format_args!("{}{unit}", self.0 >> shift))
+    }
+}
+
 /// A share of one CPU in percent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Share(pub f64);
@@ -65,6 +101,12 @@ impl<'de> Deserialize<'de> for Share {
                 "`{text}` is no share of a CPU; write 0.1% to 100%, such as \"5%\""
             ))),
         }
+    }
+}
+
+impl Serialize for Share {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&format_args!("{}%", self.0))
     }
 }
 
@@ -88,6 +130,12 @@ impl<'de> Deserialize<'de> for Mode {
                 "`{text}` are no permissions for the socket; write \"0600\", \"0660\" or \"0640\""
             ))),
         }
+    }
+}
+
+impl Serialize for Mode {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&format_args!("{self:?}"))
     }
 }
 
@@ -134,6 +182,13 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
+/// Whoever shows a configuration does not show its secrets.
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&format_args!("{self:?}"))
+    }
+}
+
 pub fn address_or_off<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
     let text = String::deserialize(from)?;
     match text.parse() {
@@ -143,6 +198,14 @@ pub fn address_or_off<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Socke
             "`{text}` is no address to listen on; write ADDR:PORT, such as \"127.0.0.1:9469\", or \
              \"off\""
         ))),
+    }
+}
+
+/// As [`address_or_off`] reads it.
+pub fn or_off<S: Serializer>(address: &Option<SocketAddr>, to: S) -> Result<S::Ok, S::Error> {
+    match address {
+        Some(address) => to.collect_str(address),
+        None => to.serialize_str("off"),
     }
 }
 

@@ -1,0 +1,47 @@
+//! What is handed to who installs droptrace: man pages, completions, a Debian package.
+
+mod deb;
+mod depends;
+mod files;
+mod source;
+
+use std::{fs, path::Path, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+
+use crate::{build, cmd, ui::Step, workspace::Workspace};
+
+use self::{files::Files, source::Source};
+
+/// Builds all of it into `target/package`.
+pub fn verb(ws: &Workspace) -> Result<ExitCode> {
+    build::with_packaging(ws)?;
+    let step = Step::start("make man pages and completions");
+    let folder = ws.target().join("package");
+    match fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("could not empty {}", folder.display()));
+        }
+        _ => {}
+    }
+    let (man, completions) = (folder.join("man"), folder.join("completions"));
+    cmd::run(
+        std::process::Command::new(ws.release("packaging")).args([&man, &completions]),
+        "make man pages and completions",
+    )?;
+    step.end();
+
+    let step = Step::start("make the Debian package");
+    let source = Source::of(ws)?;
+    let files = Files::lay(ws, &folder, &source)?;
+    let package = deb::build(ws, &files, &folder, &source)?;
+    step.end();
+    println!("{}", shown(ws, &package));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// As one would type it.
+fn shown(ws: &Workspace, path: &Path) -> String {
+    let path = path.strip_prefix(ws.root()).unwrap_or(path);
+    path.display().to_string()
+}
