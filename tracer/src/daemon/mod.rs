@@ -11,11 +11,8 @@ pub mod budget;
 pub mod config;
 pub mod gap;
 pub mod line;
-<<<<<<< HEAD
 pub mod meter;
-pub mod sequence;
-=======
 pub mod notify;
 pub mod privileges;
+pub mod sequence;
 pub mod status;
->>>>>>> service
