@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 use droptrace_types::{Config, Sighting};
 use tokio::{
-    runtime::Runtime,
+    runtime::Handle,
     time::{self, MissedTickBehavior},
 };
 
@@ -45,10 +45,10 @@ const FOR_MODULES: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 256;
 
 /// Who takes the records, some at a time and in order.
-pub type Take<'t> = dyn FnMut(&[Event]) -> anyhow::Result<()> + 't;
+pub type Take<'t> = dyn FnMut(Vec<Event>) -> anyhow::Result<()> + 't;
 
 /// Has its programs in the kernel until it is let go.
-pub struct Capture<'a> {
+pub struct Capture {
     tracer: Tracer,
     recorder: Recorder,
     rules: Rules,
@@ -56,15 +56,15 @@ pub struct Capture<'a> {
     modules: Modules,
     /// The conversations, where they are watched.
     watch: Option<Watch>,
-    follow: Follow<'a>,
+    follow: Follow,
     looks: Option<time::Interval>,
     looks_for_modules: time::Interval,
 }
 
 /// What can be said to be wrong before anything is set up.
-pub struct Checked<'a> {
+pub struct Checked {
     filter: Box<droptrace_types::Filter>,
-    follow: Follow<'a>,
+    follow: Follow,
 }
 
 /// Looks whether this machine has what the command line names, and whether this user
@@ -73,7 +73,7 @@ pub struct Checked<'a> {
 /// # Errors
 ///
 /// If not.
-pub fn check(args: &Trace) -> Result<Checked<'_>, Failure> {
+pub fn check(args: &Trace) -> Result<Checked, Failure> {
     let filter = select::filter(&args.select)?;
     let follow = Follow::new(&args.select)?;
     traces::check(args, &filter)?;
@@ -84,16 +84,16 @@ pub fn check(args: &Trace) -> Result<Checked<'_>, Failure> {
     Ok(Checked { filter, follow })
 }
 
-impl<'a> Capture<'a> {
+impl Capture {
     /// Attaches everything. Rules are named from [`Capture::begin`] on.
     ///
     /// # Errors
     ///
     /// If the kernel lacks what it takes, or refuses.
     pub fn start(
-        args: &'a Trace,
-        Checked { filter, follow }: Checked<'a>,
-        runtime: &Runtime,
+        args: &Trace,
+        Checked { filter, follow }: Checked,
+        runtime: &Handle,
     ) -> Result<Self, Failure> {
         // Reading the symbols takes the kernel a while; meanwhile, the types.
         let symbols = thread::spawn(Symbols::of_running_kernel);
@@ -251,7 +251,7 @@ impl<'a> Capture<'a> {
         if let Some(watch) = &mut self.watch {
             watch.record(&told);
         }
-        take(&told)
+        take(told)
     }
 
     /// Takes away what was counted, and hands over its records.
@@ -282,7 +282,7 @@ impl<'a> Capture<'a> {
             if let Some(watch) = &mut self.watch {
                 watch.record(&some);
             }
-            take(&some)?;
+            take(some)?;
         }
         drop(records);
         self.see(&sightings, lost, take)?;
@@ -306,7 +306,7 @@ impl<'a> Capture<'a> {
         if !self.recorder.has_waiting() {
             records.extend(watch.settled());
         }
-        take(&records)
+        take(records)
     }
 
     /// Learns from an attempt of the tracer's own.
@@ -323,7 +323,7 @@ impl<'a> Capture<'a> {
     /// As `take`.
     pub fn conclude(&mut self, take: &mut Take<'_>) -> anyhow::Result<()> {
         match &mut self.watch {
-            Some(watch) => take(&watch.conclude()),
+            Some(watch) => take(watch.conclude()),
             None => Ok(()),
         }
     }

@@ -1,7 +1,10 @@
 //! Keeps the sockets of `--pid` and the groups of `--cgroup` up to date while
 //! they change.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::Failure;
 use crate::{
@@ -14,15 +17,16 @@ use crate::{
 const EVERY: Duration = Duration::from_millis(50);
 
 /// Follows processes and control groups.
-pub struct Follow<'a> {
-    select: &'a Select,
+pub struct Follow {
+    pids: Vec<u32>,
+    cgroups: Vec<PathBuf>,
     sockets: Vec<u64>,
     groups: Vec<u64>,
 }
 
-impl<'a> Follow<'a> {
+impl Follow {
     /// Checks that they exist.
-    pub fn new(select: &'a Select) -> Result<Self, Failure> {
+    pub fn new(select: &Select) -> Result<Self, Failure> {
         for pid in &select.pid {
             if !Path::new(&format!("/proc/{pid}")).exists() {
                 return Err(Failure::Usage(format!(
@@ -34,7 +38,8 @@ impl<'a> Follow<'a> {
             cgroup::tree(path).map_err(Failure::usage)?;
         }
         Ok(Self {
-            select,
+            pids: select.pid.clone(),
+            cgroups: select.cgroup.clone(),
             sockets: Vec::new(),
             groups: Vec::new(),
         })
@@ -42,23 +47,22 @@ impl<'a> Follow<'a> {
 
     /// How often to call [`Self::update`]; `None` if there is nothing to follow.
     pub fn every(&self) -> Option<Duration> {
-        let nothing = self.select.pid.is_empty() && self.select.cgroup.is_empty();
+        let nothing = self.pids.is_empty() && self.cgroups.is_empty();
         (!nothing).then_some(EVERY)
     }
 
     /// Looks again, and tells the kernel programs what has changed.
     pub fn update(&mut self, tracer: &mut Tracer) -> anyhow::Result<()> {
-        if !self.select.pid.is_empty() {
-            let sockets = sockets::held_by(&self.select.pid);
+        if !self.pids.is_empty() {
+            let sockets = sockets::held_by(&self.pids);
             if sockets != self.sockets {
                 tracer.select_sockets(&sockets)?;
                 self.sockets = sockets;
             }
         }
-        if !self.select.cgroup.is_empty() {
+        if !self.cgroups.is_empty() {
             let mut groups: Vec<u64> = self
-                .select
-                .cgroup
+                .cgroups
                 .iter()
                 .filter_map(|path| cgroup::tree(path).ok())
                 .flatten()

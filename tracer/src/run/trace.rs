@@ -61,7 +61,7 @@ pub(super) fn run(args: &Trace, attempts: Option<Attempts>) -> Result<Option<Out
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    let capture = Capture::start(args, checked, &runtime)?;
+    let capture = Capture::start(args, checked, runtime.handle())?;
     let options = Options {
         all: args.all,
         color: args.color,
@@ -118,7 +118,7 @@ struct Run<'a> {
     args: &'a Trace,
     /// When the process began to set up.
     started: Instant,
-    capture: Capture<'a>,
+    capture: Capture,
     /// Those that the tracer makes itself.
     attempts: Option<Attempts>,
     shown: Shown,
@@ -162,7 +162,7 @@ impl Run<'_> {
                     }
                 }
                 _ = looks_for_rules.tick(), if self.capture.has_waiting() => {
-                    self.capture.told(&mut |records| self.shown.take(records))?;
+                    self.capture.told(&mut |records| self.shown.take(&records))?;
                     if self.is_over() {
                         break;
                     }
@@ -177,7 +177,7 @@ impl Run<'_> {
         self.step()?;
         self.wait_for_rules().await?;
         self.capture
-            .conclude(&mut |records| self.shown.take(records))?;
+            .conclude(&mut |records| self.shown.take(&records))?;
         self.shown.output.finish(&Totals {
             duration: started.elapsed(),
             filter: self.args.select.text(),
@@ -200,7 +200,8 @@ impl Run<'_> {
 
     /// Takes away what was counted and shows it.
     fn step(&mut self) -> anyhow::Result<()> {
-        self.capture.step(&mut |records| self.shown.take(records))?;
+        self.capture
+            .step(&mut |records| self.shown.take(&records))?;
         Ok(self.shown.output.interval_ends()?)
     }
 
@@ -218,7 +219,8 @@ impl Run<'_> {
                 }
                 () = time::sleep(FOR_RULES) => {}
             }
-            self.capture.told(&mut |records| self.shown.take(records))?;
+            self.capture
+                .told(&mut |records| self.shown.take(&records))?;
             if !is_said && began.elapsed() > SHORT && self.capture.has_waiting() {
                 eprintln!("droptrace: reading the text of rules; Ctrl-C once more ends at once");
                 is_said = true;

@@ -1,7 +1,7 @@
 //! `--allow-system-changes`: whether and where the rule set is made to tell.
 
 use droptrace_types::{ABSENT, Filter};
-use tokio::runtime::Runtime;
+use tokio::runtime::Handle;
 
 use super::Failure;
 use crate::{cli::Trace, kernel::btf::Btf, nftrace::Traces, owner::netns, record::Recorder};
@@ -27,7 +27,7 @@ pub fn bit(args: &Trace, btf: &Btf) -> u32 {
 
 /// Has the rule sets of the namespaces of the filter, or of the tracer's own, tell
 /// of the filter's packets. Where one cannot, tracing goes on without it.
-pub fn start(args: &Trace, filter: &Filter, recorder: &mut Recorder, runtime: &Runtime) -> Traces {
+pub fn start(args: &Trace, filter: &Filter, recorder: &mut Recorder, runtime: &Handle) -> Traces {
     if args.developer.compare_rules {
         recorder.compare_rules();
     }
