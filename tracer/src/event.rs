@@ -822,6 +822,8 @@ pub enum LossCause {
     SpoolDamaged,
     /// The reader of the socket was too slow, or was away for too long.
     ReaderSlow,
+    /// The file of records could not be written, as on a full disk.
+    FileFailed,
     /// The receiver refused the records for good.
     Refused,
     /// The daemon was not running.

@@ -2,14 +2,15 @@
 
 use bytes::Bytes;
 
-use crate::event::Event;
+use crate::event::{Event, EventKind};
 
 /// A record as a line of JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     /// [`Event::seq`].
     pub seq: u64,
-    /// Packets that it stands for.
+    /// Dropped packets that it stands for: those of a drop or a loss. What other kinds
+    /// count is no drop, and is not missing from the drops if the line is lost.
     pub packets: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -28,11 +29,38 @@ impl Line {
         event.boot_id = Some(boot_id.to_owned());
         let mut text = serde_json::to_vec(&event)?;
         text.push(b'\n');
+        let (packets, bytes) = match event.kind {
+            EventKind::Drop | EventKind::Loss => (event.packets, event.bytes),
+            _ => (0, 0),
+        };
         Ok(Self {
             seq,
-            packets: event.packets,
-            bytes: event.bytes,
-            text: text.into(),
+            packets,
+            bytes,
+            // Without the room that the text grew into: lines are kept by the thousand.
+            text: text.into_boxed_slice().into(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_drops_and_losses_stand_for_dropped_packets() {
+        for (kind, packets) in [
+            (EventKind::Drop, 3),
+            (EventKind::Loss, 3),
+            (EventKind::Retransmit, 0),
+            (EventKind::ResetSent, 0),
+            (EventKind::Verdict, 0),
+        ] {
+            let mut event = Event::bare(kind, "2026-01-01T00:00:00.000000000Z".to_owned());
+            event.packets = 3;
+            let line = Line::new(event, 1, "boot").unwrap();
+            assert_eq!(line.packets, packets, "{kind:?}");
+            assert!(line.text.ends_with(b"}\n"));
+        }
     }
 }

@@ -1,18 +1,29 @@
 //! Tracing for months, for the machine's monitoring agent.
 //!
 //! ```text
-//!                             ┌─▶ metrics (Prometheus over HTTP)
-//! run::capture ─▶ records ─▶ numbered ─┬─▶ journal ─▶ socket (NDJSON, many readers)
-//!                   lines   ├─▶ file (NDJSON, rotated)
-//!                           └─▶ spool on disk ─▶ otlp (gRPC or HTTP)
+//!                    ┌─▶ counters ─▶ metrics (Prometheus over HTTP)
+//! run::capture ─▶ records
+//!                    └─▶ numbered lines ─┬─▶ journal ─┬─▶ socket (NDJSON, many readers)
+//!                                        │            └─▶ file (NDJSON, rotated)
+//!                                        └─▶ spool on disk ─▶ otlp (gRPC or HTTP)
 //! ```
 
 pub mod budget;
 pub mod config;
+pub mod counters;
+pub mod exporters;
+pub mod exposition;
+pub mod file;
 pub mod gap;
+pub mod health;
+pub mod journal;
 pub mod line;
 pub mod meter;
+pub mod metrics;
 pub mod notify;
 pub mod privileges;
+pub mod request;
 pub mod sequence;
+pub mod socket;
 pub mod status;
+pub mod top;

@@ -58,6 +58,24 @@ pub fn resolve(selection: &Selection) -> Result<Filter, FilterError> {
     })
 }
 
+/// As [`resolve`], for words that come from elsewhere than the command line: no name is
+/// looked up for them.
+///
+/// # Errors
+///
+/// As [`resolve`], and at the first name.
+pub fn resolve_numeric(selection: &Selection) -> Result<Filter, FilterError> {
+    resolve_with(selection, &|_| {
+        Err(io::Error::other("names are not looked up here"))
+    })
+}
+
+/// The number of the IP protocol with this name or number; `None` where there is none.
+#[must_use]
+pub fn protocol(text: &str) -> Option<u8> {
+    proto::number(text).ok()
+}
+
 /// Finds a host's addresses by its name.
 type Lookup<'a> = &'a dyn Fn(&str) -> io::Result<Vec<IpAddr>>;
 

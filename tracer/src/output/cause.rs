@@ -102,6 +102,7 @@ pub(super) fn loss(what: LossOf, why: LossCause) -> String {
         LossCause::SpoolFull => "the receiver was away for longer than the spool has room for",
         LossCause::SpoolDamaged => "the spool on disk is damaged, or was cut off",
         LossCause::ReaderSlow => "the reader is too slow, or was away for too long",
+        LossCause::FileFailed => "the file of records could not be written, as on a full disk",
         LossCause::Refused => "the receiver refused them",
         LossCause::NotRunning => "droptrace was not running",
     };

@@ -1,0 +1,263 @@
+//! What the daemon tells of itself, as numbers.
+
+use std::{
+    fs, io,
+    mem::MaybeUninit,
+    sync::OnceLock,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use super::{
+    counters::{Family, Kind, Series, Value},
+    journal,
+};
+
+/// What other parts of the daemon know. Whoever runs them fills it in when it is asked for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Health {
+    /// Of the journal.
+    pub journal: journal::Size,
+    /// Readers of the socket.
+    pub readers: usize,
+    /// Of the spool; `None` without a receiver of OTLP.
+    pub spool: Option<Spool>,
+    /// Steps of detail given up to keep to the limits.
+    pub degraded: u64,
+    /// CPU time of the kernel programs; `None` where the kernel does not count it.
+    pub programs: Option<Duration>,
+}
+
+/// Of the spool, and what leaves it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spool {
+    /// On disk.
+    pub bytes: u64,
+    /// Not yet taken by the receiver.
+    pub records: u64,
+    /// Age of the oldest of them; 0 without one.
+    pub oldest: Duration,
+    /// Requests that the receiver took.
+    pub exports_ok: u64,
+    /// Requests that failed or were refused.
+    pub exports_failed: u64,
+}
+
+impl Health {
+    /// As numbers, with those of the process.
+    #[must_use]
+    pub fn families(&self) -> Vec<Family> {
+        use Kind::{Counter, Gauge};
+        use Value::{Count, Real};
+        let mut families = vec![Family {
+            name: "droptrace_build",
+            unit: "",
+            help: "The program's version.",
+            kind: Kind::Info,
+            series: vec![Series {
+                labels: vec![("version", env!("CARGO_PKG_VERSION").to_owned())],
+                value: Count(1),
+            }],
+        }];
+        let mut number = |name, unit, kind, help, value| {
+            families.push(Family {
+                name,
+                unit,
+                help,
+                kind,
+                series: vec![Series {
+                    labels: Vec::new(),
+                    value,
+                }],
+            });
+        };
+        let count = |count: usize| Count(count as u64);
+        number(
+            "droptrace_journal_lines",
+            "",
+            Gauge,
+            "Records kept in memory for readers that come back.",
+            count(self.journal.lines),
+        );
+        number(
+            "droptrace_journal",
+            "bytes",
+            Gauge,
+            "Memory that they take.",
+            Count(self.journal.bytes),
+        );
+        number(
+            "droptrace_readers",
+            "",
+            Gauge,
+            "Readers of the Unix socket.",
+            count(self.readers),
+        );
+        number(
+            "droptrace_reader_missed_records",
+            "",
+            Counter,
+            "Records that readers missed, and were told of; each counted for each reader.",
+            Count(self.journal.missed),
+        );
+        number(
+            "droptrace_degraded_steps",
+            "",
+            Gauge,
+            "Steps of detail given up to keep to the limits on CPU and memory; 0 for none.",
+            Count(self.degraded),
+        );
+        if let Some(programs) = self.programs {
+            number(
+                "droptrace_programs_cpu",
+                "seconds",
+                Counter,
+                "CPU time of the kernel programs.",
+                Real(programs.as_secs_f64()),
+            );
+        }
+        if let Some(spool) = &self.spool {
+            number(
+                "droptrace_spool",
+                "bytes",
+                Gauge,
+                "Size of the spool on disk.",
+                Count(spool.bytes),
+            );
+            number(
+                "droptrace_spool_records",
+                "",
+                Gauge,
+                "Records that the receiver has not taken yet.",
+                Count(spool.records),
+            );
+            number(
+                "droptrace_spool_oldest_record_age",
+                "seconds",
+                Gauge,
+                "Age of the oldest of them.",
+                Real(spool.oldest.as_secs_f64()),
+            );
+        }
+        process(&mut number);
+        if let Some(spool) = &self.spool {
+            let of = |result: &str, count| Series {
+                labels: vec![("result", result.to_owned())],
+                value: Count(count),
+            };
+            families.push(Family {
+                name: "droptrace_exports",
+                unit: "",
+                help: "Requests to the receiver of OTLP.",
+                kind: Counter,
+                series: vec![
+                    of("ok", spool.exports_ok),
+                    of("failed", spool.exports_failed),
+                ],
+            });
+        }
+        families
+    }
+}
+
+/// What any process tells, by the names that it has everywhere. What cannot be found out
+/// is left out.
+fn process(number: &mut impl FnMut(&'static str, &'static str, Kind, &'static str, Value)) {
+    use Kind::{Counter, Gauge};
+    number(
+        "process_start_time",
+        "seconds",
+        Gauge,
+        "When the process started, since 1970.",
+        Value::Real(started().as_secs_f64()),
+    );
+    if let Ok(cpu) = cpu() {
+        number(
+            "process_cpu",
+            "seconds",
+            Counter,
+            "CPU time of the process.",
+            Value::Real(cpu.as_secs_f64()),
+        );
+    }
+    if let Some(resident) = resident() {
+        number(
+            "process_resident_memory",
+            "bytes",
+            Gauge,
+            "Resident memory of the process.",
+            Value::Count(resident),
+        );
+    }
+    if let Ok(open) = fs::read_dir("/proc/self/fd") {
+        // Without the one that looks.
+        let open = open.count().saturating_sub(1) as u64;
+        number(
+            "process_open_fds",
+            "",
+            Gauge,
+            "Open file descriptors.",
+            Value::Count(open),
+        );
+    }
+}
+
+/// When this was first asked for, as the clock was then. Asked for at the start.
+pub fn started() -> Duration {
+    static STARTED: OnceLock<Duration> = OnceLock::new();
+    *STARTED.get_or_init(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        now.unwrap_or_default()
+    })
+}
+
+/// CPU time of all threads, in user and kernel space.
+///
+/// # Errors
+///
+/// If the kernel does not tell.
+pub fn cpu() -> io::Result<Duration> {
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the kernel writes one `rusage` to where there is room for one.
+    let result = unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: all zeros are a valid `rusage`, and so is what the kernel wrote.
+    let usage = unsafe { usage.assume_init() };
+    let time = |time: libc::timeval| {
+        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+        let micros = u64::try_from(time.tv_usec).unwrap_or_default();
+        Duration::from_secs(seconds) + Duration::from_micros(micros)
+    };
+    Ok(time(usage.ru_utime) + time(usage.ru_stime))
+}
+
+/// Resident memory in bytes.
+#[must_use]
+pub fn resident() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_is_seen() {
+        let before = cpu().unwrap();
+        let mut waste = vec![0_u8; 32 << 20];
+        for round in 0..20 {
+            waste.iter_mut().for_each(|byte| *byte ^= round);
+        }
+        std::hint::black_box(&waste);
+        assert!(cpu().unwrap() > before);
+        let resident = resident().unwrap();
+        assert!((32 << 20..8 << 30).contains(&resident), "{resident}");
+        assert_eq!(started(), started());
+    }
+}

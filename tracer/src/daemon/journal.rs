@@ -1,0 +1,690 @@
+//! The latest lines in memory, for consumers that each have their own pace.
+//!
+//! Who writes never waits: when the room is used up, the oldest line goes. Every consumer
+//! has a place in the journal. When a line goes that it has not come to yet and wants, that
+//! is counted for it there and then, so that a loss record can say exactly how many records
+//! it misses, and how many dropped packets they stood for.
+//!
+//! Of lines that have gone before a consumer came, running totals are kept for longer than
+//! the lines themselves.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::{AddAssign, Sub},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::{
+    line::Line,
+    request::{Request, Subject, Wanted},
+};
+use crate::event::{Event, EventKind, Loss, LossCause, LossOf, utc};
+
+/// Of the room, the part that running totals of lines that have gone may take.
+const PAST_SHARE: u64 = 8;
+
+/// What some lines amount to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// How many.
+    pub records: u64,
+    /// [`Line::packets`].
+    pub packets: u64,
+    /// [`Line::bytes`].
+    pub bytes: u64,
+}
+
+impl Totals {
+    fn of(line: &Line) -> Self {
+        Self {
+            records: 1,
+            packets: line.packets,
+            bytes: line.bytes,
+        }
+    }
+}
+
+impl AddAssign for Totals {
+    fn add_assign(&mut self, more: Self) {
+        self.records = self.records.saturating_add(more.records);
+        self.packets = self.packets.saturating_add(more.packets);
+        self.bytes = self.bytes.saturating_add(more.bytes);
+    }
+}
+
+impl Sub for Totals {
+    type Output = Self;
+
+    fn sub(self, less: Self) -> Self {
+        Self {
+            records: self.records.saturating_sub(less.records),
+            packets: self.packets.saturating_sub(less.packets),
+            bytes: self.bytes.saturating_sub(less.bytes),
+        }
+    }
+}
+
+/// What the journal tells of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Lines in it.
+    pub lines: usize,
+    /// Memory that they take, about.
+    pub bytes: u64,
+    /// Records that consumers missed, each counted for each that missed it.
+    pub missed: u64,
+}
+
+/// The latest lines. All copies are the same journal.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    book: Arc<Mutex<Book>>,
+    news: watch::Sender<News>,
+}
+
+/// What wakes up consumers.
+#[derive(Clone, Copy, Debug, Default)]
+struct News {
+    closed: bool,
+}
+
+impl Journal {
+    /// An empty journal with room for `keep` bytes, in which the next number is `first`.
+    #[must_use]
+    pub fn new(keep: u64, boot_id: String, first: u64) -> Self {
+        let past = keep / PAST_SHARE / size_of::<Past>() as u64;
+        let book = Book {
+            boot_id,
+            keep,
+            keep_past: usize::try_from(past).unwrap_or(usize::MAX),
+            first,
+            next: first,
+            lines: VecDeque::new(),
+            size: 0,
+            past: VecDeque::new(),
+            total: Totals::default(),
+            places: BTreeMap::new(),
+            opened: 0,
+            missed: 0,
+        };
+        Self {
+            book: Arc::new(Mutex::new(book)),
+            news: watch::Sender::new(News::default()),
+        }
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        // Nothing is left half-done where a panic could come from.
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a line at the end. Its number has to be the next one.
+    pub fn push(&self, line: Line, subject: Subject) {
+        self.book().push(line, subject);
+        self.news.send_modify(|_| {});
+    }
+
+    /// The number that the next line will have.
+    #[must_use]
+    pub fn next(&self) -> u64 {
+        self.book().next
+    }
+
+    /// A consumer of everything from this number on.
+    #[must_use]
+    pub fn cursor(&self, from: u64) -> Cursor {
+        self.open(from, Wanted::default(), None)
+    }
+
+    /// The consumer that a reader asks for; it begins at `from` if it says nothing else.
+    #[must_use]
+    pub fn reader(&self, from: u64, request: Request) -> Cursor {
+        match request.after {
+            Some(after) => self.open(
+                after.saturating_add(1),
+                request.wanted,
+                Some(request.boot_id),
+            ),
+            None => self.open(from, request.wanted, None),
+        }
+    }
+
+    fn open(&self, from: u64, wanted: Wanted, resumed: Option<Option<String>>) -> Cursor {
+        let id = self.book().open(from, wanted, resumed);
+        Cursor {
+            journal: self.clone(),
+            id,
+            news: self.news.subscribe(),
+        }
+    }
+
+    /// Nothing more comes: consumers end when they have read what there is.
+    pub fn close(&self) {
+        self.news.send_modify(|news| news.closed = true);
+    }
+
+    /// Comes back when the journal is closed.
+    pub async fn closed(&self) {
+        let mut news = self.news.subscribe();
+        // The sender is `self`.
+        let _ = news.wait_for(|news| news.closed).await;
+    }
+
+    /// How large it is.
+    #[must_use]
+    pub fn size(&self) -> Size {
+        let book = self.book();
+        Size {
+            lines: book.lines.len(),
+            bytes: book.size,
+            missed: book.missed,
+        }
+    }
+}
+
+/// What a consumer got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Got {
+    /// Something.
+    Lines,
+    /// Nothing for now.
+    Nothing,
+    /// Nothing any more.
+    End,
+}
+
+/// A consumer's place in the journal, given up when it is dropped.
+#[derive(Debug)]
+pub struct Cursor {
+    journal: Journal,
+    id: u64,
+    news: watch::Receiver<News>,
+}
+
+impl Cursor {
+    /// Appends the next whole lines to `to` until it has `most` bytes or more. Where lines
+    /// are missing, a loss record stands for them, which gives `why` as the cause.
+    pub fn read(&mut self, most: usize, why: LossCause, to: &mut Vec<u8>) -> Got {
+        // What comes from here on wakes up `changed`.
+        let closed = self.news.borrow_and_update().closed;
+        let before = to.len();
+        self.journal.book().read(self.id, most, why, to);
+        if to.len() > before {
+            Got::Lines
+        } else if closed {
+            Got::End
+        } else {
+            Got::Nothing
+        }
+    }
+
+    /// Comes back when there is something new since the last [`Cursor::read`].
+    pub async fn changed(&mut self) {
+        // The sender is in `self.journal`.
+        let _ = self.news.changed().await;
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        self.journal.book().places.remove(&self.id);
+    }
+}
+
+#[derive(Debug)]
+struct Kept {
+    line: Line,
+    subject: Subject,
+    /// All lines of this run before it.
+    before: Totals,
+}
+
+impl Kept {
+    /// About what it takes in memory.
+    fn weight(&self) -> u64 {
+        (self.line.text.len() + size_of::<Self>()) as u64
+    }
+}
+
+/// What stays of a line that has gone.
+#[derive(Debug)]
+struct Past {
+    seq: u64,
+    before: Totals,
+}
+
+/// Where a consumer is.
+#[derive(Debug)]
+struct Place {
+    /// The number that it comes to next.
+    next: u64,
+    wanted: Wanted,
+    /// What it has to be told of, before the line `next`.
+    missed: Totals,
+    unknown: Unknown,
+}
+
+/// What is not known of what a consumer missed before it came.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unknown {
+    /// The number that it named is none of this run.
+    foreign: Option<u64>,
+    /// Which of them it wanted.
+    wanted: bool,
+    /// How many packets they stood for.
+    packets: bool,
+}
+
+#[derive(Debug)]
+struct Book {
+    boot_id: String,
+    /// Bytes that lines may take.
+    keep: u64,
+    /// Entries that `past` may have.
+    keep_past: usize,
+    /// The first number of this run.
+    first: u64,
+    /// The number to be given next.
+    next: u64,
+    lines: VecDeque<Kept>,
+    size: u64,
+    past: VecDeque<Past>,
+    /// All lines of this run.
+    total: Totals,
+    places: BTreeMap<u64, Place>,
+    opened: u64,
+    missed: u64,
+}
+
+impl Book {
+    fn push(&mut self, line: Line, subject: Subject) {
+        let kept = Kept {
+            before: self.total,
+            line,
+            subject,
+        };
+        self.total += Totals::of(&kept.line);
+        self.next = kept.line.seq.saturating_add(1);
+        self.size += kept.weight();
+        self.lines.push_back(kept);
+        while self.size > self.keep && self.lines.len() > 1 {
+            self.let_go();
+        }
+    }
+
+    /// The oldest line makes room.
+    fn let_go(&mut self) {
+        let Some(kept) = self.lines.pop_front() else {
+            return;
+        };
+        self.size -= kept.weight();
+        for place in self.places.values_mut() {
+            if place.next > kept.line.seq {
+                continue;
+            }
+            place.next = kept.line.seq + 1;
+            if place.wanted.takes(&kept.subject) {
+                place.missed += Totals::of(&kept.line);
+                self.missed += 1;
+            }
+        }
+        self.past.push_back(Past {
+            seq: kept.line.seq,
+            before: kept.before,
+        });
+        while self.past.len() > self.keep_past {
+            self.past.pop_front();
+        }
+    }
+
+    fn open(&mut self, from: u64, wanted: Wanted, resumed: Option<Option<String>>) -> u64 {
+        let mut place = Place {
+            next: from,
+            wanted,
+            missed: Totals::default(),
+            unknown: Unknown::default(),
+        };
+        if let Some(boot_id) = resumed {
+            let other_boot = boot_id.is_some_and(|boot_id| boot_id != self.boot_id);
+            if other_boot || from < self.first || from > self.next {
+                place.unknown.foreign = Some(from.saturating_sub(1));
+                place.next = self.first;
+            }
+        }
+        if let Some(oldest) = self.lines.front()
+            && place.next < oldest.line.seq
+        {
+            let until = (oldest.line.seq, oldest.before);
+            self.behind(&mut place, until);
+        }
+        self.opened += 1;
+        self.places.insert(self.opened, place);
+        self.opened
+    }
+
+    /// For a consumer that begins at lines that have gone.
+    fn behind(&mut self, place: &mut Place, (oldest, until): (u64, Totals)) {
+        let index = self.past.partition_point(|past| past.seq < place.next);
+        let from = match self.past.get(index) {
+            _ if place.next <= self.first => Some(Totals::default()),
+            // The totals at its number may have gone too.
+            Some(past) if index > 0 || past.seq == place.next => Some(past.before),
+            _ => None,
+        };
+        place.missed = match from {
+            Some(from) => until - from,
+            None => Totals {
+                records: oldest - place.next,
+                ..Totals::default()
+            },
+        };
+        place.unknown.packets = from.is_none();
+        place.unknown.wanted = !place.wanted.is_all();
+        place.next = oldest;
+        self.missed += place.missed.records;
+    }
+
+    fn read(&mut self, id: u64, most: usize, why: LossCause, to: &mut Vec<u8>) {
+        let Some(place) = self.places.get_mut(&id) else {
+            return;
+        };
+        if let Some(after) = place.unknown.foreign.take() {
+            let mut loss = loss(
+                Totals::default(),
+                LossCause::NotRunning,
+                place.next,
+                &self.boot_id,
+            );
+            loss.advice = Some(format!(
+                "number {after} is of another run of the daemon; what came after it there is \
+                 not known, this run began with number {}",
+                self.first
+            ));
+            append(&loss, to);
+        }
+        if place.missed.records > 0 {
+            let mut loss = loss(place.missed, why, place.next, &self.boot_id);
+            let mut advice = vec!["read faster, or raise socket.keep"];
+            if place.unknown.wanted {
+                advice.push("the count is of all records, whatever the filter");
+            }
+            if place.unknown.packets {
+                advice.push("how many packets they stood for is not known any more");
+            }
+            loss.advice = Some(advice.join("; "));
+            append(&loss, to);
+            place.missed = Totals::default();
+            place.unknown = Unknown::default();
+        }
+        let index = self
+            .lines
+            .partition_point(|kept| kept.line.seq < place.next);
+        for kept in self.lines.range(index..) {
+            if to.len() >= most {
+                break;
+            }
+            place.next = kept.line.seq + 1;
+            if place.wanted.takes(&kept.subject) {
+                to.extend_from_slice(&kept.line.text);
+            }
+        }
+    }
+}
+
+/// The record that stands where `missed` is missing, just before number `next`. It has the
+/// last number that it stands for: who resumes behind it is not told again.
+fn loss(missed: Totals, why: LossCause, next: u64, boot_id: &str) -> Event {
+    let mut event = Event::bare(EventKind::Loss, utc(Timestamp::now()));
+    event.packets = missed.packets;
+    event.bytes = missed.bytes;
+    event.loss = Some(Loss {
+        what: LossOf::Records,
+        why,
+        count: missed.records,
+    });
+    event.seq = Some(next.saturating_sub(1));
+    event.boot_id = Some(boot_id.to_owned());
+    event
+}
+
+fn append(event: &Event, to: &mut Vec<u8>) {
+    match serde_json::to_vec(event) {
+        Ok(text) => {
+            to.extend_from_slice(&text);
+            to.push(b'\n');
+        }
+        // A record is made of texts and numbers.
+        Err(error) => log::error!("cannot write a loss record as JSON: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOOT: &str = "11111111-2222-3333-4444-555555555555";
+    const SLOW: LossCause = LossCause::ReaderSlow;
+
+    fn push(journal: &Journal, kind: EventKind, packets: u64) {
+        let mut event = Event::bare(kind, utc(Timestamp::UNIX_EPOCH));
+        event.packets = packets;
+        event.bytes = packets * 100;
+        let subject = Subject::of(&event);
+        let line = Line::new(event, journal.next(), BOOT).unwrap();
+        journal.push(line, subject);
+    }
+
+    /// A journal with room for about this many lines.
+    fn journal(lines: u64, first: u64) -> Journal {
+        let probe = Journal::new(u64::MAX, BOOT.to_owned(), first);
+        push(&probe, EventKind::Drop, 1);
+        let keep = probe.size().bytes * lines + 100;
+        Journal::new(keep, BOOT.to_owned(), first)
+    }
+
+    fn read(cursor: &mut Cursor) -> Vec<Event> {
+        let mut text = Vec::new();
+        while cursor.read(usize::MAX, SLOW, &mut text) == Got::Lines {}
+        let lines = text.split(|byte| *byte == b'\n');
+        lines
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect()
+    }
+
+    fn numbers(events: &[Event]) -> Vec<u64> {
+        events.iter().filter_map(|event| event.seq).collect()
+    }
+
+    fn after(number: u64) -> Request {
+        Request {
+            after: Some(number),
+            ..Request::default()
+        }
+    }
+
+    #[test]
+    fn a_consumer_gets_each_line_once() {
+        let journal = journal(100, 5);
+        let mut cursor = journal.cursor(5);
+        for packets in 1..=3 {
+            push(&journal, EventKind::Drop, packets);
+        }
+        assert_eq!(numbers(&read(&mut cursor)), [5, 6, 7]);
+        push(&journal, EventKind::Drop, 1);
+        assert_eq!(numbers(&read(&mut cursor)), [8]);
+        assert!(read(&mut cursor).is_empty());
+        let late = &mut journal.cursor(journal.next());
+        assert!(read(late).is_empty());
+    }
+
+    #[test]
+    fn who_is_overtaken_is_told_exactly() {
+        let journal = journal(10, 1);
+        let mut cursor = journal.cursor(1);
+        let kinds = [EventKind::Drop, EventKind::Retransmit];
+        for n in 1..=100 {
+            push(&journal, kinds[usize::from(n % 2 == 0)], n);
+        }
+        let events = read(&mut cursor);
+        let kept = events.len() as u64 - 1;
+        assert_eq!(kept, journal.size().lines as u64);
+        let gone = 100 - kept;
+        assert_eq!(events[0].seq, Some(gone));
+        let loss = events[0].loss.as_ref().unwrap();
+        assert_eq!((loss.what, loss.why), (LossOf::Records, SLOW));
+        assert_eq!(loss.count, gone);
+        // What was sent again is no drop.
+        let dropped: u64 = (1..=gone).filter(|n| n % 2 == 1).sum();
+        assert_eq!(
+            (events[0].packets, events[0].bytes),
+            (dropped, dropped * 100)
+        );
+        assert_eq!(events[1].seq, Some(gone + 1));
+        assert_eq!(journal.size().missed, gone);
+        // Told once.
+        push(&journal, EventKind::Drop, 1);
+        assert_eq!(numbers(&read(&mut cursor)), [101]);
+    }
+
+    #[test]
+    fn who_is_overtaken_misses_only_what_it_wanted() {
+        let journal = journal(10, 1);
+        let request = Request::parse(br#"{"filter": {"kind": "drop"}}"#).unwrap();
+        let mut cursor = journal.reader(1, request);
+        let request = Request::parse(br#"{"filter": {"kind": "icmp_sent"}}"#).unwrap();
+        let mut other = journal.reader(1, request);
+        for n in 1..=100 {
+            let drop = n % 10 == 0;
+            push(
+                &journal,
+                if drop {
+                    EventKind::Drop
+                } else {
+                    EventKind::Verdict
+                },
+                n,
+            );
+        }
+        let events = read(&mut cursor);
+        let (loss, drops) = events.split_first().unwrap();
+        let count = loss.loss.as_ref().unwrap().count;
+        assert_eq!(count + drops.len() as u64, 10);
+        let packets: u64 = events.iter().map(|event| event.packets).sum();
+        assert_eq!(packets, (1..=10).map(|n| n * 10).sum::<u64>());
+        assert!(read(&mut other).is_empty());
+    }
+
+    #[test]
+    fn lines_that_went_before_a_reader_came_are_known_by_totals() {
+        let journal = journal(300, 1);
+        for n in 1..=600 {
+            push(&journal, EventKind::Drop, n);
+        }
+        let oldest = 600 - journal.size().lines as u64 + 1;
+        for number in [0, oldest - 3, oldest - 2] {
+            let events = read(&mut journal.reader(0, after(number)));
+            let gone = (number + 1)..oldest;
+            let loss = events[0].loss.as_ref().unwrap();
+            assert_eq!(loss.count, gone.end - gone.start, "{number}");
+            assert_eq!(events[0].packets, gone.sum::<u64>(), "{number}");
+            assert_eq!(numbers(&events[1..]), (oldest..=600).collect::<Vec<_>>());
+        }
+        let events = read(&mut journal.reader(0, after(oldest - 1)));
+        assert_eq!(events[0].seq, Some(oldest));
+        assert!(events[0].loss.is_none());
+        // Who resumes behind a loss record is not told again.
+        let events = read(&mut journal.reader(0, after(3)));
+        let again = read(&mut journal.reader(0, after(events[0].seq.unwrap())));
+        assert_eq!(again, events[1..]);
+    }
+
+    #[test]
+    fn what_is_not_known_any_more_is_not_made_up() {
+        let journal = journal(4, 1);
+        for n in 1..=100 {
+            push(&journal, EventKind::Drop, n);
+        }
+        let oldest = 100 - journal.size().lines as u64 + 1;
+        let events = read(&mut journal.reader(0, after(2)));
+        assert_eq!(events[0].loss.as_ref().unwrap().count, oldest - 3);
+        assert_eq!(events[0].packets, 0);
+        let advice = events[0].advice.as_deref().unwrap();
+        assert!(advice.contains("not known any more"), "{advice}");
+        // From the first number of the run on, all is known.
+        let events = read(&mut journal.reader(0, after(0)));
+        assert_eq!(events[0].packets, (1..oldest).sum::<u64>());
+    }
+
+    #[test]
+    fn a_number_of_another_run_is_told_apart() {
+        let journal = journal(100, 50);
+        for _ in 0..5 {
+            push(&journal, EventKind::Drop, 1);
+        }
+        let other_boot = Request {
+            boot_id: Some("other".to_owned()),
+            ..after(52)
+        };
+        for request in [after(20), after(60), other_boot] {
+            let events = read(&mut journal.reader(0, request));
+            let loss = events[0].loss.as_ref().unwrap();
+            assert_eq!((loss.why, loss.count), (LossCause::NotRunning, 0));
+            assert_eq!(numbers(&events), [49, 50, 51, 52, 53, 54]);
+        }
+        let same_boot = Request {
+            boot_id: Some(BOOT.to_owned()),
+            ..after(52)
+        };
+        for request in [after(52), same_boot] {
+            let events = read(&mut journal.reader(0, request));
+            assert_eq!(numbers(&events), [53, 54]);
+        }
+        let last_of_the_run_before = read(&mut journal.reader(0, after(49)));
+        assert_eq!(numbers(&last_of_the_run_before), [50, 51, 52, 53, 54]);
+        assert!(last_of_the_run_before[0].loss.is_none());
+    }
+
+    #[test]
+    fn memory_is_bounded_and_a_line_is_always_kept() {
+        let journal = Journal::new(1, BOOT.to_owned(), 1);
+        for _ in 0..3 {
+            push(&journal, EventKind::Drop, 1);
+        }
+        assert_eq!(journal.size().lines, 1);
+        let journal = Journal::new(64 << 10, BOOT.to_owned(), 1);
+        for _ in 0..10_000 {
+            push(&journal, EventKind::Drop, 1);
+        }
+        assert!(journal.size().bytes <= 64 << 10);
+        let book = journal.book();
+        assert!(book.past.len() * size_of::<Past>() <= 8 << 10);
+    }
+
+    #[test]
+    fn a_place_goes_with_its_consumer() {
+        let journal = journal(10, 1);
+        let cursor = journal.cursor(1);
+        assert_eq!(journal.book().places.len(), 1);
+        drop(cursor);
+        assert_eq!(journal.book().places.len(), 0);
+    }
+
+    #[test]
+    fn a_closed_journal_is_read_to_its_end() {
+        let journal = journal(10, 1);
+        let mut cursor = journal.cursor(1);
+        let mut text = Vec::new();
+        assert_eq!(cursor.read(1, SLOW, &mut text), Got::Nothing);
+        push(&journal, EventKind::Drop, 1);
+        push(&journal, EventKind::Drop, 1);
+        journal.close();
+        for expected in [Got::Lines, Got::Lines, Got::End] {
+            text.clear();
+            assert_eq!(cursor.read(1, SLOW, &mut text), expected);
+        }
+    }
+}
