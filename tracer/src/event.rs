@@ -828,4 +828,7 @@ pub enum LossCause {
     Refused,
     /// The daemon was not running.
     NotRunning,
+    /// The daemon does more or less from now on, to stay within its limits; `advice` says
+    /// what, and the count is 0.
+    Limits,
 }

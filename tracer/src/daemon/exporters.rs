@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use tokio::{task::JoinHandle, time};
 
 use super::{
-    config::{self, Config},
+    config::Config,
     counters::{self, Counters, Family},
     file,
     gap::Mark,
@@ -131,7 +131,7 @@ impl Exporters {
         });
         if let Some(server) = server {
             let view = Arc::clone(&view);
-            tasks.push(tokio::spawn(server.run(Box::new(move || view.status()))));
+            tasks.push(tokio::spawn(server.run(Arc::new(move || view.status()))));
         }
         if let Some(address) = config.metrics.listen {
             let source = Arc::clone(&view);

@@ -22,6 +22,8 @@ pub struct Request {
     pub boot_id: Option<String>,
     /// Which records.
     pub wanted: Wanted,
+    /// No records, but how the daemon is.
+    pub status: bool,
 }
 
 /// As it stands in the line.
@@ -32,6 +34,8 @@ struct Written {
     boot_id: Option<String>,
     #[serde(default)]
     filter: WrittenFilter,
+    #[serde(default)]
+    status: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -80,6 +84,7 @@ impl Request {
         Ok(Self {
             after: written.after,
             boot_id: written.boot_id,
+            status: written.status,
             wanted: Wanted {
                 kinds,
                 classes,

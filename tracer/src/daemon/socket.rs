@@ -85,6 +85,9 @@ pub struct Server {
     readers: Readers,
 }
 
+/// What tells how the daemon is.
+pub type StatusSource = dyn Fn() -> Status + Send + Sync;
+
 /// How many readers there are.
 pub type Readers = std::sync::Arc<std::sync::atomic::AtomicUsize>;
 
@@ -131,7 +134,7 @@ impl Server {
     }
 
     /// Serves readers until the journal is closed, and removes the socket.
-    pub async fn run(self) {
+    pub async fn run(self, status: Arc<StatusSource>) {
         let mut readers = JoinSet::new();
         loop {
             let count = std::sync::atomic::Ordering::Relaxed;
@@ -139,7 +142,7 @@ impl Server {
             tokio::select! {
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) if readers.len() < self.max_readers => {
-                        readers.spawn(serve(stream, self.journal.clone()));
+                        readers.spawn(serve(stream, self.journal.clone(), status.clone()));
                     }
                     Ok((stream, _)) => {
                         let max = self.max_readers;
@@ -225,12 +228,20 @@ fn make_room(path: &Path) -> Result<(), SocketError> {
 }
 
 /// Serves one reader until it goes away, or the journal is closed.
-async fn serve(stream: UnixStream, journal: Journal) {
+async fn serve(stream: UnixStream, journal: Journal, status: Arc<StatusSource>) {
     let now = journal.next();
     let request = match request(&stream).await {
         Ok(request) => request,
         Err(error) => return refuse(&stream, &error),
     };
+    if request.status {
+        match serde_json::to_string(&status()) {
+            // If the other end does not take it, it goes without.
+            Ok(answer) => drop(send(&stream, format!("{answer}\n").as_bytes()).await),
+            Err(error) => refuse(&stream, &error.to_string()),
+        }
+        return;
+    }
     let mut cursor = journal.reader(now, request);
     let mut batch = Vec::new();
     loop {

@@ -105,6 +105,7 @@ pub(super) fn loss(what: LossOf, why: LossCause) -> String {
         LossCause::FileFailed => "the file of records could not be written, as on a full disk",
         LossCause::Refused => "the receiver refused them",
         LossCause::NotRunning => "droptrace was not running",
+        LossCause::Limits => "to stay within the limits of the configuration",
     };
     match what {
         LossOf::Packets => {

@@ -30,6 +30,8 @@ pub struct Config {
     pub trace: Trace,
     /// What the daemon may cost.
     pub limits: Limits,
+    /// What it says of itself.
+    pub log: Log,
     /// What must outlive the daemon.
     pub state: State,
     /// The Unix socket.
@@ -114,6 +116,12 @@ impl Trace {
             cgroup: self.cgroup.clone(),
         }
     }
+
+    /// Whether rules are named.
+    #[must_use]
+    pub fn has_rules(&self) -> bool {
+        self.rules != RulesMode::Off
+    }
 }
 
 /// What the daemon may cost, its kernel programs included.
@@ -131,6 +139,42 @@ impl Default for Limits {
         Self {
             max_cpu: Share(5.0),
             max_memory: Size(128 << 20),
+        }
+    }
+}
+
+/// What the daemon says of itself, on standard error.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// How much.
+    pub level: LogLevel,
+}
+
+/// How much is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What goes wrong.
+    Error,
+    /// And what may go wrong.
+    Warn,
+    /// And what happens seldom.
+    #[default]
+    Info,
+    /// And what happens often.
+    Debug,
+}
+
+impl LogLevel {
+    /// As the log has it.
+    #[must_use]
+    pub const fn filter(self) -> log::LevelFilter {
+        match self {
+            Self::Error => log::LevelFilter::Error,
+            Self::Warn => log::LevelFilter::Warn,
+            Self::Info => log::LevelFilter::Info,
+            Self::Debug => log::LevelFilter::Debug,
         }
     }
 }
