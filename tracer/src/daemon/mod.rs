@@ -9,3 +9,5 @@
 
 pub mod config;
 pub mod line;
+pub mod otlp;
+pub mod spool;
