@@ -10,10 +10,11 @@ use droptrace::{
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let level = if cli.trace.developer.debug_programs {
-        "debug"
-    } else {
-        "warn"
+    let level = match &cli.command {
+        // The configuration says, and may say otherwise later, what of that is written.
+        Some(Command::Daemon(_)) => "warn,droptrace=debug",
+        _ if cli.trace.developer.debug_programs => "debug",
+        _ => "warn",
     };
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
     return_errors_of_full_files();

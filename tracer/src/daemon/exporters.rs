@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use tokio::{task::JoinHandle, time};
 
 use super::{
@@ -92,10 +93,8 @@ impl Exporters {
             .to_owned();
         let has_run = Sequence::is_there(&state.dir);
         let numbers = |path: &Path| format!("cannot keep numbers in {}", path.display());
-        let sequence =
-            Sequence::of_records(&state.dir).with_context(|| numbers(&state.dir))?;
-        let mut of_losses =
-            Sequence::of_losses(&state.dir).with_context(|| numbers(&state.dir))?;
+        let sequence = Sequence::of_records(&state.dir).with_context(|| numbers(&state.dir))?;
+        let mut of_losses = Sequence::of_losses(&state.dir).with_context(|| numbers(&state.dir))?;
         let mark = Mark::open(&state.run, has_run)
             .with_context(|| format!("cannot write in {}", state.run.display()))?;
         let journal = Journal::new(config.socket.keep.0, boot_id.clone(), sequence.peek());
@@ -165,7 +164,7 @@ impl Exporters {
     ///
     /// As [`Exporters::take`].
     pub fn begin(&mut self, attached: Duration) -> anyhow::Result<()> {
-        let time = utc(jiff::Timestamp::now());
+        let time = utc(Timestamp::now());
         let gap = self.mark.gap(attached, time);
         self.captured(attached);
         self.take(gap.into_iter().collect())
@@ -258,9 +257,9 @@ impl View {
                 Spool {
                     bytes: health.spool.bytes,
                     records: health.spool.records,
-                    oldest: health.oldest,
-                    exports_ok: health.sent,
-                    exports_failed: health.failed,
+                    oldest: age(health.oldest.as_deref()),
+                    exports_ok: health.exports_ok,
+                    exports_failed: health.exports_failed,
                 }
             }),
             degraded: state.degraded.into(),
@@ -290,11 +289,15 @@ impl View {
         let otlp = self.otlp.as_ref().zip(self.config.otlp.as_ref());
         let otlp = otlp.map(|(otlp, config)| {
             let health = otlp.health();
-            let status = status::Otlp {
+            status::Otlp {
                 endpoint: config.endpoint.clone(),
-                ..status::Otlp::default()
-            };
-            status
+                sent_records: health.records_taken,
+                waiting_records: health.spool.records,
+                waiting_bytes: health.spool.bytes,
+                oldest_seconds: age(health.oldest.as_deref()).as_secs(),
+                lost_records: health.records_refused + health.records_overflowed,
+                error: health.error,
+            }
         });
         if let Some(error) = otlp.as_ref().and_then(|otlp| otlp.error.as_ref()) {
             problems.push(format!("the receiver of OTLP: {error}"));
@@ -324,6 +327,15 @@ impl View {
             otlp,
         }
     }
+}
+
+/// How long ago that was.
+fn age(time: Option<&str>) -> Duration {
+    let then = time.and_then(|time| time.parse::<Timestamp>().ok());
+    let since = then.map(|then| Timestamp::now().duration_since(then));
+    since
+        .and_then(|since| Duration::try_from(since).ok())
+        .unwrap_or_default()
 }
 
 /// A family of numbers as OTLP has it.

@@ -11,6 +11,7 @@ use std::{
         net::UnixStream as Knock,
     },
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -26,6 +27,7 @@ use super::{
     config,
     journal::{Got, Journal},
     request::Request,
+    status::Status,
 };
 use crate::event::LossCause;
 
@@ -89,7 +91,7 @@ pub struct Server {
 pub type StatusSource = dyn Fn() -> Status + Send + Sync;
 
 /// How many readers there are.
-pub type Readers = std::sync::Arc<std::sync::atomic::AtomicUsize>;
+pub type Readers = Arc<std::sync::atomic::AtomicUsize>;
 
 impl Server {
     /// Listens where the configuration says. The socket of a process that has died is

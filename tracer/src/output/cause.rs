@@ -87,7 +87,7 @@ pub(super) const BOLD: Style = Style::new().effects(Effects::BOLD);
 pub(super) const PLAIN: Style = Style::new();
 
 /// What a loss means to the reader.
-pub(super) fn loss(what: LossOf, why: LossCause) -> String {
+pub(crate) fn loss(what: LossOf, why: LossCause) -> String {
     let why = match why {
         LossCause::MapFull => {
             "more different causes at a time than there is room for; a narrower filter helps"

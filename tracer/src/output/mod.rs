@@ -43,6 +43,7 @@ mod tests;
 mod text;
 mod verdict;
 
+pub(crate) use cause::loss;
 pub use sink::{FileSink, Sink, WriteError};
 pub(crate) use text::safe;
 
