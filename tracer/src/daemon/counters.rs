@@ -37,6 +37,33 @@ pub struct Series {
     pub value: Value,
 }
 
+impl Family {
+    fn counter(
+        name: &'static str,
+        unit: &'static str,
+        help: &'static str,
+        series: Vec<Series>,
+    ) -> Self {
+        Self {
+            name,
+            unit,
+            help,
+            kind: Kind::Counter,
+            series,
+        }
+    }
+}
+
+impl Series {
+    /// The only one of its family.
+    pub(super) fn alone(value: Value) -> Self {
+        Self {
+            labels: Vec::new(),
+            value,
+        }
+    }
+}
+
 /// A number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value {
@@ -212,32 +239,30 @@ impl Counts {
     }
 
     fn families(&self) -> Vec<Family> {
-        let mut families = Vec::new();
-        let mut counter = |name, unit, help, series| {
-            families.push(Family {
-                name,
-                unit,
-                help,
-                kind: Kind::Counter,
-                series,
-            });
-        };
+        let mut families = self.drops();
+        families.extend(self.others());
+        families
+    }
+
+    fn drops(&self) -> Vec<Family> {
         let by_class = |value: fn(&Amount) -> u64| {
             let one = |(class, amount)| one("class", word(class), value(amount));
             self.dropped.iter().map(one).collect()
         };
-        counter(
-            "droptrace_dropped",
-            "packets",
-            "Packets that the kernel dropped, by class of reason; exact.",
-            by_class(|amount| amount.packets),
-        );
-        counter(
-            "droptrace_dropped",
-            "bytes",
-            "Their bytes.",
-            by_class(|amount| amount.bytes),
-        );
+        let mut families = vec![
+            Family::counter(
+                "droptrace_dropped",
+                "packets",
+                "Packets that the kernel dropped, by class of reason; exact.",
+                by_class(Amount::packets),
+            ),
+            Family::counter(
+                "droptrace_dropped",
+                "bytes",
+                "Their bytes.",
+                by_class(Amount::bytes),
+            ),
+        ];
         for (name, help, packets, bytes) in [
             (
                 "droptrace_reason_dropped",
@@ -264,84 +289,80 @@ impl Counts {
                 self.namespaces.series(Amount::bytes),
             ),
         ] {
-            counter(name, "packets", help, packets);
-            counter(name, "bytes", "Their bytes.", bytes);
+            families.push(Family::counter(name, "packets", help, packets));
+            families.push(Family::counter(name, "bytes", "Their bytes.", bytes));
         }
-        counter(
-            "droptrace_resets",
-            "",
-            "TCP resets that this machine sent or received.",
-            self.resets.series(Amount::packets),
-        );
-        counter(
-            "droptrace_icmp_errors",
-            "",
-            "ICMP errors about watched conversations.",
-            vec![
-                one("direction", "sent".to_owned(), self.icmp_sent),
-                one("direction", "received".to_owned(), self.icmp_received),
-            ],
-        );
-        counter(
-            "droptrace_retransmitted",
-            "segments",
-            "TCP segments that this machine sent again.",
-            vec![alone(self.retransmitted.packets)],
-        );
-        counter(
-            "droptrace_retransmitted",
-            "bytes",
-            "Their payload.",
-            vec![alone(self.retransmitted.bytes)],
-        );
-        counter(
-            "droptrace_verdicts",
-            "",
-            "Verdicts on conversations.",
-            self.verdicts
-                .iter()
-                .map(|(code, count)| one("code", word(code), *count))
-                .collect(),
-        );
-        counter(
-            "droptrace_losses",
-            "",
-            "What could not be recorded; the label what says what is counted.",
-            self.losses
-                .iter()
-                .map(|((what, why), count)| Series {
-                    labels: vec![("what", word(what)), ("why", word(why))],
-                    value: Value::Count(*count),
-                })
-                .collect(),
-        );
-        counter(
-            "droptrace_untraced",
-            "seconds",
-            "Time in which nothing was traced.",
-            vec![Series {
-                labels: Vec::new(),
-                #[expect(clippy::cast_precision_loss, reason = "exact for 285,000 years")]
-                value: Value::Real(self.untraced_ms as f64 / 1000.0),
-            }],
-        );
-        counter(
-            "droptrace_records",
-            "",
-            "Records made, by kind.",
-            self.records
-                .iter()
-                .map(|(kind, count)| one("kind", word(kind), *count))
-                .collect(),
-        );
         families
     }
-}
 
-fn alone(count: u64) -> Series {
-    Series {
-        labels: Vec::new(),
-        value: Value::Count(count),
+    fn others(&self) -> Vec<Family> {
+        let verdicts = self.verdicts.iter();
+        let losses = self.losses.iter();
+        let records = self.records.iter();
+        #[expect(clippy::cast_precision_loss, reason = "exact for 285,000 years")]
+        let untraced = self.untraced_ms as f64 / 1000.0;
+        vec![
+            Family::counter(
+                "droptrace_resets",
+                "",
+                "TCP resets that this machine sent or received.",
+                self.resets.series(Amount::packets),
+            ),
+            Family::counter(
+                "droptrace_icmp_errors",
+                "",
+                "ICMP errors about watched conversations.",
+                vec![
+                    one("direction", "sent".to_owned(), self.icmp_sent),
+                    one("direction", "received".to_owned(), self.icmp_received),
+                ],
+            ),
+            Family::counter(
+                "droptrace_retransmitted",
+                "segments",
+                "TCP segments that this machine sent again.",
+                vec![Series::alone(Value::Count(self.retransmitted.packets))],
+            ),
+            Family::counter(
+                "droptrace_retransmitted",
+                "bytes",
+                "Their payload.",
+                vec![Series::alone(Value::Count(self.retransmitted.bytes))],
+            ),
+            Family::counter(
+                "droptrace_verdicts",
+                "",
+                "Verdicts on conversations.",
+                verdicts
+                    .map(|(code, count)| one("code", word(code), *count))
+                    .collect(),
+            ),
+            Family::counter(
+                "droptrace_losses",
+                "",
+                "What could not be recorded; the label what says what is counted.",
+                losses
+                    .map(|((what, why), count)| Series {
+                        labels: vec![("what", word(what)), ("why", word(why))],
+                        value: Value::Count(*count),
+                    })
+                    .collect(),
+            ),
+            Family::counter(
+                "droptrace_untraced",
+                "seconds",
+                "Time in which nothing was traced.",
+                vec![Series::alone(Value::Real(untraced))],
+            ),
+            Family::counter(
+                "droptrace_records",
+                "",
+                "Records made, by kind.",
+                records
+                    .map(|(kind, count)| one("kind", word(kind), *count))
+                    .collect(),
+            ),
+        ]
     }
 }
 

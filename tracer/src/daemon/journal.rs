@@ -136,24 +136,24 @@ impl Journal {
     /// A consumer of everything from this number on.
     #[must_use]
     pub fn cursor(&self, from: u64) -> Cursor {
-        self.open(from, Wanted::default(), None)
+        self.open(From::Number(from), Wanted::default())
     }
 
     /// The consumer that a reader asks for; it begins at `from` if it says nothing else.
     #[must_use]
     pub fn reader(&self, from: u64, request: Request) -> Cursor {
-        match request.after {
-            Some(after) => self.open(
-                after.saturating_add(1),
-                request.wanted,
-                Some(request.boot_id),
-            ),
-            None => self.open(from, request.wanted, None),
-        }
+        let from = match request.after {
+            Some(after) => From::After {
+                after,
+                boot_id: request.boot_id,
+            },
+            None => From::Number(from),
+        };
+        self.open(from, request.wanted)
     }
 
-    fn open(&self, from: u64, wanted: Wanted, resumed: Option<Option<String>>) -> Cursor {
-        let id = self.book().open(from, wanted, resumed);
+    fn open(&self, from: From, wanted: Wanted) -> Cursor {
+        let id = self.book().open(from, wanted);
         Cursor {
             journal: self.clone(),
             id,
@@ -183,6 +183,15 @@ impl Journal {
             missed: book.missed,
         }
     }
+}
+
+/// Where a consumer begins.
+#[derive(Debug)]
+enum From {
+    /// At a number of this run.
+    Number(u64),
+    /// Behind the last number that it has, maybe of another run.
+    After { after: u64, boot_id: Option<String> },
 }
 
 /// What a consumer got.
@@ -340,20 +349,27 @@ impl Book {
         }
     }
 
-    fn open(&mut self, from: u64, wanted: Wanted, resumed: Option<Option<String>>) -> u64 {
+    fn open(&mut self, from: From, wanted: Wanted) -> u64 {
+        let mut unknown = Unknown::default();
+        let next = match from {
+            From::Number(next) => next,
+            From::After { after, boot_id } => {
+                let next = after.saturating_add(1);
+                let other_boot = boot_id.is_some_and(|boot_id| boot_id != self.boot_id);
+                if other_boot || next < self.first || next > self.next {
+                    unknown.foreign = Some(after);
+                    self.first
+                } else {
+                    next
+                }
+            }
+        };
         let mut place = Place {
-            next: from,
+            next,
             wanted,
             missed: Totals::default(),
-            unknown: Unknown::default(),
+            unknown,
         };
-        if let Some(boot_id) = resumed {
-            let other_boot = boot_id.is_some_and(|boot_id| boot_id != self.boot_id);
-            if other_boot || from < self.first || from > self.next {
-                place.unknown.foreign = Some(from.saturating_sub(1));
-                place.next = self.first;
-            }
-        }
         if let Some(oldest) = self.lines.front()
             && place.next < oldest.line.seq
         {
