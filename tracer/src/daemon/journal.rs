@@ -136,23 +136,23 @@ impl Journal {
     /// A consumer of everything from this number on.
     #[must_use]
     pub fn cursor(&self, from: u64) -> Cursor {
-        self.open(From::Number(from), Wanted::default())
+        self.open(Begin::Number(from), Wanted::default())
     }
 
     /// The consumer that a reader asks for; it begins at `from` if it says nothing else.
     #[must_use]
     pub fn reader(&self, from: u64, request: Request) -> Cursor {
         let from = match request.after {
-            Some(after) => From::After {
+            Some(after) => Begin::After {
                 after,
                 boot_id: request.boot_id,
             },
-            None => From::Number(from),
+            None => Begin::Number(from),
         };
         self.open(from, request.wanted)
     }
 
-    fn open(&self, from: From, wanted: Wanted) -> Cursor {
+    fn open(&self, from: Begin, wanted: Wanted) -> Cursor {
         let id = self.book().open(from, wanted);
         Cursor {
             journal: self.clone(),
@@ -187,7 +187,7 @@ impl Journal {
 
 /// Where a consumer begins.
 #[derive(Debug)]
-enum From {
+enum Begin {
     /// At a number of this run.
     Number(u64),
     /// Behind the last number that it has, maybe of another run.
@@ -349,11 +349,11 @@ impl Book {
         }
     }
 
-    fn open(&mut self, from: From, wanted: Wanted) -> u64 {
+    fn open(&mut self, from: Begin, wanted: Wanted) -> u64 {
         let mut unknown = Unknown::default();
         let next = match from {
-            From::Number(next) => next,
-            From::After { after, boot_id } => {
+            Begin::Number(next) => next,
+            Begin::After { after, boot_id } => {
                 let next = after.saturating_add(1);
                 let other_boot = boot_id.is_some_and(|boot_id| boot_id != self.boot_id);
                 if other_boot || next < self.first || next > self.next {
