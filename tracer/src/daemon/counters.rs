@@ -37,6 +37,33 @@ pub struct Series {
     pub value: Value,
 }
 
+impl Family {
+    fn counter(
+        name: &'static str,
+        unit: &'static str,
+        help: &'static str,
+        series: Vec<Series>,
+    ) -> Self {
+        Self {
+            name,
+            unit,
+            help,
+            kind: Kind::Counter,
+            series,
+        }
+    }
+}
+
+impl Series {
+    /// The only one of its family.
+    pub(super) fn alone(value: Value) -> Self {
+        Self {
+            labels: Vec::new(),
+            value,
+        }
+    }
+}
+
 /// A number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value {
@@ -212,32 +239,30 @@ impl Counts {
     }
 
     fn families(&self) -> Vec<Family> {
-        let mut families = Vec::new();
-        let mut counter = |name, unit, help, series| {
-            families.push(Family {
-                name,
-                unit,
-                help,
-                kind: Kind::Counter,
-                series,
-            });
-        };
+        let mut families = self.drops();
+        families.extend(self.others());
+        families
+    }
+
+    fn drops(&self) -> Vec<Family> {
         let by_class = |value: fn(&Amount) -> u64| {
             let one = |(class, amount)| one("class", word(class), value(amount));
             self.dropped.iter().map(one).collect()
         };
-        counter(
-            "droptrace_dropped",
-            "packets",
-            "Packets that the kernel dropped, by class of reason; exact.",
-            by_class(|amount| amount.packets),
-        );
-        counter(
-            "droptrace_dropped",
-            "bytes",
-            "Their bytes.",
-            by_class(|amount| amount.bytes),
-        );
+        let mut families = vec![
+            Family::counter(
+                "droptrace_dropped",
+                "packets",
+                "Packets that the kernel dropped, by class of reason; exact.",
+                by_class(Amount::packets),
+            ),
+            Family::counter(
+                "droptrace_dropped",
+                "bytes",
+                "Their bytes.",
+                by_class(Amount::bytes),
+            ),
+        ];
         for (name, help, packets, bytes) in [
             (
                 "droptrace_reason_dropped",
@@ -264,84 +289,80 @@ impl Counts {
                 self.namespaces.series(Amount::bytes),
             ),
         ] {
-            counter(name, "packets", help, packets);
-            counter(name, "bytes", "Their bytes.", bytes);
+            families.push(Family::counter(name, "packets", help, packets));
+            families.push(Family::counter(name, "bytes", "Their bytes.", bytes));
         }
-        counter(
-            "droptrace_resets",
-            "",
-            "TCP resets that this machine sent or received.",
-            self.resets.series(Amount::packets),
-        );
-        counter(
-            "droptrace_icmp_errors",
-            "",
-            "ICMP errors about watched conversations.",
-            vec![
-                one("direction", "sent".to_owned(), self.icmp_sent),
-                one("direction", "received".to_owned(), self.icmp_received),
-            ],
-        );
-        counter(
-            "droptrace_retransmitted",
-            "segments",
-            "TCP segments that this machine sent again.",
-            vec![alone(self.retransmitted.packets)],
-        );
-        counter(
-            "droptrace_retransmitted",
-            "bytes",
-            "Their payload.",
-            vec![alone(self.retransmitted.bytes)],
-        );
-        counter(
-            "droptrace_verdicts",
-            "",
-            "Verdicts on conversations.",
-            self.verdicts
-                .iter()
-                .map(|(code, count)| one("code", word(code), *count))
-                .collect(),
-        );
-        counter(
-            "droptrace_losses",
-            "",
-            "What could not be recorded; the label what says what is counted.",
-            self.losses
-                .iter()
-                .map(|((what, why), count)| Series {
-                    labels: vec![("what", word(what)), ("why", word(why))],
-                    value: Value::Count(*count),
-                })
-                .collect(),
-        );
-        counter(
-            "droptrace_untraced",
-            "seconds",
-            "Time in which nothing was traced.",
-            vec![Series {
-                labels: Vec::new(),
-                #[expect(clippy::cast_precision_loss, reason = "exact for 285,000 years")]
-                value: Value::Real(self.untraced_ms as f64 / 1000.0),
-            }],
-        );
-        counter(
-            "droptrace_records",
-            "",
-            "Records made, by kind.",
-            self.records
-                .iter()
-                .map(|(kind, count)| one("kind", word(kind), *count))
-                .collect(),
-        );
         families
     }
-}
 
-fn alone(count: u64) -> Series {
-    Series {
-        labels: Vec::new(),
-        value: Value::Count(count),
+    fn others(&self) -> Vec<Family> {
+        let verdicts = self.verdicts.iter();
+        let losses = self.losses.iter();
+        let records = self.records.iter();
+        #[expect(clippy::cast_precision_loss, reason = "exact for 285,000 years")]
+        let untraced = self.untraced_ms as f64 / 1000.0;
+        vec![
+            Family::counter(
+                "droptrace_resets",
+                "",
+                "TCP resets that this machine sent or received.",
+                self.resets.series(Amount::packets),
+            ),
+            Family::counter(
+                "droptrace_icmp_errors",
+                "",
+                "ICMP errors about watched conversations.",
+                vec![
+                    one("direction", "sent".to_owned(), self.icmp_sent),
+                    one("direction", "received".to_owned(), self.icmp_received),
+                ],
+            ),
+            Family::counter(
+                "droptrace_retransmitted",
+                "segments",
+                "TCP segments that this machine sent again.",
+                vec![Series::alone(Value::Count(self.retransmitted.packets))],
+            ),
+            Family::counter(
+                "droptrace_retransmitted",
+                "bytes",
+                "Their payload.",
+                vec![Series::alone(Value::Count(self.retransmitted.bytes))],
+            ),
+            Family::counter(
+                "droptrace_verdicts",
+                "",
+                "Verdicts on conversations.",
+                verdicts
+                    .map(|(code, count)| one("code", word(code), *count))
+                    .collect(),
+            ),
+            Family::counter(
+                "droptrace_losses",
+                "",
+                "What could not be recorded; the label what says what is counted.",
+                losses
+                    .map(|((what, why), count)| Series {
+                        labels: vec![("what", word(what)), ("why", word(why))],
+                        value: Value::Count(*count),
+                    })
+                    .collect(),
+            ),
+            Family::counter(
+                "droptrace_untraced",
+                "seconds",
+                "Time in which nothing was traced.",
+                vec![Series::alone(Value::Real(untraced))],
+            ),
+            Family::counter(
+                "droptrace_records",
+                "",
+                "Records made, by kind.",
+                records
+                    .map(|(kind, count)| one("kind", word(kind), *count))
+                    .collect(),
+            ),
+        ]
     }
 }
 
@@ -390,174 +411,4 @@ fn namespace(place: &Where) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::event::{Confidence, Engine, Loss, Outcome, Reason, Verdict, Via};
-
-    fn drop(class: Class, name: &str, packets: u64) -> Event {
-        let mut event = Event::bare(
-            EventKind::Drop,
-            crate::event::utc(jiff::Timestamp::UNIX_EPOCH),
-        );
-        event.packets = packets;
-        event.bytes = packets * 60;
-        event.reason = Some(Reason {
-            name: Some(name.to_owned()),
-            code: None,
-            subsystem: "core".to_owned(),
-            class,
-            summary: String::new(),
-            derived: false,
-        });
-        event
-    }
-
-    fn bare(kind: EventKind, packets: u64) -> Event {
-        let mut event = Event::bare(kind, String::new());
-        event.packets = packets;
-        event
-    }
-
-    /// The number with these values of labels.
-    fn value(counters: &Counters, name: &str, unit: &str, labels: &[&str]) -> Option<Value> {
-        let families = counters.families();
-        let family = families
-            .iter()
-            .find(|family| family.name == name && family.unit == unit)?;
-        let fits = |series: &&Series| {
-            series
-                .labels
-                .iter()
-                .map(|(_, of)| of.as_str())
-                .eq(labels.iter().copied())
-        };
-        family.series.iter().find(fits).map(|series| series.value)
-    }
-
-    #[test]
-    fn drops_are_counted_under_each_view() {
-        let counters = Counters::new(10);
-        let mut event = drop(Class::Policy, "NETFILTER_DROP", 3);
-        event.r#where = Some(Where {
-            netns: Some(7),
-            netns_name: Some("blue".to_owned()),
-            ifname: Some("eth0".to_owned()),
-            ..Where::default()
-        });
-        event.rule = Some(nft(Some(12), false));
-        counters.count(&event);
-        event.rule = Some(nft(None, true));
-        counters.count(&event);
-        counters.count(&drop(Class::NoListener, "NO_SOCKET", 2));
-        let packets = |name, labels: &[&str]| value(&counters, name, "packets", labels);
-        let count = |count| Some(Value::Count(count));
-        assert_eq!(packets("droptrace_dropped", &["policy"]), count(6));
-        assert_eq!(packets("droptrace_dropped", &["routing"]), count(0));
-        assert_eq!(
-            packets(
-                "droptrace_reason_dropped",
-                &["core", "NO_SOCKET", "no_listener"]
-            ),
-            count(2)
-        );
-        for (rule, packets_of) in [("12", 3), ("policy", 3)] {
-            let labels = ["nft", "inet", "filter", "input", rule];
-            assert_eq!(
-                packets("droptrace_rule_dropped", &labels),
-                count(packets_of)
-            );
-        }
-        assert_eq!(packets("droptrace_netns_dropped", &["blue"]), count(6));
-        assert_eq!(
-            packets("droptrace_interface_dropped", &["blue", "eth0"]),
-            count(6)
-        );
-        assert_eq!(packets("droptrace_interface_dropped", &["", ""]), count(2));
-        assert_eq!(
-            value(&counters, "droptrace_dropped", "bytes", &["policy"]),
-            count(360)
-        );
-        assert_eq!(
-            value(&counters, "droptrace_records", "", &["drop"]),
-            count(3)
-        );
-    }
-
-    fn nft(handle: Option<u64>, policy: bool) -> Rule {
-        Rule {
-            engine: Engine::Nft,
-            family: Some("inet".to_owned()),
-            table: Some("filter".to_owned()),
-            chain: Some("input".to_owned()),
-            path: Vec::new(),
-            table_handle: None,
-            chain_handle: None,
-            handle,
-            number: None,
-            position: None,
-            text: None,
-            iptables: None,
-            comment: None,
-            verdict: None,
-            as_of: None,
-            policy,
-            function: None,
-            module: None,
-            prog_id: None,
-            name: None,
-            via: Via::Frame,
-            exact: true,
-            compared: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn other_kinds_have_numbers_of_their_own() {
-        let counters = Counters::new(10);
-        counters.count(&bare(EventKind::Retransmit, 4));
-        counters.count(&bare(EventKind::IcmpReceived, 2));
-        counters.count(&bare(EventKind::ResetSent, 1));
-        let mut verdict = bare(EventKind::Verdict, 0);
-        verdict.verdict = Some(Verdict {
-            outcome: Outcome::Timeout,
-            code: Code::NoAnswer,
-            explanation: String::new(),
-            evidence: Vec::new(),
-            confidence: Confidence::Inferred,
-            conversations: 1,
-            affected: 1,
-            timeline: Vec::new(),
-            steps_left_out: 0,
-        });
-        counters.count(&verdict);
-        for (what, count) in [
-            (LossOf::Details, 5),
-            (LossOf::Details, 6),
-            (LossOf::Time, 1500),
-        ] {
-            let mut loss = bare(EventKind::Loss, 0);
-            let why = LossCause::RateLimit;
-            loss.loss = Some(Loss { what, why, count });
-            counters.count(&loss);
-        }
-        let count = |count| Some(Value::Count(count));
-        for (name, unit, labels, expected) in [
-            ("droptrace_retransmitted", "segments", &[][..], 4),
-            ("droptrace_icmp_errors", "", &["received"], 2),
-            ("droptrace_resets", "", &["sent", "none"], 1),
-            ("droptrace_verdicts", "", &["NO_ANSWER"], 1),
-            ("droptrace_losses", "", &["details", "rate_limit"], 11),
-            ("droptrace_dropped", "packets", &["policy"], 0),
-        ] {
-            assert_eq!(
-                value(&counters, name, unit, labels),
-                count(expected),
-                "{name}"
-            );
-        }
-        assert_eq!(
-            value(&counters, "droptrace_untraced", "seconds", &[]),
-            Some(Value::Real(1.5))
-        );
-    }
-}
+mod tests;

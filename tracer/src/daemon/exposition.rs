@@ -1,6 +1,6 @@
-//! Numbers as Prometheus reads them: OpenMetrics, or the classic text.
+//! Numbers as Prometheus reads them: `OpenMetrics`, or the classic text.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use prometheus_client::{
     collector::Collector,
@@ -14,9 +14,9 @@ use super::counters::{Family, Kind, Value};
 /// A form of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// OpenMetrics 1.0.
+    /// `OpenMetrics` 1.0.
     OpenMetrics,
-    /// The text of Prometheus from before OpenMetrics.
+    /// The text of Prometheus from before `OpenMetrics`.
     Classic,
 }
 
@@ -31,7 +31,7 @@ impl Format {
                     return None;
                 }
                 let quality = parts.find_map(|part| part.strip_prefix("q="));
-                Some(quality.map_or(Some(1.0), |text| text.parse::<f32>().ok())?)
+                quality.map_or(Some(1.0), |text| text.parse::<f32>().ok())
             })
         };
         let classic = quality("text/plain").unwrap_or(0.0);
@@ -61,10 +61,10 @@ pub fn text(families: Vec<Family>, format: Format) -> Result<String, fmt::Error>
     registry.register_collector(Box::new(View(families)));
     let mut open = String::new();
     text::encode(&mut open, &registry)?;
-    Ok(match format {
-        Format::OpenMetrics => open,
+    match format {
+        Format::OpenMetrics => Ok(open),
         Format::Classic => classic(&open),
-    })
+    }
 }
 
 #[derive(Debug)]
@@ -110,7 +110,7 @@ impl Collector for View {
 
 /// The classic text of the same. There a family of counters has the name of its samples,
 /// and units are not told.
-fn classic(open: &str) -> String {
+fn classic(open: &str) -> Result<String, fmt::Error> {
     let mut classic = String::with_capacity(open.len());
     let mut help = None;
     for line in open.lines() {
@@ -125,15 +125,15 @@ fn classic(open: &str) -> String {
                 other => ("", other),
             };
             if let Some((_, help)) = help.take() {
-                classic.push_str(&format!("# HELP {name}{suffix} {help}\n"));
+                writeln!(classic, "# HELP {name}{suffix} {help}")?;
             }
-            classic.push_str(&format!("# TYPE {name}{suffix} {kind}\n"));
+            writeln!(classic, "# TYPE {name}{suffix} {kind}")?;
         } else if !line.starts_with('#') {
             classic.push_str(line);
             classic.push('\n');
         }
     }
-    classic
+    Ok(classic)
 }
 
 #[cfg(test)]

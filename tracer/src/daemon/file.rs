@@ -46,17 +46,15 @@ pub async fn run(config: config::File, journal: Journal, from: u64) {
     let path = config.path.clone();
     let mut work = pin!(write(Writer::new(config), journal.cursor(from)));
     let ended = tokio::select! {
-        ended = &mut work => ended,
-        () = journal.closed() => match timeout(FAREWELL, work).await {
-            Ok(ended) => ended,
-            Err(_) => {
-                log::error!("{}: the last records could not be written", path.display());
-                return;
-            }
-        },
+        ended = &mut work => Ok(ended),
+        () = journal.closed() => timeout(FAREWELL, work).await,
     };
-    if let Err(error) = ended {
-        log::error!("{}: no more records are written: {error}", path.display());
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            log::error!("{}: no more records are written: {error}", path.display());
+        }
+        Err(_) => log::error!("{}: the last records could not be written", path.display()),
     }
 }
 

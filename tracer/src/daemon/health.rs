@@ -8,7 +8,12 @@ use std::{
 };
 
 use super::{
-    counters::{Family, Kind, Series, Value},
+    counters::{
+        Family,
+        Kind::{self, Counter, Gauge},
+        Series,
+        Value::{self, Count, Real},
+    },
     journal,
 };
 
@@ -46,8 +51,6 @@ impl Health {
     /// As numbers, with those of the process.
     #[must_use]
     pub fn families(&self) -> Vec<Family> {
-        use Kind::{Counter, Gauge};
-        use Value::{Count, Real};
         let mut families = vec![Family {
             name: "droptrace_build",
             unit: "",
@@ -58,147 +61,160 @@ impl Health {
                 value: Count(1),
             }],
         }];
-        let mut number = |name, unit, kind, help, value| {
-            families.push(Family {
-                name,
-                unit,
-                help,
-                kind,
-                series: vec![Series {
-                    labels: Vec::new(),
-                    value,
-                }],
-            });
-        };
-        let count = |count: usize| Count(count as u64);
-        number(
-            "droptrace_journal_lines",
-            "",
-            Gauge,
-            "Records kept in memory for readers that come back.",
-            count(self.journal.lines),
-        );
-        number(
-            "droptrace_journal",
-            "bytes",
-            Gauge,
-            "Memory that they take.",
-            Count(self.journal.bytes),
-        );
-        number(
-            "droptrace_readers",
-            "",
-            Gauge,
-            "Readers of the Unix socket.",
-            count(self.readers),
-        );
-        number(
-            "droptrace_reader_missed_records",
-            "",
-            Counter,
-            "Records that readers missed, and were told of; each counted for each reader.",
-            Count(self.journal.missed),
-        );
-        number(
+        families.extend(self.journal());
+        families.push(alone(
             "droptrace_degraded_steps",
             "",
             Gauge,
             "Steps of detail given up to keep to the limits on CPU and memory; 0 for none.",
             Count(self.degraded),
-        );
+        ));
         if let Some(programs) = self.programs {
-            number(
+            families.push(alone(
                 "droptrace_programs_cpu",
                 "seconds",
                 Counter,
                 "CPU time of the kernel programs.",
                 Real(programs.as_secs_f64()),
-            );
+            ));
         }
         if let Some(spool) = &self.spool {
-            number(
+            families.extend(spool.families());
+        }
+        families.extend(process());
+        families
+    }
+
+    fn journal(&self) -> [Family; 4] {
+        [
+            alone(
+                "droptrace_journal_lines",
+                "",
+                Gauge,
+                "Records kept in memory for readers that come back.",
+                Count(self.journal.lines as u64),
+            ),
+            alone(
+                "droptrace_journal",
+                "bytes",
+                Gauge,
+                "Memory that they take.",
+                Count(self.journal.bytes),
+            ),
+            alone(
+                "droptrace_readers",
+                "",
+                Gauge,
+                "Readers of the Unix socket.",
+                Count(self.readers as u64),
+            ),
+            alone(
+                "droptrace_reader_missed_records",
+                "",
+                Counter,
+                "Records that readers missed, and were told of; each counted for each reader.",
+                Count(self.journal.missed),
+            ),
+        ]
+    }
+}
+
+impl Spool {
+    fn families(&self) -> [Family; 4] {
+        let of = |result: &str, count| Series {
+            labels: vec![("result", result.to_owned())],
+            value: Count(count),
+        };
+        [
+            alone(
                 "droptrace_spool",
                 "bytes",
                 Gauge,
                 "Size of the spool on disk.",
-                Count(spool.bytes),
-            );
-            number(
+                Count(self.bytes),
+            ),
+            alone(
                 "droptrace_spool_records",
                 "",
                 Gauge,
                 "Records that the receiver has not taken yet.",
-                Count(spool.records),
-            );
-            number(
+                Count(self.records),
+            ),
+            alone(
                 "droptrace_spool_oldest_record_age",
                 "seconds",
                 Gauge,
                 "Age of the oldest of them.",
-                Real(spool.oldest.as_secs_f64()),
-            );
-        }
-        process(&mut number);
-        if let Some(spool) = &self.spool {
-            let of = |result: &str, count| Series {
-                labels: vec![("result", result.to_owned())],
-                value: Count(count),
-            };
-            families.push(Family {
+                Real(self.oldest.as_secs_f64()),
+            ),
+            Family {
                 name: "droptrace_exports",
                 unit: "",
                 help: "Requests to the receiver of OTLP.",
                 kind: Counter,
-                series: vec![
-                    of("ok", spool.exports_ok),
-                    of("failed", spool.exports_failed),
-                ],
-            });
-        }
-        families
+                series: vec![of("ok", self.exports_ok), of("failed", self.exports_failed)],
+            },
+        ]
+    }
+}
+
+/// A family of one number.
+fn alone(
+    name: &'static str,
+    unit: &'static str,
+    kind: Kind,
+    help: &'static str,
+    value: Value,
+) -> Family {
+    Family {
+        name,
+        unit,
+        help,
+        kind,
+        series: vec![Series::alone(value)],
     }
 }
 
 /// What any process tells, by the names that it has everywhere. What cannot be found out
 /// is left out.
-fn process(number: &mut impl FnMut(&'static str, &'static str, Kind, &'static str, Value)) {
-    use Kind::{Counter, Gauge};
-    number(
+fn process() -> Vec<Family> {
+    let mut families = vec![alone(
         "process_start_time",
         "seconds",
         Gauge,
         "When the process started, since 1970.",
-        Value::Real(started().as_secs_f64()),
-    );
+        Real(started().as_secs_f64()),
+    )];
     if let Ok(cpu) = cpu() {
-        number(
+        families.push(alone(
             "process_cpu",
             "seconds",
             Counter,
             "CPU time of the process.",
-            Value::Real(cpu.as_secs_f64()),
-        );
+            Real(cpu.as_secs_f64()),
+        ));
     }
     if let Some(resident) = resident() {
-        number(
+        families.push(alone(
             "process_resident_memory",
             "bytes",
             Gauge,
             "Resident memory of the process.",
-            Value::Count(resident),
-        );
+            Count(resident),
+        ));
     }
     if let Ok(open) = fs::read_dir("/proc/self/fd") {
         // Without the one that looks.
-        let open = open.count().saturating_sub(1) as u64;
-        number(
+        let open = open.count().saturating_sub(1);
+        families.push(alone(
             "process_open_fds",
             "",
             Gauge,
             "Open file descriptors.",
-            Value::Count(open),
-        );
+            Count(open as u64),
+        ));
     }
+    families
 }
 
 /// When this was first asked for, as the clock was then. Asked for at the start.
@@ -252,7 +268,9 @@ mod tests {
         let before = cpu().unwrap();
         let mut waste = vec![0_u8; 32 << 20];
         for round in 0..20 {
-            waste.iter_mut().for_each(|byte| *byte ^= round);
+            for byte in &mut waste {
+                *byte ^= round;
+            }
         }
         std::hint::black_box(&waste);
         assert!(cpu().unwrap() > before);

@@ -255,14 +255,14 @@ fn what_a_full_disk_loses_is_told_when_there_is_room_again() {
         while rest.write(&[0; 4096]).is_ok_and(|count| count > 0) {}
         for _ in 1..LINES {
             push(&journal);
-            if journal.next() % 100 == 0 {
+            if journal.next().is_multiple_of(100) {
                 sleep(Duration::from_millis(1)).await;
             }
         }
         sleep(Duration::from_millis(500)).await;
         fs::remove_file(&ballast).unwrap();
         drop(rest);
-        sleep(Duration::from_millis(2000)).await;
+        sleep(Duration::from_secs(2)).await;
         journal.close();
         task.await.unwrap();
     });
@@ -272,27 +272,22 @@ fn what_a_full_disk_loses_is_told_when_there_is_room_again() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    let (mut next, mut lost) = (1, 0);
+    let (mut next, mut missing) = (1, 0);
     let mut sum = 0;
     for event in &events {
         sum += event.packets;
-        match &event.loss {
-            Some(loss) => {
-                assert_eq!(
-                    (loss.what, loss.why),
-                    (LossOf::Records, LossCause::FileFailed)
-                );
-                lost += loss.count;
-                next += loss.count;
-                assert_eq!(event.seq, Some(next - 1));
-            }
-            None => {
-                assert_eq!(event.seq, Some(next));
-                next += 1;
-            }
+        if let Some(loss) = &event.loss {
+            let cause = (loss.what, loss.why);
+            assert_eq!(cause, (LossOf::Records, LossCause::FileFailed));
+            missing += loss.count;
+            next += loss.count;
+            assert_eq!(event.seq, Some(next - 1));
+        } else {
+            assert_eq!(event.seq, Some(next));
+            next += 1;
         }
     }
     assert_eq!(next, LINES + 1);
-    assert!(lost > 1000, "{lost} lost");
+    assert!(missing > 1000, "{missing} missing");
     assert_eq!(sum, (1..=LINES).map(packets).sum::<u64>());
 }

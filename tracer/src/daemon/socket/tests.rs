@@ -364,6 +364,9 @@ fn ten_thousand_readers_that_come_and_go_leave_nothing() {
     assert_eq!(lines.seq(), 1);
 }
 
+/// Whether a reader of the load wants a record.
+type Takes = Box<dyn Fn(u64) -> bool>;
+
 /// What a reader of the load has got.
 #[derive(Debug, Default)]
 struct Tally {
@@ -382,9 +385,8 @@ fn each_of_eight_readers_gets_its_lines_or_is_told_what_it_missed() {
     let kind = move |n: u64| kinds[usize::try_from(n % 3).unwrap()];
     let dst = move |n: u64| dsts[usize::try_from(n / 3 % 3).unwrap()];
     // Only drops count packets.
-    let packets = |n: u64| if n % 3 == 0 { n % 11 } else { 0 };
+    let packets = |n: u64| if n.is_multiple_of(3) { n % 11 } else { 0 };
     let all = |_: u64| true;
-    type Takes = Box<dyn Fn(u64) -> bool>;
     let plan: Vec<(&str, Duration, Takes)> = vec![
         ("{}", Duration::ZERO, Box::new(all)),
         (
