@@ -11,4 +11,5 @@ pub mod config;
 pub mod line;
 pub mod notify;
 pub mod privileges;
+pub mod rehearsal;
 pub mod status;
