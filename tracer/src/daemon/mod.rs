@@ -9,6 +9,7 @@
 
 pub mod config;
 pub mod line;
+pub mod listener;
 pub mod notify;
 pub mod privileges;
 pub mod rehearsal;

@@ -5,11 +5,11 @@ use std::{
     ffi::CString,
     fs, io,
     net::{SocketAddr, TcpListener},
-    os::unix::{ffi::OsStrExt as _, fs::FileTypeExt as _, net::UnixStream},
+    os::unix::ffi::OsStrExt as _,
     path::Path,
 };
 
-use super::config::Config;
+use super::{config::Config, listener::Listener};
 
 /// A place, and what is in the way.
 #[derive(Debug)]
@@ -74,27 +74,21 @@ fn folder(path: &Path) -> io::Result<()> {
 /// Where a socket can be made. One of a daemon that is gone is replaced.
 fn socket(path: &Path) -> io::Result<()> {
     folder(path.parent().unwrap_or(Path::new("/")))?;
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        found if !found?.file_type().is_socket() => {}
-        _ => {
-            return match UnixStream::connect(path) {
-                Ok(_) => Err(io::Error::other("a daemon listens there already")),
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
-                Err(error) => Err(error),
-            };
-        }
+    match Listener::at(path)? {
+        Listener::Absent | Listener::Stale => Ok(()),
+        Listener::Alive => Err(io::Error::other("a daemon listens there already")),
+        Listener::Other => Err(io::Error::other("what is there is no socket")),
     }
-    Err(io::Error::other("what is there is no socket"))
 }
 
 /// To which records can be added.
 fn file(path: &Path) -> io::Result<()> {
     folder(path.parent().unwrap_or(Path::new("/")))?;
-    match fs::symlink_metadata(path) {
+    match fs::symlink_metadata(path).map(|there| there.is_file()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        found if found?.is_file() => allowed(path, libc::W_OK),
-        _ => Err(io::Error::other("what is there is no regular file")),
+        Err(error) => Err(error),
+        Ok(true) => allowed(path, libc::W_OK),
+        Ok(false) => Err(io::Error::other("what is there is no regular file")),
     }
 }
 

@@ -50,10 +50,6 @@ impl Files {
             ),
             ("droptrace.sysusers", "usr/lib/sysusers.d/droptrace.conf"),
             ("droptrace.toml", "etc/droptrace/droptrace.toml"),
-            (
-                "debian/lintian-overrides",
-                "usr/share/lintian/overrides/droptrace",
-            ),
         ] {
             files.copy(&packaging.join(from), to, 0o644)?;
         }
