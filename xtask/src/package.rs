@@ -3,6 +3,7 @@
 mod deb;
 mod depends;
 mod files;
+mod proof;
 mod source;
 
 use std::{
@@ -38,6 +39,10 @@ pub fn verb(ws: &Workspace) -> Result<ExitCode> {
     let step = Step::start("make the Debian package");
     let files = Files::lay(ws, &folder, &source)?;
     let package = deb::build(ws, &files, &folder, &source)?;
+    step.end();
+
+    let step = Step::start("prove what was made");
+    proof::all(&ws.root().join("packaging"), &folder, &package)?;
     step.end();
     println!("{}", shown(ws, &package));
     Ok(ExitCode::SUCCESS)

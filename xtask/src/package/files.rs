@@ -116,7 +116,7 @@ impl Files {
 }
 
 /// Files of a folder, in order.
-fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let what = || format!("could not list {}", folder.display());
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).with_context(what)? {
