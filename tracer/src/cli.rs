@@ -66,6 +66,14 @@ pub enum Command {
 
 /// How to run in the background.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Configuration: flags (--set) go before variables of the environment\n\
+        (DROPTRACE_SECTION_KEY), these before the file; /etc/droptrace/droptrace.toml lists\n\
+        every key with its default. SIGHUP has it read again; SIGTERM and SIGINT hand over\n\
+        what was counted, and end it.\n\n\
+        Exit codes: 0 ran to its end, 1 failed while running, 2 bad command line or\n\
+        configuration, 3 this kernel or this user cannot trace."
+)]
 pub struct Daemon {
     /// What to do.
     #[command(flatten)]

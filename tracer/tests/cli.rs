@@ -7,6 +7,8 @@ fn droptrace(words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_droptrace"))
         .args(words)
         .env("NO_COLOR", "1")
+        // Of the build; cargo gives it to tests too, and it is no key of a configuration.
+        .env_remove("DROPTRACE_BPF_OBJECT")
         .output()
         .unwrap()
 }
@@ -50,6 +52,40 @@ fn bad_filters_are_refused_with_an_example() {
         &["--cgroup", "no/such/group"],
         &["--cgroup no/such/group", "no such control group"],
     );
+}
+
+#[test]
+fn a_bad_configuration_is_refused_with_its_place() {
+    refused(
+        &["config", "check", "--set", "trace.intervall=1s"],
+        &["--set trace.intervall=1s", "`interval`"],
+    );
+    refused(
+        &["config", "check", "--config", "/nonexistent/droptrace.toml"],
+        &["cannot read the configuration /nonexistent/droptrace.toml"],
+    );
+    // What the file may say is not all that there is: a filter is tried too.
+    let filter = &["--set", "trace.dst=[\"10.0.0.300:1\"]"];
+    for words in [&["config", "check"][..], &["daemon", "--dry-run"]] {
+        refused(&[words, filter].concat(), &["[trace]", "10.0.0.300:1"]);
+    }
+}
+
+#[test]
+fn what_is_in_force_is_shown_by_flags_over_defaults() {
+    let output = droptrace(&["config", "show", "--set", "limits.max_cpu=2%"]);
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success());
+    assert!(shown.contains("[limits]\nmax_cpu = \"2%\"\n"), "{shown}");
+    assert!(shown.contains("listen = \"127.0.0.1:9469\"\n"), "{shown}");
+}
+
+#[test]
+fn without_a_daemon_the_status_is_not_well() {
+    let output = droptrace(&["status", "--socket", "/nonexistent/events.sock"]);
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("no daemon listens at /nonexistent/events.sock"));
 }
 
 #[test]

@@ -3,9 +3,14 @@
 mod deb;
 mod depends;
 mod files;
+mod proof;
 mod source;
 
-use std::{fs, path::Path, process::ExitCode};
+use std::{
+    fs, io,
+    path::Path,
+    process::{Command, ExitCode},
+};
 
 use anyhow::{Context as _, Result};
 
@@ -19,22 +24,25 @@ pub fn verb(ws: &Workspace) -> Result<ExitCode> {
     let step = Step::start("make man pages and completions");
     let folder = ws.target().join("package");
     match fs::remove_dir_all(&folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("could not empty {}", folder.display()));
         }
         _ => {}
     }
     let (man, completions) = (folder.join("man"), folder.join("completions"));
-    cmd::run(
-        std::process::Command::new(ws.release("packaging")).args([&man, &completions]),
-        "make man pages and completions",
-    )?;
+    let source = Source::of(ws)?;
+    let mut pages = Command::new(ws.release("packaging"));
+    pages.args([&man, &completions]).arg(&source.day);
+    cmd::run(&mut pages, "make man pages and completions")?;
     step.end();
 
     let step = Step::start("make the Debian package");
-    let source = Source::of(ws)?;
     let files = Files::lay(ws, &folder, &source)?;
     let package = deb::build(ws, &files, &folder, &source)?;
+    step.end();
+
+    let step = Step::start("prove what was made");
+    proof::all(&ws.root().join("packaging"), &folder, &package)?;
     step.end();
     println!("{}", shown(ws, &package));
     Ok(ExitCode::SUCCESS)

@@ -20,6 +20,8 @@ use landlock::{
     Scope,
 };
 
+use crate::tracer;
+
 /// What some part of the daemon needs, and for what.
 pub const NEEDED: [(Capability, &str); 7] = [
     (Capability::CAP_BPF, "kernel programs and their maps"),
@@ -92,6 +94,8 @@ pub fn keep_needed(rules: bool) -> Result<(), PrivilegeError> {
     if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
         return Err(PrivilegeError::NewPrivileges(io::Error::last_os_error()));
     }
+    // Takes CAP_SYS_RESOURCE, which is about to go.
+    tracer::raise_memory_limit();
     let needed = NEEDED.iter().map(|(capability, _)| *capability);
     let keep: CapsHashSet = needed
         .filter(|capability| rules || !FOR_RULES.contains(capability))

@@ -212,12 +212,13 @@ mod tests {
         assert_eq!(status, expected);
     }
 
+    static ENDLESS: [u8; 1 << 20] = [b'['; 1 << 20];
+
     #[test]
     fn what_is_no_answer_is_said() {
         let said = |name, answer| answered(name, answer).unwrap_err().to_string();
         assert!(said("closed", b"").contains("it closed the connection"));
         assert!(said("garbage", b"\xff\n").contains("its answer is no status"));
-        static ENDLESS: [u8; 1 << 20] = [b'['; 1 << 20];
         assert!(said("endless", &ENDLESS).contains("its answer is no status"));
     }
 

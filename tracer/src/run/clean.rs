@@ -3,14 +3,13 @@
 use std::{
     fs,
     io::{self, Write as _},
-    os::unix::{fs::FileTypeExt as _, net::UnixStream},
     path::Path,
 };
 
 use anyhow::Context as _;
 
 use super::{Failure, status};
-use crate::cli::Configuration;
+use crate::{cli::Configuration, daemon::listener::Listener};
 
 /// Removes the socket of a daemon that is gone, and says so. All that it had in the
 /// kernel went with its process.
@@ -32,22 +31,14 @@ pub fn clean(from: &Configuration) -> Result<(), Failure> {
 
 /// Removes a socket that nobody listens at, and nothing else.
 fn remove_stale(path: &Path) -> io::Result<&'static str> {
-    let found = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok("not there, nothing to remove");
-        }
-        found => found?,
-    };
-    if !found.file_type().is_socket() {
-        return Ok("is no socket, and was left alone");
-    }
-    match UnixStream::connect(path) {
-        Ok(_) => Ok("a daemon listens there, and was left alone"),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+    match Listener::at(path)? {
+        Listener::Absent => Ok("not there, nothing to remove"),
+        Listener::Other => Ok("is no socket, and was left alone"),
+        Listener::Alive => Ok("a daemon listens there, and was left alone"),
+        Listener::Stale => {
             fs::remove_file(path)?;
             Ok("removed, nobody listened there")
         }
-        Err(error) => Err(error),
     }
 }
 

@@ -23,6 +23,7 @@ use droptrace_types::{Config, ConntrackLayout, Counts, Detail, Filter, Key, Layo
 pub use details::DETAILS_PER_SECOND;
 pub use losses::Losses;
 pub use probe::{Probed, probe};
+pub(crate) use programs::raise_memory_limit;
 pub use programs::{LoadError, Means, SEND_RESET, TRACEPOINTS, functions};
 
 pub use rules::RuleMaps;

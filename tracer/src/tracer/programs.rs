@@ -145,7 +145,7 @@ pub fn load(setup: &Setup<'_>) -> Result<Ebpf, LoadError> {
 /// Before Linux 5.11 maps count against this limit of the process
 /// (`bpf_charge_memlock`).
 /// <https://github.com/torvalds/linux/blob/v5.10/kernel/bpf/syscall.c>
-fn raise_memory_limit() {
+pub fn raise_memory_limit() {
     let unlimited = libc::rlimit {
         rlim_cur: libc::RLIM_INFINITY,
         rlim_max: libc::RLIM_INFINITY,

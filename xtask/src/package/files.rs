@@ -50,10 +50,6 @@ impl Files {
             ),
             ("droptrace.sysusers", "usr/lib/sysusers.d/droptrace.conf"),
             ("droptrace.toml", "etc/droptrace/droptrace.toml"),
-            (
-                "debian/lintian-overrides",
-                "usr/share/lintian/overrides/droptrace",
-            ),
         ] {
             files.copy(&packaging.join(from), to, 0o644)?;
         }
@@ -120,7 +116,7 @@ impl Files {
 }
 
 /// Files of a folder, in order.
-fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let what = || format!("could not list {}", folder.display());
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).with_context(what)? {

@@ -17,6 +17,8 @@ pub struct Source {
     pub epoch: String,
     /// The same as in an e-mail.
     pub date: String,
+    /// The day alone.
+    pub day: String,
     /// Who made the commit: name and address.
     pub author: String,
 }
@@ -27,11 +29,10 @@ impl Source {
             Ok(epoch) => epoch,
             Err(_) => git(ws, "%ct")?,
         };
-        let date = cmd::ask(Command::new("date").args(["-u", "-R", "-d", &format!("@{epoch}")]))
-            .with_context(|| format!("could not write {epoch} as a date"))?;
         Ok(Self {
             version: version(ws)?,
-            date,
+            date: date(&epoch, "-R")?,
+            day: date(&epoch, "+%Y-%m-%d")?,
             epoch,
             author: git(ws, "%an <%ae>")?,
         })
@@ -47,6 +48,11 @@ fn git(ws: &Workspace, format: &str) -> Result<String> {
         "could not ask git about the latest commit; build the package in a git checkout with git \
          installed",
     )
+}
+
+fn date(epoch: &str, format: &str) -> Result<String> {
+    cmd::ask(Command::new("date").args(["-u", format, "-d", &format!("@{epoch}")]))
+        .with_context(|| format!("could not write {epoch} as a date"))
 }
 
 fn version(ws: &Workspace) -> Result<String> {

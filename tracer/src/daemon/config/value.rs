@@ -202,6 +202,7 @@ pub fn address_or_off<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Socke
 }
 
 /// As [`address_or_off`] reads it.
+#[allow(clippy::ref_option, reason = "serde hands over the field as it is")]
 pub fn or_off<S: Serializer>(address: &Option<SocketAddr>, to: S) -> Result<S::Ok, S::Error> {
     match address {
         Some(address) => to.collect_str(address),
