@@ -76,6 +76,9 @@ impl Otlp {
             None
         };
         let queue = Arc::new(Queue::new(otlp.logs));
+        if let Some(spool) = &spool {
+            queue.report(|health| health.spool = spool.condition());
+        }
         let worker = Worker::new(
             Arc::clone(&queue),
             spool,
@@ -103,9 +106,9 @@ impl Otlp {
         })
     }
 
-    /// Hands a record over. Never waits: without room it is counted as lost, and told.
-    pub fn push(&self, line: Line) {
-        self.queue.push(line);
+    /// Hands records over. Never waits: those without room are counted as lost, and told.
+    pub fn push(&self, lines: impl IntoIterator<Item = Line>) {
+        self.queue.push(lines);
     }
 
     /// Hands counts over, to be sent now. Those that are not sent yet are replaced.

@@ -376,6 +376,7 @@ async fn of_http(signal: Signal, response: Response<Incoming>) -> Outcome {
     };
     let why = format!("HTTP status {}", head.status);
     match head.status.as_u16() {
+        200..=299 if is_json(&head.headers) => json_answer(signal, &body),
         200..=299 => answer(signal, &body),
         // As the protocol's specification lists them.
         429 | 502 | 503 | 504 => Outcome::Failed {
@@ -400,6 +401,33 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(wait.min(MAX_WAIT))
 }
 
+/// Against the specification some receivers answer in the protocol's other form.
+fn is_json(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"))
+}
+
+fn json_answer(signal: Signal, body: &[u8]) -> Outcome {
+    let answer = match serde_json::from_slice::<serde_json::Value>(body) {
+        Ok(answer) => answer,
+        Err(_) if body.is_empty() => return Outcome::Taken,
+        Err(_) => return Outcome::failed("the answer is not of OTLP"),
+    };
+    let partial = &answer["partialSuccess"];
+    let rejected = match signal {
+        Signal::Logs => &partial["rejectedLogRecords"],
+        Signal::Metrics => &partial["rejectedDataPoints"],
+    };
+    // Numbers of 64 bits are texts there.
+    let rejected = rejected
+        .as_i64()
+        .or_else(|| rejected.as_str()?.parse().ok())
+        .unwrap_or(0);
+    let why = partial["errorMessage"].as_str().unwrap_or_default();
+    partly(rejected, why)
+}
+
 /// What a good answer says about single records.
 fn answer(signal: Signal, message: &[u8]) -> Outcome {
     let said_of_it = match signal {
@@ -416,19 +444,23 @@ fn answer(signal: Signal, message: &[u8]) -> Outcome {
     };
     match said_of_it {
         Ok(None) => Outcome::Taken,
-        Ok(Some((rejected, why))) => match u64::try_from(rejected) {
-            Ok(rejected) if rejected > 0 => Outcome::Partly {
-                rejected,
-                why: said(&why),
-            },
-            _ => {
-                if !why.is_empty() {
-                    log::warn!("the receiver warns: {}", said(&why));
-                }
-                Outcome::Taken
-            }
-        },
+        Ok(Some((rejected, why))) => partly(rejected, &why),
         Err(_) => Outcome::failed("the answer is not of OTLP"),
+    }
+}
+
+fn partly(rejected: i64, why: &str) -> Outcome {
+    match u64::try_from(rejected) {
+        Ok(rejected) if rejected > 0 => Outcome::Partly {
+            rejected,
+            why: said(why),
+        },
+        _ => {
+            if !why.is_empty() {
+                log::warn!("the receiver warns: {}", said(why));
+            }
+            Outcome::Taken
+        }
     }
 }
 
@@ -449,4 +481,44 @@ fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
         source = error.source();
     }
     said(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, value: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, value.parse().unwrap());
+        headers
+    }
+
+    #[test]
+    fn a_wait_is_seconds_or_a_date_and_has_a_limit() {
+        let wait = |text: &str| retry_after(&headers("retry-after", text));
+        assert_eq!(wait("7"), Some(Duration::from_secs(7)));
+        assert_eq!(wait("99999999999"), Some(MAX_WAIT));
+        assert_eq!(wait("Fri, 01 Jan 2100 00:00:00 GMT"), Some(MAX_WAIT));
+        assert_eq!(wait("Sat, 01 Jan 2000 00:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(wait("soon"), None);
+    }
+
+    #[test]
+    fn an_answer_in_json_is_understood() {
+        let of = |body: &str| json_answer(Signal::Logs, body.as_bytes());
+        assert_eq!(of("{}"), Outcome::Taken);
+        assert_eq!(of(""), Outcome::Taken);
+        assert_eq!(
+            of(r#"{"partialSuccess":{"rejectedLogRecords":"3","errorMessage":"no\u001b"}}"#),
+            Outcome::Partly {
+                rejected: 3,
+                why: "no\\u{1b}".into()
+            }
+        );
+        assert!(matches!(of("<html>"), Outcome::Failed { .. }));
+        assert!(is_json(&headers(
+            "content-type",
+            "application/json; charset=utf-8"
+        )));
+    }
 }

@@ -73,7 +73,7 @@ impl Worker {
             spool,
             boot_id: boot_id.to_owned(),
             numbers,
-            resource: resource::resource(boot_id),
+            resource: resource::resource(),
             logs: Lane::new(sender.clone()),
             sent: 0,
             most: MAX_RECORDS,
@@ -155,19 +155,13 @@ impl Worker {
         let sent = self.sent as u64;
         match outcome {
             Outcome::Taken => {
-                spool.done(self.sent, Lost::default());
+                spool.done(self.sent);
                 self.most = (self.most * 2).min(MAX_RECORDS);
                 self.queue.report(|health| health.records_taken += sent);
             }
             Outcome::Partly { rejected, .. } if rejected < sent => {
-                // Which ones is not said: the largest, so that it is not too little. From
-                // here on it is found out.
-                let lost = largest(
-                    spool.front(0, 0, &mut |_, _| String::new()),
-                    self.sent,
-                    rejected,
-                );
-                spool.done(self.sent, lost);
+                // Which ones is not said; of the next ones it is found out.
+                spool.partly_refused(self.sent, rejected);
                 self.most = 1;
                 self.queue.report(|health| {
                     health.records_taken += sent - rejected;
@@ -311,17 +305,6 @@ fn request<'a>(
             ..ResourceLogs::default()
         }],
     }
-}
-
-/// What so many of the first records stand for at most.
-fn largest(records: &std::collections::VecDeque<Record>, sent: usize, rejected: u64) -> Lost {
-    let mut losses: Vec<Lost> = records.iter().take(sent).map(Record::loss).collect();
-    losses.sort_unstable_by_key(|loss| std::cmp::Reverse(loss.packets));
-    let mut sum = Lost::default();
-    for loss in losses.iter().take(usize::try_from(rejected).unwrap_or(0)) {
-        sum.add(*loss);
-    }
-    sum
 }
 
 async fn flight(flight: &mut Option<Flight>) -> Outcome {
