@@ -163,10 +163,9 @@ fn take(state: &Shared, request: &ExportLogsServiceRequest) -> Option<Answer> {
     }
     let answer = state.logs.pop_front();
     match answer {
-        None | Some(Answer::TakeAndFail) => {}
-        // The first ones are not wanted.
-        Some(Answer::Partial(rejected)) if rejected == 50 => return answer,
-        Some(Answer::Partial(_)) => {}
+        // Of all that is not wanted nothing is kept.
+        Some(Answer::Partial(50)) => return answer,
+        None | Some(Answer::TakeAndFail | Answer::Partial(_)) => {}
         _ => return answer,
     }
     for record in records {
@@ -174,17 +173,14 @@ fn take(state: &Shared, request: &ExportLogsServiceRequest) -> Option<Answer> {
         let packets = number(record, "droptrace.packets").unwrap();
         if record.event_name == "droptrace.loss" {
             let text = format!("{record:?}");
-            match state.got.told.insert(seq, text.clone()) {
-                Some(before) => {
-                    assert_eq!(before, text);
-                    state.got.duplicates += 1;
-                }
-                None => {
-                    let why = string(record, "droptrace.loss.why").unwrap();
-                    let loss = state.got.lost.entry(why).or_default();
-                    loss.records += number(record, "droptrace.loss.count").unwrap();
-                    loss.packets += packets;
-                }
+            if let Some(before) = state.got.told.insert(seq, text.clone()) {
+                assert_eq!(before, text);
+                state.got.duplicates += 1;
+            } else {
+                let why = string(record, "droptrace.loss.why").unwrap();
+                let loss = state.got.lost.entry(why).or_default();
+                loss.records += number(record, "droptrace.loss.count").unwrap();
+                loss.packets += packets;
             }
         } else if let Some(before) = state.got.records.insert(seq, packets) {
             assert_eq!(before, packets);

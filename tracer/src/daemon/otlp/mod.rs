@@ -2,9 +2,10 @@
 //!
 //! A thread of its own takes records from a bounded [`queue`], puts them into the
 //! [spool](super::spool), [converts](convert) what lies at its front, [sends](send) it,
-//! and takes it out of the spool when the receiver has it. Neither a slow disk nor a slow
+//! and, by the [`answer`], takes it out of the spool when the receiver has it. Neither a slow disk nor a slow
 //! receiver holds up who hands the records over.
 
+mod answer;
 mod backoff;
 mod convert;
 mod metrics;

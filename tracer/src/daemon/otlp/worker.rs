@@ -11,12 +11,13 @@ use prost::Message;
 use tokio::time::Instant;
 
 use super::{
+    answer::Outcome,
     backoff::Backoff,
     convert,
     metrics::{self, scope},
     queue::Queue,
     resource,
-    send::{Outcome, Sender, Signal},
+    send::{Sender, Signal},
 };
 use crate::{
     daemon::spool::{Lost, Record, Spool, loss_line},
@@ -56,8 +57,10 @@ pub struct Worker {
     /// are found which the receiver does not want.
     most: usize,
     metrics: Lane,
-    /// Counts that are to be sent, or are being sent.
+    /// Counts that are to be sent.
     counts: Option<Vec<u8>>,
+    /// Counts in the request under way.
+    sent_counts: Option<Vec<u8>>,
 }
 
 impl Worker {
@@ -79,6 +82,7 @@ impl Worker {
             most: MAX_RECORDS,
             metrics: Lane::new(sender),
             counts: None,
+            sent_counts: None,
         }
     }
 
@@ -93,7 +97,7 @@ impl Worker {
             let wake = self.wake(stop);
             tokio::select! {
                 () = self.queue.wait() => {}
-                outcome = flight(&mut self.logs.flight) => self.logs_done(outcome),
+                outcome = flight(&mut self.logs.flight) => self.logs_done(&outcome),
                 outcome = flight(&mut self.metrics.flight) => self.metrics_done(&outcome),
                 () = sleep_until(wake) => {}
             }
@@ -139,16 +143,17 @@ impl Worker {
             }
         }
         if self.metrics.may_start()
-            && let Some(counts) = self.counts.clone()
+            && let Some(counts) = self.counts.take()
         {
+            self.sent_counts = Some(counts.clone());
             self.metrics.start(Signal::Metrics, counts);
         }
     }
 
-    fn logs_done(&mut self, outcome: Outcome) {
+    fn logs_done(&mut self, outcome: &Outcome) {
         // Of a single record, so that a receiver that refuses all does not empty the spool.
         let paced = self.sent == 1;
-        self.logs.done(&outcome, paced, "records", &self.queue);
+        self.logs.done(outcome, paced, "records", &self.queue);
         let Some(spool) = &mut self.spool else {
             return;
         };
@@ -159,9 +164,9 @@ impl Worker {
                 self.most = (self.most * 2).min(MAX_RECORDS);
                 self.queue.report(|health| health.records_taken += sent);
             }
-            Outcome::Partly { rejected, .. } if rejected < sent => {
+            Outcome::Partly { rejected, .. } if *rejected < sent => {
                 // Which ones is not said; of the next ones it is found out.
-                spool.partly_refused(self.sent, rejected);
+                spool.partly_refused(self.sent, *rejected);
                 self.most = 1;
                 self.queue.report(|health| {
                     health.records_taken += sent - rejected;
@@ -179,8 +184,10 @@ impl Worker {
 
     fn metrics_done(&mut self, outcome: &Outcome) {
         self.metrics.done(outcome, false, "counts", &self.queue);
-        if !matches!(outcome, Outcome::Failed { .. }) {
-            self.counts = None;
+        let sent = self.sent_counts.take();
+        if matches!(outcome, Outcome::Failed { .. }) {
+            // Unless there are newer ones.
+            self.counts = self.counts.take().or(sent);
         }
     }
 
