@@ -111,19 +111,14 @@ fn sentence(event: &Event) -> String {
         1 => "1 packet".to_owned(),
         packets => format!("{packets} packets"),
     };
-    let mut sentence = format!("{what}: {packets}");
-    if let Some(flow) = &event.flow {
-        sentence += &format!(
-            " {} {} -> {}",
-            flow.proto,
-            end(flow.src, flow.sport),
-            end(flow.dst, flow.dport)
-        );
+    let flow = event.flow.as_ref().map_or_else(String::new, |flow| {
+        let (src, dst) = (end(flow.src, flow.sport), end(flow.dst, flow.dport));
+        format!(" {} {src} -> {dst}", flow.proto)
+    });
+    match &event.reason {
+        Some(reason) => format!("{what}: {packets}{flow}: {}", reason.summary),
+        None => format!("{what}: {packets}{flow}"),
     }
-    if let Some(reason) = &event.reason {
-        sentence += &format!(": {}", reason.summary);
-    }
-    sentence
 }
 
 fn end(address: std::net::IpAddr, port: Option<u16>) -> String {

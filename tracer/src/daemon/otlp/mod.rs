@@ -2,9 +2,10 @@
 //!
 //! A thread of its own takes records from a bounded [`queue`], puts them into the
 //! [spool](super::spool), [converts](convert) what lies at its front, [sends](send) it,
-//! and takes it out of the spool when the receiver has it. Neither a slow disk nor a slow
+//! and, by the [`answer`], takes it out of the spool when the receiver has it. Neither a slow disk nor a slow
 //! receiver holds up who hands the records over.
 
+mod answer;
 mod backoff;
 mod convert;
 mod metrics;
@@ -76,6 +77,9 @@ impl Otlp {
             None
         };
         let queue = Arc::new(Queue::new(otlp.logs));
+        if let Some(spool) = &spool {
+            queue.report(|health| health.spool = spool.condition());
+        }
         let worker = Worker::new(
             Arc::clone(&queue),
             spool,
@@ -103,9 +107,9 @@ impl Otlp {
         })
     }
 
-    /// Hands a record over. Never waits: without room it is counted as lost, and told.
-    pub fn push(&self, line: Line) {
-        self.queue.push(line);
+    /// Hands records over. Never waits: those without room are counted as lost, and told.
+    pub fn push(&self, lines: impl IntoIterator<Item = Line>) {
+        self.queue.push(lines);
     }
 
     /// Hands counts over, to be sent now. Those that are not sent yet are replaced.

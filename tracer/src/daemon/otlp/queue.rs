@@ -79,21 +79,23 @@ impl Queue {
         }
     }
 
-    pub fn push(&self, line: Line) {
+    pub fn push(&self, lines: impl IntoIterator<Item = Line>) {
         if !self.wants_lines {
             return;
         }
         let mut inner = self.inner();
-        if inner.bytes + line.text.len() > MAX {
-            inner.taken.lost.add(Lost {
-                records: 1,
-                packets: line.packets,
-                bytes: line.bytes,
-            });
-            inner.health.records_overflowed += 1;
-        } else {
-            inner.bytes += line.text.len();
-            inner.taken.lines.push(line);
+        for line in lines {
+            if inner.bytes + line.text.len() > MAX {
+                inner.taken.lost.add(Lost {
+                    records: 1,
+                    packets: line.packets,
+                    bytes: line.bytes,
+                });
+                inner.health.records_overflowed += 1;
+            } else {
+                inner.bytes += line.text.len();
+                inner.taken.lines.push(line);
+            }
         }
         drop(inner);
         self.wake.notify_one();

@@ -8,11 +8,11 @@ use super::convert::text;
 
 /// What is known of this machine.
 #[must_use]
-pub fn resource(boot_id: &str) -> Resource {
-    read(Path::new("/"), boot_id)
+pub fn resource() -> Resource {
+    read(Path::new("/"))
 }
 
-fn read(root: &Path, boot_id: &str) -> Resource {
+fn read(root: &Path) -> Resource {
     let line = |path: &str| {
         let text = fs::read_to_string(root.join(path)).ok()?;
         let text = text.trim();
@@ -32,7 +32,6 @@ fn read(root: &Path, boot_id: &str) -> Resource {
         ("os.type", Some("linux".to_owned())),
         ("os.version", line("proc/sys/kernel/osrelease")),
         ("cloud.provider", provider.map(str::to_owned)),
-        ("droptrace.boot_id", Some(boot_id.to_owned())),
     ];
     Resource {
         attributes: attributes
@@ -118,7 +117,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("etc")).unwrap();
         fs::write(dir.path().join("etc/machine-id"), "abc\n").unwrap();
-        let keys: Vec<_> = read(dir.path(), "boot")
+        let keys: Vec<_> = read(dir.path())
             .attributes
             .into_iter()
             .map(|attribute| attribute.key)

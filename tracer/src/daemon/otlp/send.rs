@@ -1,47 +1,32 @@
-//! One request to the receiver, and what its answer means.
+//! One request to the receiver.
 //!
 //! gRPC and HTTP differ in how the message is wrapped and where the answer says how it
-//! went; the rest, TLS too, is the same. What is no answer in the protocol's terms (a
-//! broken connection, a web page, no end in time) says nothing about the records: it is a
-//! failure, and they are sent again. Proxies of the environment (`HTTPS_PROXY`) are not
-//! used.
+//! went; the rest, TLS too, is the same. Proxies of the environment (`HTTPS_PROXY`) are
+//! not used, and redirections are not followed.
 
 use std::{io, path::Path, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::{
-    HeaderMap, Request, Response, Uri,
-    body::Incoming,
-    header::{
-        ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, TE,
-        USER_AGENT,
-    },
+    HeaderMap, Request, Uri,
+    header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, TE, USER_AGENT},
 };
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use opentelemetry_proto::tonic::collector::{
-    logs::v1::ExportLogsServiceResponse, metrics::v1::ExportMetricsServiceResponse,
-};
-use prost::Message;
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
 };
-use tonic::Code;
-use tonic_types::StatusExt;
 
+use super::answer::{MAX_ANSWER, Outcome, of_grpc, of_http, reasons};
 use crate::daemon::config::{Compression, Otlp, Protocol};
 
-/// No answer is read further than this.
-const MAX_ANSWER: usize = 64 << 10;
-/// Nor are its headers.
+/// No headers of an answer are read further than this.
 const MAX_HEADERS: u32 = 16 << 10;
-/// No receiver makes the exporter wait longer.
-const MAX_WAIT: Duration = Duration::from_secs(3600);
 
 /// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,38 +35,6 @@ pub enum Signal {
     Logs,
     /// Counts.
     Metrics,
-}
-
-/// What became of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The receiver has all of it.
-    Taken,
-    /// The receiver has it but for so many records, which it does not want.
-    Partly {
-        /// How many.
-        rejected: u64,
-        /// Why, as the receiver says.
-        why: String,
-    },
-    /// The receiver does not want it, now or later.
-    Refused(String),
-    /// It may go better later.
-    Failed {
-        /// What happened.
-        why: String,
-        /// When the receiver wants to be asked again.
-        after: Option<Duration>,
-    },
-}
-
-impl Outcome {
-    fn failed(why: impl Into<String>) -> Self {
-        Self::Failed {
-            why: why.into(),
-            after: None,
-        }
-    }
 }
 
 /// Why nothing can be sent.
@@ -319,134 +272,4 @@ fn gzip(message: &[u8]) -> io::Result<Vec<u8>> {
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     packed.write_all(message)?;
     packed.finish()
-}
-
-async fn of_grpc(signal: Signal, response: Response<Incoming>) -> Outcome {
-    let (head, body) = response.into_parts();
-    let body = match Limited::new(body, MAX_ANSWER).collect().await {
-        Ok(body) => body,
-        Err(error) => return Outcome::failed(reasons(error.as_ref())),
-    };
-    let status = tonic::Status::from_header_map(&head.headers)
-        .or_else(|| tonic::Status::from_header_map(body.trailers()?));
-    let Some(status) = status else {
-        return Outcome::failed(format!("HTTP status {}, and no gRPC", head.status));
-    };
-    let why = format!("{}: {}", status.code(), said(status.message()));
-    match status.code() {
-        Code::Ok => {
-            let body = body.to_bytes();
-            match body.split_first_chunk::<5>() {
-                Some((&[0, a, b, c, d], message))
-                    if message.len() == u32::from_be_bytes([a, b, c, d]) as usize =>
-                {
-                    answer(signal, message)
-                }
-                _ => Outcome::failed("the answer is no gRPC message"),
-            }
-        }
-        // As the protocol's specification lists them.
-        Code::Cancelled
-        | Code::DeadlineExceeded
-        | Code::Aborted
-        | Code::OutOfRange
-        | Code::Unavailable
-        | Code::DataLoss => Outcome::Failed {
-            why,
-            after: retry_info(&status),
-        },
-        Code::ResourceExhausted => match retry_info(&status) {
-            after @ Some(_) => Outcome::Failed { why, after },
-            None => Outcome::Refused(why),
-        },
-        _ => Outcome::Refused(why),
-    }
-}
-
-fn retry_info(status: &tonic::Status) -> Option<Duration> {
-    let delay = status.get_details_retry_info()?.retry_delay;
-    Some(delay.unwrap_or_default().min(MAX_WAIT))
-}
-
-async fn of_http(signal: Signal, response: Response<Incoming>) -> Outcome {
-    let (head, body) = response.into_parts();
-    let body = match Limited::new(body, MAX_ANSWER).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) => return Outcome::failed(reasons(error.as_ref())),
-    };
-    let why = format!("HTTP status {}", head.status);
-    match head.status.as_u16() {
-        200..=299 => answer(signal, &body),
-        // As the protocol's specification lists them.
-        429 | 502 | 503 | 504 => Outcome::Failed {
-            why,
-            after: retry_after(&head.headers),
-        },
-        400..=599 => Outcome::Refused(why),
-        _ => Outcome::failed(why),
-    }
-}
-
-/// In seconds, or a date.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = match text.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-            Duration::try_from(date.duration_since(jiff::Timestamp::now())).unwrap_or_default()
-        }
-    };
-    Some(wait.min(MAX_WAIT))
-}
-
-/// What a good answer says about single records.
-fn answer(signal: Signal, message: &[u8]) -> Outcome {
-    let said_of_it = match signal {
-        Signal::Logs => ExportLogsServiceResponse::decode(message).map(|answer| {
-            answer
-                .partial_success
-                .map(|it| (it.rejected_log_records, it.error_message))
-        }),
-        Signal::Metrics => ExportMetricsServiceResponse::decode(message).map(|answer| {
-            answer
-                .partial_success
-                .map(|it| (it.rejected_data_points, it.error_message))
-        }),
-    };
-    match said_of_it {
-        Ok(None) => Outcome::Taken,
-        Ok(Some((rejected, why))) => match u64::try_from(rejected) {
-            Ok(rejected) if rejected > 0 => Outcome::Partly {
-                rejected,
-                why: said(&why),
-            },
-            _ => {
-                if !why.is_empty() {
-                    log::warn!("the receiver warns: {}", said(&why));
-                }
-                Outcome::Taken
-            }
-        },
-        Err(_) => Outcome::failed("the answer is not of OTLP"),
-    }
-}
-
-/// What the receiver said, fit for a log.
-fn said(text: &str) -> String {
-    text.chars()
-        .take(200)
-        .flat_map(char::escape_debug)
-        .collect()
-}
-
-/// An error with what led to it.
-fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    said(&text)
 }

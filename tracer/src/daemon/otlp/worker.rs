@@ -11,12 +11,13 @@ use prost::Message;
 use tokio::time::Instant;
 
 use super::{
+    answer::Outcome,
     backoff::Backoff,
     convert,
     metrics::{self, scope},
     queue::Queue,
     resource,
-    send::{Outcome, Sender, Signal},
+    send::{Sender, Signal},
 };
 use crate::{
     daemon::spool::{Lost, Record, Spool, loss_line},
@@ -56,8 +57,10 @@ pub struct Worker {
     /// are found which the receiver does not want.
     most: usize,
     metrics: Lane,
-    /// Counts that are to be sent, or are being sent.
+    /// Counts that are to be sent.
     counts: Option<Vec<u8>>,
+    /// Counts in the request under way.
+    sent_counts: Option<Vec<u8>>,
 }
 
 impl Worker {
@@ -73,12 +76,13 @@ impl Worker {
             spool,
             boot_id: boot_id.to_owned(),
             numbers,
-            resource: resource::resource(boot_id),
+            resource: resource::resource(),
             logs: Lane::new(sender.clone()),
             sent: 0,
             most: MAX_RECORDS,
             metrics: Lane::new(sender),
             counts: None,
+            sent_counts: None,
         }
     }
 
@@ -93,7 +97,7 @@ impl Worker {
             let wake = self.wake(stop);
             tokio::select! {
                 () = self.queue.wait() => {}
-                outcome = flight(&mut self.logs.flight) => self.logs_done(outcome),
+                outcome = flight(&mut self.logs.flight) => self.logs_done(&outcome),
                 outcome = flight(&mut self.metrics.flight) => self.metrics_done(&outcome),
                 () = sleep_until(wake) => {}
             }
@@ -139,35 +143,30 @@ impl Worker {
             }
         }
         if self.metrics.may_start()
-            && let Some(counts) = self.counts.clone()
+            && let Some(counts) = self.counts.take()
         {
+            self.sent_counts = Some(counts.clone());
             self.metrics.start(Signal::Metrics, counts);
         }
     }
 
-    fn logs_done(&mut self, outcome: Outcome) {
+    fn logs_done(&mut self, outcome: &Outcome) {
         // Of a single record, so that a receiver that refuses all does not empty the spool.
         let paced = self.sent == 1;
-        self.logs.done(&outcome, paced, "records", &self.queue);
+        self.logs.done(outcome, paced, "records", &self.queue);
         let Some(spool) = &mut self.spool else {
             return;
         };
         let sent = self.sent as u64;
         match outcome {
             Outcome::Taken => {
-                spool.done(self.sent, Lost::default());
+                spool.done(self.sent);
                 self.most = (self.most * 2).min(MAX_RECORDS);
                 self.queue.report(|health| health.records_taken += sent);
             }
-            Outcome::Partly { rejected, .. } if rejected < sent => {
-                // Which ones is not said: the largest, so that it is not too little. From
-                // here on it is found out.
-                let lost = largest(
-                    spool.front(0, 0, &mut |_, _| String::new()),
-                    self.sent,
-                    rejected,
-                );
-                spool.done(self.sent, lost);
+            Outcome::Partly { rejected, .. } if *rejected < sent => {
+                // Which ones is not said; of the next ones it is found out.
+                spool.partly_refused(self.sent, *rejected);
                 self.most = 1;
                 self.queue.report(|health| {
                     health.records_taken += sent - rejected;
@@ -185,8 +184,10 @@ impl Worker {
 
     fn metrics_done(&mut self, outcome: &Outcome) {
         self.metrics.done(outcome, false, "counts", &self.queue);
-        if !matches!(outcome, Outcome::Failed { .. }) {
-            self.counts = None;
+        let sent = self.sent_counts.take();
+        if matches!(outcome, Outcome::Failed { .. }) {
+            // Unless there are newer ones.
+            self.counts = self.counts.take().or(sent);
         }
     }
 
@@ -311,17 +312,6 @@ fn request<'a>(
             ..ResourceLogs::default()
         }],
     }
-}
-
-/// What so many of the first records stand for at most.
-fn largest(records: &std::collections::VecDeque<Record>, sent: usize, rejected: u64) -> Lost {
-    let mut losses: Vec<Lost> = records.iter().take(sent).map(Record::loss).collect();
-    losses.sort_unstable_by_key(|loss| std::cmp::Reverse(loss.packets));
-    let mut sum = Lost::default();
-    for loss in losses.iter().take(usize::try_from(rejected).unwrap_or(0)) {
-        sum.add(*loss);
-    }
-    sum
 }
 
 async fn flight(flight: &mut Option<Flight>) -> Outcome {

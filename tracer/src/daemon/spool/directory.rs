@@ -9,6 +9,8 @@ use std::{
         unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 /// Numbers of records and segments stay below it.
@@ -71,15 +73,13 @@ impl Directory {
             .map_err(failed("set permissions of", path))?;
         let at = path.join("lock");
         let lock = own(&at, true).map_err(failed("open", &at))?;
-        // SAFETY: the descriptor is open; nothing else is handed over.
-        if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } < 0 {
-            let error = io::Error::last_os_error();
-            return Err(if error.kind() == io::ErrorKind::WouldBlock {
+        hold(&lock).map_err(|error| {
+            if error.kind() == io::ErrorKind::WouldBlock {
                 SpoolError::Busy(path.to_owned())
             } else {
                 failed("lock", &at)(error)
-            });
-        }
+            }
+        })?;
         Ok(Self {
             path: path.to_owned(),
             _lock: lock,
@@ -153,6 +153,24 @@ impl Directory {
     fn at(&self, first: u64) -> PathBuf {
         self.path.join(format!("{first:020}{SUFFIX}"))
     }
+}
+
+/// Locks it. A process that has just died, and a child of it that is about to run another
+/// program, still hold it for a moment.
+fn hold(lock: &File) -> io::Result<()> {
+    const TRIES: u32 = 50;
+    for left in (0..TRIES).rev() {
+        // SAFETY: the descriptor is open; nothing else is handed over.
+        if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+            break;
+        }
+        let error = io::Error::last_os_error();
+        if left == 0 || error.kind() != io::ErrorKind::WouldBlock {
+            return Err(error);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 /// As many bytes as there are from here on, up to a limit.

@@ -41,6 +41,16 @@ impl Lost {
     }
 }
 
+impl FromIterator<Self> for Lost {
+    fn from_iter<T: IntoIterator<Item = Self>>(losses: T) -> Self {
+        let mut sum = Self::default();
+        for loss in losses {
+            sum.add(loss);
+        }
+        sum
+    }
+}
+
 /// A place in the stream of all records ever spooled: how much lies before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {

@@ -15,7 +15,7 @@ mod state;
 mod tests;
 mod write;
 
-use std::{collections::VecDeque, fs::File, io, path::Path};
+use std::{cmp::Reverse, collections::VecDeque, fs::File, io, path::Path};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -170,7 +170,7 @@ impl Spool {
     }
 
     /// Records that are to be sent, the first ones first; the same ones until
-    /// [`Self::done`] or [`Self::refused`] is called for them.
+    /// it is said what became of them.
     pub fn front(&mut self, records: usize, bytes: usize, tell: Tell<'_>) -> &VecDeque<Record> {
         if self.hand.is_empty() {
             self.fill(records, bytes, tell);
@@ -201,8 +201,36 @@ impl Spool {
             .map(|seen: Seen| seen.time)
     }
 
-    /// The first so many of [`Self::front`] are done with, with these losses among them.
-    pub fn done(&mut self, records: usize, refused: Lost) {
+    /// The receiver has the first so many of [`Self::front`].
+    pub fn done(&mut self, records: usize) {
+        self.finish(records, Lost::default());
+    }
+
+    /// The receiver has the first so many of [`Self::front`] but for some, and does not
+    /// say which: the largest, so that what is told is not too little.
+    pub fn partly_refused(&mut self, records: usize, refused: u64) {
+        let mut losses: Vec<Lost> = self.hand.iter().take(records).map(Record::loss).collect();
+        losses.sort_unstable_by_key(|loss| Reverse(loss.packets));
+        losses.truncate(usize::try_from(refused).unwrap_or(usize::MAX));
+        self.finish(records, losses.into_iter().collect());
+    }
+
+    /// The receiver refused the first so many of [`Self::front`] for good.
+    pub fn refused(&mut self, records: usize) {
+        if self.from == From::Loss {
+            if let Some(telling) = &self.state.telling {
+                let untold = telling.untold;
+                self.state.lose(untold.why, untold.lost);
+            }
+            self.finish(records, Lost::default());
+            self.told_in_vain = true;
+        } else {
+            let lost = self.hand.iter().take(records).map(Record::loss).collect();
+            self.finish(records, lost);
+        }
+    }
+
+    fn finish(&mut self, records: usize, refused: Lost) {
         for record in self.hand.drain(..records.min(self.hand.len())) {
             match self.from {
                 From::Disk => {
@@ -220,24 +248,6 @@ impl Spool {
         self.state.lose(LossCause::Refused, refused);
         self.save();
         self.tidy();
-    }
-
-    /// The receiver refused the first so many of [`Self::front`] for good.
-    pub fn refused(&mut self, records: usize) {
-        if self.from == From::Loss {
-            if let Some(telling) = &self.state.telling {
-                let untold = telling.untold;
-                self.state.lose(untold.why, untold.lost);
-            }
-            self.done(records, Lost::default());
-            self.told_in_vain = true;
-        } else {
-            let mut lost = Lost::default();
-            for record in self.hand.iter().take(records) {
-                lost.add(record.loss());
-            }
-            self.done(records, lost);
-        }
     }
 
     /// Counts records that were lost on their way here.

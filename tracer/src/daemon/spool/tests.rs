@@ -41,11 +41,7 @@ struct Got {
 
 impl Got {
     fn lost(&self) -> Lost {
-        let mut sum = Lost::default();
-        for lost in self.lost.values() {
-            sum.add(*lost);
-        }
-        sum
+        self.lost.values().copied().collect()
     }
 
     /// Records and packets that came or were told as lost.
@@ -103,7 +99,7 @@ fn drain(spool: &mut Spool) -> Got {
         for record in &hand {
             got.take(&record.text);
         }
-        spool.done(hand.len(), Lost::default());
+        spool.done(hand.len());
     }
 }
 
@@ -155,7 +151,7 @@ fn what_was_not_done_with_comes_again_after_a_restart() {
     let mut spool = open(&dir);
     spool.append(lines(0..100));
     assert_eq!(spool.front(30, 1 << 20, &mut teller()).len(), 30);
-    spool.done(10, Lost::default());
+    spool.done(10);
     drop(spool);
     let mut spool = open(&dir);
     assert_eq!(spool.condition().records, 90);
@@ -215,7 +211,7 @@ fn what_is_being_sent_while_it_is_dropped_is_not_told_as_lost() {
     for record in &hand {
         got.take(&record.text);
     }
-    spool.done(hand.len(), Lost::default());
+    spool.done(hand.len());
     let rest = drain(&mut spool);
     got.seqs.extend(rest.seqs);
     got.lost = rest.lost;
@@ -246,8 +242,8 @@ fn refused_records_are_told_and_so_is_a_refused_loss_record_later() {
     let mut tell = teller();
     assert_eq!(spool.front(4, 1 << 20, &mut tell).len(), 4);
     spool.refused(2);
-    spool.done(1, line_loss(2));
-    spool.done(1, Lost::default());
+    // One of these, and record 3 stands for more.
+    spool.partly_refused(2, 1);
     // The loss record goes first; it is refused.
     assert_eq!(spool.front(4, 1 << 20, &mut tell).len(), 1);
     spool.refused(1);
@@ -256,16 +252,8 @@ fn refused_records_are_told_and_so_is_a_refused_loss_record_later() {
     assert_eq!(got.lost["refused"].records, 3);
     assert_eq!(
         got.lost["refused"].packets,
-        packets(0) + packets(1) + packets(2)
+        packets(0) + packets(1) + packets(3)
     );
-}
-
-fn line_loss(seq: u64) -> Lost {
-    Lost {
-        records: 1,
-        packets: packets(seq),
-        bytes: 100 * packets(seq),
-    }
 }
 
 #[test]
@@ -302,7 +290,7 @@ fn what_had_been_safe_and_is_cut_off_is_told_exactly() {
     spool.append(lines(0..10));
     spool.front(1, 1, &mut teller());
     // This also remembers how much is safe.
-    spool.done(1, Lost::default());
+    spool.done(1);
     drop(spool);
     let [segment] = segments(&dir).try_into().unwrap();
     let file = OpenOptions::new().write(true).open(&segment).unwrap();
@@ -375,7 +363,7 @@ fn no_content_of_the_files_is_too_strange() {
         let mut spool = open(&dir);
         spool.append(lines(0..150));
         spool.front(20, 1 << 20, &mut teller());
-        spool.done(random.below(20), Lost::default());
+        spool.done(random.below(20));
         drop(spool);
         let mut paths = segments(&dir);
         paths.push(dir.path().join("spool/state"));
@@ -510,7 +498,7 @@ fn on_a_full_disk_nothing_spooled_is_lost_and_lines_wait() {
             for record in &hand {
                 got.take(&record.text);
             }
-            spool.done(hand.len(), Lost::default());
+            spool.done(hand.len());
         }
         ballast.set_len(0).unwrap();
         spool.append(lines(300..400));
