@@ -62,6 +62,9 @@ pub struct Packet {
     pub ip_id: Option<u16>,
     /// The IPv4 header forbids fragmentation. Always true for IPv6.
     pub dont_fragment: bool,
+    /// Differentiated services code point: the upper six bits of IPv4's type of service
+    /// or IPv6's traffic class.
+    pub dscp: u8,
     /// Bytes from the IP header on. A large segment that is cut up later counts as a
     /// whole.
     pub len: u32,
@@ -132,6 +135,8 @@ pub struct Segment {
     pub ack: u32,
     /// Window, as in the header.
     pub window: u16,
+    /// Window scale option (of a SYN).
+    pub window_shift: Option<u8>,
     /// Bytes behind the header.
     pub payload: u32,
     /// Has the timestamps option.

@@ -15,6 +15,7 @@ mod origin;
 mod pause;
 mod records;
 mod sightings;
+mod signs;
 mod story;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     input::{Content, Packet, Segment, Way},
+    signs::{Look, Looks},
     story::between,
 };
 
@@ -52,11 +53,18 @@ pub(super) struct Trail {
     pub next_seq: Option<u32>,
     /// The furthest acknowledgement.
     pub acked: Option<u32>,
+    /// The last window, as in the header, and by how much it is shifted, if that is known.
+    pub window: u16,
+    pub shift: Option<u8>,
+    /// Bytes of IP packets in total, as counted up to the last that was seen.
+    bytes: u64,
     /// The largest payload.
     pub largest: u32,
     pub mss: Option<u16>,
     /// TTLs of what came in, but for resets.
     pub ttls: Vec<(u8, Carries)>,
+    /// What its segments look like, but for resets.
+    pub looks: Looks,
     recent: VecDeque<(Timestamp, Print)>,
 }
 
@@ -69,9 +77,11 @@ pub(super) struct Reset {
     pub came_in: bool,
     pub left: bool,
     pub ifname: String,
-    pub seq: u32,
     pub has_ack: bool,
-    pub ip_id: Option<u16>,
+    pub ack: u32,
+    pub look: Look,
+    /// Bytes that passed before it and after the last packet that was seen.
+    pub unseen: u64,
 }
 
 /// What a packet carries, in a word.
@@ -153,6 +163,11 @@ impl Trail {
         }
         self.came(at, packet);
         self.ttl(packet, Carries::of(tcp.flags));
+        self.bytes = self.bytes.max(packet.passed.bytes);
+        self.window = tcp.window;
+        if is_new {
+            self.looks.add(Look::of(packet, tcp));
+        }
         if has(ACK) && self.acked.is_none_or(|acked| is_after(tcp.ack, acked)) {
             self.acked = Some(tcp.ack);
         }
@@ -165,6 +180,8 @@ impl Trail {
             self.first_seq.get_or_insert(tcp.seq);
             self.first_opening.get_or_insert(at);
             self.mss = self.mss.or(tcp.mss);
+            // Without the option, nothing is shifted.
+            self.shift = Some(tcp.window_shift.unwrap_or(0));
         } else {
             self.went_on = true;
             self.openings_answered |= has(ACK);
@@ -193,24 +210,41 @@ impl Trail {
             Some(reset) if between(reset.at, at) < SAME => {
                 if came_in && !reset.came_in {
                     reset.ttl = packet.ttl;
+                    reset.look = Look::of(packet, tcp);
                 }
                 reset.came_in |= came_in;
                 reset.left |= !came_in;
             }
             Some(_) => {}
             none => {
+                let before = packet.passed.bytes.saturating_sub(packet.len.into());
                 *none = Some(Reset {
                     at,
                     ttl: packet.ttl,
                     came_in,
                     left: !came_in,
                     ifname: packet.ifname.clone(),
-                    seq: tcp.seq,
                     has_ack: tcp.flags & ACK != 0,
-                    ip_id: packet.ip_id,
+                    ack: tcp.ack,
+                    look: Look::of(packet, tcp),
+                    unseen: before.saturating_sub(self.bytes),
                 });
             }
         }
+    }
+
+    /// Nothing but resets was seen of it.
+    pub(super) fn is_silent(&self) -> bool {
+        self.openings == 0 && !self.went_on
+    }
+
+    /// The least that its last packets acknowledge.
+    pub(super) fn least_acked(&self) -> Option<u32> {
+        let acks = self.recent.iter().filter_map(|(_, print)| {
+            let is_ack = print.flags & (ACK | RST) == ACK;
+            is_ack.then_some(print.ack)
+        });
+        acks.reduce(|least, ack| if is_after(least, ack) { ack } else { least })
     }
 
     fn came(&mut self, at: Timestamp, packet: &Packet) {

@@ -94,11 +94,13 @@ fn packet_of(raw: &Raw, way: Way, clock: &Clock) -> Option<Packet> {
         .header
         .get(..(raw.header_len as usize).min(HEADER_LEN))?;
     let is_v4 = src.is_ipv4();
-    let (ttl, ip_id, dont_fragment) = if is_v4 {
+    let (ttl, tos, ip_id, dont_fragment) = if is_v4 {
         let id = u16::from_be_bytes([*bytes.get(4)?, *bytes.get(5)?]);
-        (*bytes.get(8)?, Some(id), bytes.get(6)? & 0x40 != 0)
+        let tos = *bytes.get(1)?;
+        (*bytes.get(8)?, tos, Some(id), bytes.get(6)? & 0x40 != 0)
     } else {
-        (*bytes.get(7)?, None, true)
+        let class = (bytes.first()? << 4) | (bytes.get(1)? >> 4);
+        (*bytes.get(7)?, class, None, true)
     };
     let previous = (raw.previous_ns != 0).then(|| clock.timestamp(raw.previous_ns));
     Some(Packet {
@@ -109,6 +111,7 @@ fn packet_of(raw: &Raw, way: Way, clock: &Clock) -> Option<Packet> {
         ttl,
         ip_id,
         dont_fragment,
+        dscp: tos >> 2,
         len: raw.len,
         content: content(raw, bytes, is_v4),
         passed: Passed {
@@ -150,6 +153,7 @@ fn segment(header: &[u8], behind: impl Fn(usize) -> u32) -> Option<Segment> {
         seq: tcp.sequence_number(),
         ack: tcp.acknowledgment_number(),
         window: tcp.window_size(),
+        window_shift: None,
         payload: behind(tcp.slice().len()),
         has_timestamps: false,
         mss: None,
@@ -158,6 +162,7 @@ fn segment(header: &[u8], behind: impl Fn(usize) -> u32) -> Option<Segment> {
     for option in tcp.options_iterator().map_while(Result::ok) {
         match option {
             TcpOptionElement::MaximumSegmentSize(mss) => made.mss = Some(mss),
+            TcpOptionElement::WindowScale(shift) => made.window_shift = Some(shift),
             TcpOptionElement::Timestamp(..) => made.has_timestamps = true,
             _ => {}
         }

@@ -6,6 +6,7 @@ use crate::{
         ends::End,
         facts::ResetSent,
         origin::{self, Origin, Traced},
+        signs,
         story::Story,
         words,
     },
@@ -16,31 +17,36 @@ use crate::{
 pub(in crate::conversation) fn traced(story: &Story, end: End, court: Court<'_>) -> Option<Traced> {
     story.reset_from(end)?;
     let peer = story.address(end);
-    let trail = story.trail(end);
-    let Some(reset) = trail.and_then(|trail| trail.reset.as_ref()) else {
+    let view = story.view();
+    let seen = view.and_then(|view| {
+        let trail = view.sent.of(end);
+        Some((trail.reset.as_ref()?, trail, view.sent.of(end.other())))
+    });
+    let Some((reset, trail, other)) = seen else {
         return Some(Traced {
             origin: Origin::Unknown,
+            confidence: Confidence::Inferred,
             explanation: format!(
                 "a RST of {peer} or of a device on the path was received, and not seen as it came in"
             ),
             evidence: vec!["the kernel reports that it received a RST".to_owned()],
         });
     };
-    let own = trail.map_or(&[][..], |trail| &trail.ttls);
     let others = court.addresses.traces(story.home(), peer.ip());
-    Some(origin::of_reset(reset, peer.ip(), peer.port(), own, others))
+    let looks = court.addresses.looks(story.home(), peer.ip());
+    let signs = signs::of(reset, trail, other, looks);
+    Some(origin::of_reset(reset, peer, &trail.ttls, others, signs))
 }
 
 /// A conversation that a reset from outside ended.
 pub(super) fn received(traced: Traced, outcome: Outcome) -> Finding {
-    let (code, confidence) = match (traced.origin, outcome) {
-        // That the distance is the same does not exclude a device that forges it.
-        (Origin::Peer, Outcome::Refused) => (Code::PeerRefused, Confidence::Inferred),
-        (Origin::Peer, _) => (Code::PeerReset, Confidence::Inferred),
-        (Origin::Path, _) => (Code::PathReset, Confidence::Observed),
-        (Origin::Unknown, _) => (Code::ResetOriginUnknown, Confidence::Inferred),
+    let code = match (traced.origin, outcome) {
+        (Origin::Peer, Outcome::Refused) => Code::PeerRefused,
+        (Origin::Peer, _) => Code::PeerReset,
+        (Origin::Path, _) => Code::PathReset,
+        (Origin::Unknown, _) => Code::ResetOriginUnknown,
     };
-    Finding::new(outcome, code, confidence, traced.explanation).with(traced.evidence)
+    Finding::new(outcome, code, traced.confidence, traced.explanation).with(traced.evidence)
 }
 
 /// Why this machine sent a reset.

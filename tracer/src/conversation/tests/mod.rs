@@ -7,6 +7,7 @@ mod hostile;
 mod idle;
 mod losses;
 mod opening;
+mod origin;
 mod overflow;
 mod stuck;
 mod unlisted;

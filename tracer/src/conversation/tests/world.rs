@@ -42,6 +42,18 @@ pub struct World {
     pub counted: (u32, u32),
     /// The round-trip time that sockets measure.
     pub rtt_us: u32,
+    /// What the next packets' headers have.
+    pub header: Header,
+}
+
+/// Fields that tell senders apart.
+#[derive(Clone, Copy)]
+pub struct Header {
+    pub ip_id: u16,
+    pub dont_fragment: bool,
+    pub dscp: u8,
+    pub window: u16,
+    pub has_timestamps: bool,
 }
 
 impl World {
@@ -53,6 +65,13 @@ impl World {
             server: address(SERVER),
             counted: (0, 0),
             rtt_us: 0,
+            header: Header {
+                ip_id: 0,
+                dont_fragment: true,
+                dscp: 0,
+                window: 64_000,
+                has_timestamps: false,
+            },
         }
     }
 
@@ -81,8 +100,9 @@ impl World {
                 src: ends.0.ip(),
                 dst: ends.1.ip(),
                 ttl,
-                ip_id: Some(0),
-                dont_fragment: true,
+                ip_id: Some(self.header.ip_id),
+                dont_fragment: self.header.dont_fragment,
+                dscp: self.header.dscp,
                 len: 60,
                 content,
                 passed: Passed::default(),
@@ -103,9 +123,10 @@ impl World {
             flags,
             seq,
             ack,
-            window: 64_000,
+            window: self.header.window,
             payload,
-            has_timestamps: false,
+            window_shift: (flags & SYN != 0).then_some(0),
+            has_timestamps: self.header.has_timestamps,
             mss: (flags & SYN != 0).then_some(1460),
             fast_open: false,
         };
