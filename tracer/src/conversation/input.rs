@@ -145,6 +145,18 @@ pub struct Segment {
     pub mss: Option<u16>,
     /// Carries a Fast Open cookie, or asks for one.
     pub fast_open: bool,
+    /// What it says of multipath TCP, if it has that option.
+    pub multipath: Option<Multipath>,
+}
+
+/// The options of multipath TCP
+/// ([RFC 8684](https://www.rfc-editor.org/rfc/rfc8684.html)) of a segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Multipath {
+    /// `MP_FASTCLOSE`: it ends the whole connection at once.
+    pub is_fast_close: bool,
+    /// `MP_TCPRST`: the reason of a reset of this path.
+    pub reset_reason: Option<u8>,
 }
 
 /// An ICMP error about a packet of a flow.

@@ -33,7 +33,8 @@ use std::{
 use jiff::Timestamp;
 
 pub use self::input::{
-    Content, Endpoints, IcmpError, Packet, Passed, Seen, Segment, Sighting, State, TcpState, Way,
+    Content, Endpoints, IcmpError, Multipath, Packet, Passed, Seen, Segment, Sighting, State,
+    TcpState, Way,
 };
 use self::{
     destination::{Destinations, severity},

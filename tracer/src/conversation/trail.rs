@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    input::{Content, Packet, Segment, Way},
+    input::{Content, Multipath, Packet, Segment, Way},
     signs::{Look, Looks},
     story::between,
 };
@@ -21,6 +21,8 @@ pub(super) const ACK: u8 = 16;
 const SAME: Duration = Duration::from_millis(100);
 /// Packets that may be under way through the machine at a time.
 const MAX_RECENT: usize = 8;
+/// Segments that are kept because they may be the end of the first request.
+const MAX_ASKED: usize = 8;
 /// Different TTLs that are kept.
 const MAX_TTLS: usize = 4;
 
@@ -49,6 +51,19 @@ pub(super) struct Trail {
     pub reset: Option<Reset>,
     /// The first data.
     pub data: Option<Timestamp>,
+    /// Its sequence number, and what it acknowledges.
+    pub first_data: Option<(u32, u32)>,
+    /// The sequence number behind each of the first segments with new data, and when they
+    /// passed.
+    pub asked: Vec<(u32, Timestamp)>,
+    /// What the first SYN-ACK acknowledges.
+    pub opening_ack: Option<u32>,
+    /// Bytes that came with the SYN.
+    pub early: u32,
+    /// It asked for Fast Open, or used it.
+    pub fast_open: bool,
+    /// It opened with multipath TCP.
+    pub multipath: bool,
     /// The sequence number behind the furthest data.
     pub next_seq: Option<u32>,
     /// The furthest acknowledgement.
@@ -80,6 +95,7 @@ pub(super) struct Reset {
     pub has_ack: bool,
     pub ack: u32,
     pub look: Look,
+    pub multipath: Option<Multipath>,
     /// Bytes that passed before it and after the last packet that was seen.
     pub unseen: u64,
 }
@@ -180,6 +196,12 @@ impl Trail {
             self.first_seq.get_or_insert(tcp.seq);
             self.first_opening.get_or_insert(at);
             self.mss = self.mss.or(tcp.mss);
+            if has(ACK) {
+                self.opening_ack.get_or_insert(tcp.ack);
+            }
+            self.early = self.early.max(tcp.payload);
+            self.fast_open |= tcp.fast_open;
+            self.multipath |= tcp.multipath.is_some();
             // Without the option, nothing is shifted.
             self.shift = Some(tcp.window_shift.unwrap_or(0));
         } else {
@@ -196,9 +218,13 @@ impl Trail {
         if tcp.payload > 0 {
             news.is_first_data = self.data.is_none();
             self.data.get_or_insert(at);
+            self.first_data.get_or_insert((tcp.seq, tcp.ack));
             self.largest = self.largest.max(tcp.payload);
         }
         if self.next_seq.is_none_or(|next| is_after(end, next)) {
+            if tcp.payload > 0 && self.asked.len() < MAX_ASKED {
+                self.asked.push((end, at));
+            }
             self.next_seq = Some(end);
         }
         news
@@ -227,6 +253,7 @@ impl Trail {
                     has_ack: tcp.flags & ACK != 0,
                     ack: tcp.ack,
                     look: Look::of(packet, tcp),
+                    multipath: tcp.multipath,
                     unseen: before.saturating_sub(self.bytes),
                 });
             }

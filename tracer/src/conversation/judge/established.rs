@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Court, Finding, answers, local, losses, overflow, resets};
+use super::{Court, Finding, answers, handshake, local, losses, overflow, resets};
 use crate::{
     conversation::{
         ends::End,
@@ -274,7 +274,7 @@ fn worked(story: &Story, court: Court<'_>) -> Finding {
     } else {
         Code::InProgress
     };
-    let within = handshake(story).map(|took| format!(" in {}", words::span(took)));
+    let within = handshake::took(story).map(|took| format!(" in {}", words::span(took)));
     let explanation = format!(
         "{} reached {}{}{}",
         story.client.ip(),
@@ -287,40 +287,6 @@ fn worked(story: &Story, court: Court<'_>) -> Finding {
         }
     );
     Finding::new(Outcome::Connected, code, Confidence::Observed, explanation)
-        .with(answered(story))
-        .with(round_trip(story))
+        .with(handshake::told(story))
         .with(losses::sent_again(story))
-}
-
-/// From SYN to SYN-ACK, as they passed at home.
-fn syn_ack(story: &Story) -> Option<Duration> {
-    let asked = story.trail(End::Client)?.first_opening?;
-    let answered = story.trail(End::Server)?.first_opening?;
-    Some(between(asked, answered))
-}
-
-fn answered(story: &Story) -> Option<String> {
-    let time = words::span(syn_ack(story)?);
-    Some(format!("SYN answered after {time}"))
-}
-
-/// How long the handshake took the end that is this machine.
-fn handshake(story: &Story) -> Option<Duration> {
-    match story.role() {
-        Role::Client => syn_ack(story),
-        Role::Server => {
-            let asked = story.trail(End::Client)?.first_opening?;
-            let socket = &story.sockets.server;
-            let established = socket.established.filter(|_| socket.began.is_some())?;
-            Some(between(asked, established))
-        }
-        Role::Router => None,
-    }
-}
-
-/// The time to the other end and back, as the own socket measured it.
-fn round_trip(story: &Story) -> Option<String> {
-    let rtt_us = story.sockets.of(story.role().end()?).rtt_us;
-    let time = Duration::from_micros(rtt_us.into());
-    (rtt_us != 0).then(|| format!("round trip {}", words::span(time)))
 }

@@ -4,6 +4,7 @@ mod answers;
 mod datagrams;
 mod errors;
 mod established;
+mod handshake;
 mod local;
 mod losses;
 mod opening;

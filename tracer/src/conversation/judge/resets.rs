@@ -11,6 +11,7 @@ use crate::{
         words,
     },
     event::{Code, Confidence, Outcome},
+    reason::reset_reason,
 };
 
 /// Who sent the reset that came in from `end`.
@@ -35,7 +36,11 @@ pub(in crate::conversation) fn traced(story: &Story, end: End, court: Court<'_>)
     let others = court.addresses.traces(story.home(), peer.ip());
     let looks = court.addresses.looks(story.home(), peer.ip());
     let signs = signs::of(reset, trail, other, looks);
-    Some(origin::of_reset(reset, peer, &trail.ttls, others, signs))
+    let mut traced = origin::of_reset(reset, peer, &trail.ttls, others, signs);
+    let multipath = reset.multipath.and_then(words::multipath_reset);
+    let multipath = multipath.map(|said| format!("the RST says of multipath TCP: {said}"));
+    traced.evidence.extend(multipath);
+    Some(traced)
 }
 
 /// A conversation that a reset from outside ended.
@@ -69,6 +74,9 @@ fn why(reset: &ResetSent) -> Why {
         Some("TCP_KEEPALIVE_TIMEOUT") => Why::Kernel("the other end answered no keepalive probe"),
         Some("TCP_ABORT_ON_MEMORY") => Why::Kernel("memory or orphaned sockets are at a limit"),
         Some("TCP_TIMEWAIT_SOCKET") => Why::Application("had ended it when more came"),
+        Some(name) if name.starts_with("MPTCP_RST_") => {
+            Why::Kernel(reset_reason(name).map_or("multipath TCP", |text| text.summary))
+        }
         Some(name) if !matches!(name, "NOT_SPECIFIED" | "ERROR") => {
             Why::Kernel("what came did not fit the connection")
         }

@@ -68,6 +68,7 @@ fn any_segments_in_any_order_end_in_verdicts() {
             has_timestamps: false,
             mss: Some(u16::try_from(dice.roll(1 << 16)).expect("16 bits")),
             fast_open: false,
+            multipath: None,
         };
         let packet = Packet {
             way: if dice.roll(2) == 0 { Way::In } else { Way::Out },

@@ -3,6 +3,7 @@
 mod attempts;
 mod documented;
 mod established;
+mod handshake;
 mod hostile;
 mod idle;
 mod losses;

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::{
-    Content, Conversations, Endpoints, IcmpError, Packet, Passed, Seen, Segment, Sighting, State,
-    TcpState, Way,
+    Content, Conversations, Endpoints, IcmpError, Multipath, Packet, Passed, Seen, Segment,
+    Sighting, State, TcpState, Way,
     trail::{ACK, FIN, RST, SYN},
 };
 use crate::event::{
@@ -54,6 +54,8 @@ pub struct Header {
     pub dscp: u8,
     pub window: u16,
     pub has_timestamps: bool,
+    pub fast_open: bool,
+    pub multipath: Option<Multipath>,
 }
 
 impl World {
@@ -71,6 +73,8 @@ impl World {
                 dscp: 0,
                 window: 64_000,
                 has_timestamps: false,
+                fast_open: false,
+                multipath: None,
             },
         }
     }
@@ -128,7 +132,8 @@ impl World {
             window_shift: (flags & SYN != 0).then_some(0),
             has_timestamps: self.header.has_timestamps,
             mss: (flags & SYN != 0).then_some(1460),
-            fast_open: false,
+            fast_open: self.header.fast_open,
+            multipath: self.header.multipath,
         };
         self.packet(ms, way, ends, ttl, Content::Tcp(segment));
     }
