@@ -164,14 +164,29 @@ pub(super) fn dropped(drop: &Dropped, home: Option<u32>) -> String {
         .ifname
         .as_deref()
         .map_or_else(String::new, by_interface);
-    let why = match &drop.rule {
-        Some(rule) => format!("by {}", self::rule(rule)),
-        None => match &drop.name {
-            Some(name) => format!("{} ({name})", drop.summary),
-            None => drop.summary.clone(),
-        },
+    let by = if drop.rule.is_some() { "by " } else { "" };
+    let why = why(drop);
+    format!("{what} dropped on this machine{place}{at}: {by}{why}")
+}
+
+/// The same in short, for what it explains.
+pub(super) fn dropped_by(drop: &Dropped) -> String {
+    let what = packets(drop.kind, drop.packets);
+    let did = if drop.is_rejected() {
+        "rejected"
+    } else {
+        "dropped"
     };
-    format!("{what} dropped on this machine{place}{at}: {why}")
+    format!("this machine {did} {what}: {}", why(drop))
+}
+
+/// The rule, or the reason.
+fn why(drop: &Dropped) -> String {
+    match (&drop.rule, &drop.name) {
+        (Some(rule), _) => self::rule(rule),
+        (None, Some(name)) => format!("{} ({name})", drop.summary),
+        (None, None) => drop.summary.clone(),
+    }
 }
 
 fn by_interface(name: &str) -> String {

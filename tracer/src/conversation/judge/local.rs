@@ -96,7 +96,7 @@ pub(super) fn finding(
         Code::LocalNoNeighbour => {
             format!("the next hop does not answer for its link address: {told}")
         }
-        _ => told.clone(),
+        _ => words::dropped_by(drop),
     };
     let confidence = match &drop.rule {
         Some(rule) if !rule.exact => Confidence::Inferred,

@@ -122,12 +122,12 @@ pub(super) fn sent(story: &Story, reset: &ResetSent, outcome: Outcome) -> Findin
         Why::NoListener if outcome == Outcome::Refused => (
             outcome,
             Code::NoListener,
-            format!("nothing listens on {}: {told}", story.address(reset.by)),
+            format!("nothing listens on {}", story.address(reset.by)),
         ),
         Why::NoListener => (
             outcome,
             Code::NoListener,
-            format!("this machine knows no such connection (any more): {told}"),
+            "this machine knows no such connection (any more)".to_owned(),
         ),
         Why::Application(what) => {
             let who = who.map_or_else(|| "the application".to_owned(), words::process);

@@ -281,6 +281,7 @@ impl World {
     pub fn verdict(&mut self, ms: i64) -> Event {
         let mut verdicts = self.conversations.conclude(at(ms), &[]);
         assert_eq!(verdicts.len(), 1, "{verdicts:#?}");
+        said(&verdicts[0]);
         verdicts.remove(0)
     }
 }
@@ -298,7 +299,12 @@ pub fn curl() -> Process {
 /// What a verdict record has to say.
 pub fn said(event: &Event) -> &Verdict {
     assert_eq!(event.kind, EventKind::Verdict);
-    event.verdict.as_ref().expect("a verdict")
+    let verdict = event.verdict.as_ref().expect("a verdict");
+    let explanation = verdict.explanation.as_str();
+    let repeats = |line: &&String| line.contains(explanation);
+    let repeated = verdict.evidence.iter().find(repeats);
+    assert_eq!(repeated, None, "the evidence repeats the explanation");
+    verdict
 }
 
 pub fn code(event: &Event) -> Code {
