@@ -104,8 +104,8 @@ pub(super) struct Sign {
 }
 
 impl Sign {
-    fn new(what: &'static str, fits: bool, told: String) -> Option<Self> {
-        Some(Self { what, fits, told })
+    fn new(what: &'static str, fits: bool, told: String) -> Self {
+        Self { what, fits, told }
     }
 }
 
@@ -138,41 +138,45 @@ fn sequence(reset: &Reset, peer: &Trail, own: &Trail) -> Option<Sign> {
     };
     let seq = reset.look.seq;
     if seq == expected && reset.unseen == 0 {
-        return Sign::new(
+        return Some(Sign::new(
             what,
             true,
             format!("{what} is the next one that is expected"),
-        );
+        ));
     }
     if !is_after(expected, seq) {
         let ahead = u64::from(seq.wrapping_sub(expected));
         let window = u64::from(own.window) << own.shift.unwrap_or(MAX_SHIFT).min(MAX_SHIFT);
         let outside = ahead.saturating_sub(reset.unseen.saturating_add(window));
         if outside == 0 {
-            return Sign::new(what, true, format!("{what} is inside the window"));
+            return Some(Sign::new(
+                what,
+                true,
+                format!("{what} is inside the window"),
+            ));
         }
         let told = format!(
             "{what} is outside the window by {}: the peer would not send it",
             grouped(outside)
         );
-        return Sign::new(what, false, told);
+        return Some(Sign::new(what, false, told));
     }
     // A RST takes its number from the acknowledgement of what it answers, which may have
     // left before more came in.
     let least = own.least_acked()?;
     if !is_after(least, seq) {
-        return Sign::new(
+        return Some(Sign::new(
             what,
             true,
             format!("{what} is one that this connection had acknowledged"),
-        );
+        ));
     }
     let behind = u64::from(expected.wrapping_sub(seq));
     let told = format!(
         "{what} is {} behind the one that is expected: the peer would not send it",
         grouped(behind)
     );
-    Sign::new(what, false, told)
+    Some(Sign::new(what, false, told))
 }
 
 /// A SYN is refused by a RST that acknowledges it (RFC 9293).
@@ -186,7 +190,7 @@ fn acknowledgement(reset: &Reset, own: &Trail) -> Option<Sign> {
     } else {
         "it does not acknowledge the SYN".to_owned()
     };
-    Sign::new(what, fits, told)
+    Some(Sign::new(what, fits, told))
 }
 
 /// Without ACK, a RST says that there is no such connection.
@@ -200,7 +204,7 @@ fn form(reset: &Reset, peer: &Trail) -> Option<Sign> {
         "it has no ACK, as from a host without such a connection, and the peer took part in it {} before",
         span(heard)
     );
-    Sign::new("its form", false, told)
+    Some(Sign::new("its form", false, told))
 }
 
 /// IP id and DF, which depend on each other: one sign.
@@ -225,7 +229,7 @@ fn fragments(reset: &Reset, looks: &Looks, peer: &Trail) -> Option<Sign> {
                 packets(all.len())
             )
         };
-        return Sign::new("its DF bit", fits, told);
+        return Some(Sign::new("its DF bit", fits, told));
     }
     let what = "its IP id";
     let zero = all.iter().filter(|look| look.ip_id == Some(0)).count();
@@ -260,17 +264,17 @@ fn fragments(reset: &Reset, looks: &Looks, peer: &Trail) -> Option<Sign> {
     }
     match (is_counter, is_next(id, *last, reset.unseen)) {
         (false, _) => None,
-        (true, true) => Sign::new(
+        (true, true) => Some(Sign::new(
             what,
             true,
             format!("{what} goes on from {}", packets(own.len())),
-        ),
+        )),
         (true, false) => {
             let told = format!(
                 "{what} is {id}, and {} count on to {last}",
                 packets(own.len())
             );
-            Sign::new(what, false, told)
+            Some(Sign::new(what, false, told))
         }
     }
 }
@@ -306,7 +310,7 @@ fn dscp(reset: Look, looks: &Looks, own: &Trail) -> Option<Sign> {
             "other packets of the peer"
         )
     );
-    Sign::new(what, false, told)
+    Some(Sign::new(what, false, told))
 }
 
 /// A socket's RST has the connection's window, any other 0.
@@ -318,7 +322,7 @@ fn window(reset: Look, later: &[Look]) -> Option<Sign> {
     }
     if later.iter().any(|look| look.window == reset.window) {
         let told = format!("{what} is {} as in the peer's other packets", reset.window);
-        return Sign::new(what, true, told);
+        return Some(Sign::new(what, true, told));
     }
     // A window may grow between two packets that are seen.
     if u32::from(reset.window) <= 2 * u32::from(largest) {
@@ -328,7 +332,7 @@ fn window(reset: Look, later: &[Look]) -> Option<Sign> {
         "{what} is {}, and at most {largest} in the peer's other packets",
         reset.window
     );
-    Sign::new(what, false, told)
+    Some(Sign::new(what, false, told))
 }
 
 fn timestamps(reset: Look, later: &[Look]) -> Option<Sign> {
@@ -337,7 +341,7 @@ fn timestamps(reset: Look, later: &[Look]) -> Option<Sign> {
         return None;
     }
     let told = "it has TCP timestamps, and the connection has none".to_owned();
-    Sign::new("its TCP timestamps", false, told)
+    Some(Sign::new("its TCP timestamps", false, told))
 }
 
 /// `4,096`
@@ -345,7 +349,7 @@ fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -56,14 +56,8 @@ pub(super) struct Trail {
     /// The sequence number behind each of the first segments with new data, and when they
     /// passed.
     pub asked: Vec<(u32, Timestamp)>,
-    /// What the first SYN-ACK acknowledges.
-    pub opening_ack: Option<u32>,
-    /// Bytes that came with the SYN.
-    pub early: u32,
-    /// It asked for Fast Open, or used it.
-    pub fast_open: bool,
-    /// It opened with multipath TCP.
-    pub multipath: bool,
+    /// What its SYN or SYN-ACK carries.
+    pub opening: Opening,
     /// The sequence number behind the furthest data.
     pub next_seq: Option<u32>,
     /// The furthest acknowledgement.
@@ -81,6 +75,18 @@ pub(super) struct Trail {
     /// What its segments look like, but for resets.
     pub looks: Looks,
     recent: VecDeque<(Timestamp, Print)>,
+}
+
+/// What a SYN or SYN-ACK carries.
+#[derive(Debug, Default)]
+pub(super) struct Opening {
+    /// What the first acknowledges.
+    pub ack: Option<u32>,
+    /// Bytes of data.
+    pub early: u32,
+    /// A Fast Open cookie, or the wish for one.
+    pub fast_open: bool,
+    pub multipath: bool,
 }
 
 /// A reset that was seen.
@@ -197,11 +203,11 @@ impl Trail {
             self.first_opening.get_or_insert(at);
             self.mss = self.mss.or(tcp.mss);
             if has(ACK) {
-                self.opening_ack.get_or_insert(tcp.ack);
+                self.opening.ack.get_or_insert(tcp.ack);
             }
-            self.early = self.early.max(tcp.payload);
-            self.fast_open |= tcp.fast_open;
-            self.multipath |= tcp.multipath.is_some();
+            self.opening.early = self.opening.early.max(tcp.payload);
+            self.opening.fast_open |= tcp.fast_open;
+            self.opening.multipath |= tcp.multipath.is_some();
             // Without the option, nothing is shifted.
             self.shift = Some(tcp.window_shift.unwrap_or(0));
         } else {

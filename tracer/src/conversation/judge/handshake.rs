@@ -70,23 +70,27 @@ fn first_byte(story: &Story) -> Option<String> {
             "first byte of the server {time} after the handshake"
         ));
     }
-    let (_, asked) = client.asked.iter().find(|(end, _)| *end == acked)?;
-    let time = words::span(between(*asked, at));
+    let (_, request) = client.asked.iter().find(|(end, _)| *end == acked)?;
+    let time = words::span(between(*request, at));
     Some(format!("first byte of the answer after {time}"))
 }
 
 /// TCP Fast Open: data with the SYN.
 fn fast_open(story: &Story) -> Option<String> {
     let (client, server) = (story.trail(End::Client)?, story.trail(End::Server)?);
-    let bytes = words::several(client.early.into(), "byte", "bytes");
-    match (client.early, client.fast_open, server.fast_open) {
+    let bytes = words::several(client.opening.early.into(), "byte", "bytes");
+    match (
+        client.opening.early,
+        client.opening.fast_open,
+        server.opening.fast_open,
+    ) {
         (0, false, _) => None,
         (0, true, true) => Some("TCP Fast Open: the server gave a cookie".to_owned()),
         (0, true, false) => Some("TCP Fast Open was asked for, and not granted".to_owned()),
         (early, ..) => {
             // What the SYN-ACK acknowledges, the server took.
             let first = client.first_seq?.wrapping_add(1);
-            let taken = server.opening_ack.map(|ack| ack.wrapping_sub(first));
+            let taken = server.opening.ack.map(|ack| ack.wrapping_sub(first));
             Some(match taken {
                 Some(taken) if taken >= early => format!("TCP Fast Open: the SYN carried {bytes}"),
                 Some(0) => format!(
@@ -102,7 +106,11 @@ fn fast_open(story: &Story) -> Option<String> {
 
 /// Whether the ends use multipath TCP.
 fn multipath(story: &Story) -> Option<String> {
-    let opened = |end| story.trail(end).is_some_and(|trail| trail.multipath);
+    let opened = |end| {
+        story
+            .trail(end)
+            .is_some_and(|trail| trail.opening.multipath)
+    };
     match (opened(End::Client), opened(End::Server)) {
         (true, true) => Some("both ends use multipath TCP".to_owned()),
         (true, false) if story.openings(End::Server) > 0 => {
