@@ -78,6 +78,15 @@ impl Dropped {
         is_for_another(self.class, self.name.as_deref(), function)
     }
 
+    /// It may not come from there, or not to there by this interface; there is a route.
+    pub(super) fn is_for_its_addresses(&self) -> bool {
+        let function = self.functions.first().map(String::as_str);
+        match self.name.as_deref() {
+            Some("NOT_SPECIFIED") | None => function == Some("ip_rcv_finish_core"),
+            Some(name) => matches!(name, "IP_RPFILTER" | "IP_LOCAL_SOURCE" | "IP_LOCALNET"),
+        }
+    }
+
     /// Its time to live ran out as this machine passed it on.
     pub(super) fn is_out_of_hops(&self) -> bool {
         let function = self.functions.first().map(String::as_str);

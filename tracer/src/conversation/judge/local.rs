@@ -120,10 +120,7 @@ pub(super) fn finding(
                 let outcome = of_error(story).unwrap_or(Outcome::Timeout);
                 (Code::LocalRuleDrop, outcome)
             }
-            // It checks where a packet comes from, not where it goes to.
-            Class::Routing if drop.name.as_deref() == Some("IP_RPFILTER") => {
-                (Code::LocalDrop, Outcome::Timeout)
-            }
+            Class::Routing if drop.is_for_its_addresses() => (Code::LocalDrop, Outcome::Timeout),
             Class::Malformed if drop.is_out_of_hops() => (Code::TtlExceeded, Outcome::Unreachable),
             Class::Routing => (Code::LocalNoRoute, Outcome::Unreachable),
             Class::Neighbour => (Code::LocalNoNeighbour, Outcome::Unreachable),

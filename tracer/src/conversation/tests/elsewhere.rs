@@ -149,6 +149,25 @@ fn what_ran_out_of_hops_on_a_router_of_this_machine_is_told_so() {
 }
 
 #[test]
+fn what_may_not_come_from_where_it_came_is_not_without_a_route() {
+    let no_route = (Code::LocalNoRoute, Outcome::Unreachable);
+    let refused = (Code::LocalDrop, Outcome::Timeout);
+    for (name, function, expected) in [
+        (Some("IP_RPFILTER"), "ip_rcv_finish_core", refused),
+        (Some("IP_LOCAL_SOURCE"), "ip_rcv_finish_core", refused),
+        (None, "ip_rcv_finish_core", refused),
+        (Some("IP_INNOROUTES"), "ip_error", no_route),
+        (None, "ip_error", no_route),
+    ] {
+        let mut world = World::new();
+        world.connects(0);
+        world.record(dropped_there(1, name, Class::Routing, function));
+        let event = world.verdict(9000);
+        assert_eq!((code(&event), said(&event).outcome), expected, "{name:?}");
+    }
+}
+
+#[test]
 fn an_icmp_error_that_a_server_is_not_let_have_is_no_refusal() {
     let mut world = World::new();
     world.is_asked(0, 62, SYN, CLIENT_ISN, 0, 0);
