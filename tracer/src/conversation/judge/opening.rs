@@ -93,7 +93,8 @@ fn by_complaint(story: &Story, role: Role) -> Option<Finding> {
     };
     let finding = answers::finding(story, end)?;
     // Of a client, what was dropped is judged before.
-    let dropped = local::answer_loss_of(story, end.other()).filter(|drop| drop.is_about());
+    let dropped = local::answer_loss_of(story, end.other());
+    let dropped = dropped.filter(|drop| end == End::Server && drop.is_about());
     Some(dropped.map_or(finding, |drop| local::finding(story, drop, true, None)))
 }
 
