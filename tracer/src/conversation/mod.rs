@@ -46,7 +46,7 @@ use self::{
     sightings::Of,
     story::{Story, between},
 };
-use crate::event::{Class, Event, EventKind};
+use crate::event::Event;
 
 /// Conversations that are under way at a time; the longest quiet ones make room.
 const MAX_STORIES: usize = 4096;
@@ -145,9 +145,8 @@ impl Conversations {
             };
             let key = about.key();
             let client = about.client(event);
-            let class = event.reason.as_ref().map(|reason| reason.class);
-            let is_clean_up = event.kind == EventKind::Drop && class == Some(Class::Benign);
             let is_new = !self.stories.contains_key(&key);
+            let is_clean_up = records::is_clean_up(event);
             if is_new && (is_clean_up || (self.told.keys.contains_key(&key) && client.is_none())) {
                 continue;
             }
@@ -278,9 +277,9 @@ impl Conversations {
                 && self.touched.len() < MAX_TOUCHED
         };
         let missing = watched.iter().filter(is_missing);
-        verdicts.extend(
-            missing.map(|(address, port)| verdict::of_none(*address, *port, self.lost, now)),
-        );
+        let doubts = (self.lost, self.unlisted);
+        verdicts
+            .extend(missing.map(|(address, port)| verdict::of_none(*address, *port, doubts, now)));
         let whole = self.destinations.whole();
         let mut whole: Vec<(u8, Event)> = whole
             .iter()
@@ -396,7 +395,8 @@ fn guess(proto: u8, src: SocketAddr, dst: SocketAddr) -> SocketAddr {
 fn is_over(story: &Story, now: Timestamp) -> bool {
     let quiet = between(story.last, now);
     if story.proto == UDP {
-        let is_refused = !story.complaints.is_empty() || !story.drops.is_empty();
+        let mut drops = story.drops.iter();
+        let is_refused = !story.complaints.is_empty() || drops.any(|drop| !drop.is_for_another());
         return quiet >= SILENT_UDP || (is_refused && quiet >= AFTER_REFUSAL);
     }
     let ended = match story.role().end() {

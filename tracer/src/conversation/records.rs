@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     ends::{End, Key, TCP, UDP},
-    facts::{Cause, Dropped, Kind, Repeated, ResetSent},
+    facts::{Cause, Dropped, Kind, Repeated, ResetSent, is_for_another},
     story::Story,
     words,
 };
@@ -66,6 +66,19 @@ pub(super) fn may_be_anyones(event: &Event) -> bool {
     };
     let class = event.reason.as_ref().map(|reason| reason.class);
     is_drop && class != Some(Class::Benign)
+}
+
+/// Whether a record is of a packet that nobody misses, which begins no conversation.
+pub(super) fn is_clean_up(event: &Event) -> bool {
+    let Some(reason) = &event.reason else {
+        return false;
+    };
+    let place = event.r#where.as_ref();
+    let mut function = place.and_then(|place| place.function.clone());
+    function.iter_mut().for_each(plain);
+    event.kind == EventKind::Drop
+        && reason.class == Class::Benign
+        && !is_for_another(reason.class, reason.name.as_deref(), function.as_deref())
 }
 
 fn ends(flow: &Flow) -> Option<(u8, SocketAddr, SocketAddr)> {
@@ -141,7 +154,7 @@ impl Story {
             functions,
             advice: event.advice.clone(),
         };
-        if drop.is_loss() || drop.is_for_nobody() {
+        if drop.is_loss() || drop.is_for_nobody() || drop.is_for_another() {
             let what = words::dropped(&drop, None);
             self.timeline.add(about.at, what);
         }

@@ -34,6 +34,8 @@ pub(super) struct Trail {
     pub came_in: Option<(Timestamp, String)>,
     /// When and through which interface the first left.
     pub left: Option<(Timestamp, String)>,
+    /// They left through other interfaces too.
+    pub branches: bool,
     /// The last that came in, no reset.
     pub last_in: Option<Timestamp>,
     /// Packets in total, as counted where most passed.
@@ -146,7 +148,8 @@ impl Trail {
             Way::In => &mut self.came_in,
             Way::Out => &mut self.left,
         };
-        first.get_or_insert_with(|| (at, packet.ifname.clone()));
+        let (_, ifname) = first.get_or_insert_with(|| (at, packet.ifname.clone()));
+        self.branches |= packet.way == Way::Out && *ifname != packet.ifname;
         self.packets = self.packets.max(packet.passed.packets);
         let is_new = self.is_new(at, packet);
         match &packet.content {

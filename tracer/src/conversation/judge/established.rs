@@ -41,7 +41,7 @@ fn by_reset(story: &Story, role: Role, court: Court<'_>) -> Option<Finding> {
     if is_closed(story, role) {
         return None;
     }
-    let sent = story.resets_sent.iter().min_by_key(|reset| reset.at);
+    let sent = first_sent(story);
     let received = received(story, role);
     let is_own = match (sent, received) {
         (Some(sent), Some((_, at))) => sent.at <= at || sent.by == from(received),
@@ -56,6 +56,21 @@ fn by_reset(story: &Story, role: Role, court: Court<'_>) -> Option<Finding> {
         finding.evidence.extend(pause_before(&view.pauses));
     }
     Some(finding)
+}
+
+/// The reset of this machine that ended it. The kernel tells of one when it has left, and
+/// what comes back at once may have found no socket before that.
+fn first_sent(story: &Story) -> Option<&ResetSent> {
+    let first = story.resets_sent.iter().min_by_key(|reset| reset.at)?;
+    if !resets::is_of_nobody(first) {
+        return Some(first);
+    }
+    let others = story.resets_sent.iter().filter(|reset| {
+        reset.by == first.by
+            && between(first.at, reset.at) <= TOGETHER
+            && !resets::is_of_nobody(reset)
+    });
+    others.min_by_key(|reset| reset.at).or(Some(first))
 }
 
 fn from(received: Option<(End, Timestamp)>) -> End {

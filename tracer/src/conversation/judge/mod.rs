@@ -37,6 +37,12 @@ pub(super) struct Finding {
 /// Evidence that speaks for a loss outside.
 const DROPPED_NONE: &str = "this machine dropped none of them";
 
+/// Packets that this machine dropped, and that may have been of any conversation.
+pub(super) fn unlisted_drops(unlisted: u64) -> String {
+    let packets = words::several(unlisted, "packet", "packets");
+    format!("this machine dropped {packets} whose flow is not known: they may have been these")
+}
+
 impl Finding {
     /// Takes back what is not certain where this machine dropped packets whose flow is
     /// not known.
@@ -45,10 +51,7 @@ impl Finding {
             return;
         }
         self.evidence.retain(|evidence| evidence != DROPPED_NONE);
-        let packets = words::several(unlisted, "packet", "packets");
-        self.evidence.push(format!(
-            "this machine dropped {packets} whose flow is not known: they may have been these"
-        ));
+        self.evidence.push(unlisted_drops(unlisted));
         let what = if self.code == Code::NoAnswer {
             "did not answer"
         } else {
@@ -105,6 +108,9 @@ pub(super) fn judge(story: &Story, court: Court<'_>) -> Finding {
         && let Some(drop) = local::refused(story)
     {
         finding = local::finding(story, drop, false, None);
+    }
+    if finding.code == Code::NoAnswer {
+        finding = local::astray(story, finding);
     }
     if court.unlisted > 0 {
         finding.doubt(story, court.unlisted);

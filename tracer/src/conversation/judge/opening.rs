@@ -91,7 +91,11 @@ fn by_complaint(story: &Story, role: Role) -> Option<Finding> {
     } else {
         End::Client
     };
-    answers::finding(story, end)
+    let finding = answers::finding(story, end)?;
+    // Of a client, what was dropped is judged before.
+    let dropped = local::answer_loss_of(story, end.other());
+    let dropped = dropped.filter(|drop| end == End::Server && drop.is_about());
+    Some(dropped.map_or(finding, |drop| local::finding(story, drop, true, None)))
 }
 
 /// A reset that came in.

@@ -93,6 +93,11 @@ fn why(reset: &ResetSent) -> Why {
     }
 }
 
+/// Whether it says that there is no socket.
+pub(super) fn is_of_nobody(reset: &ResetSent) -> bool {
+    matches!(why(reset), Why::NoListener)
+}
+
 /// By the function that decided, the innermost first.
 fn by_stack(stack: &[String]) -> Option<Why> {
     stack.iter().find_map(|name| {

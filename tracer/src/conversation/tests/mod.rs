@@ -2,6 +2,7 @@
 
 mod attempts;
 mod documented;
+mod elsewhere;
 mod established;
 mod handshake;
 mod hostile;

@@ -36,6 +36,8 @@ pub fn at(ms: i64) -> Timestamp {
 pub struct World {
     pub conversations: Conversations,
     pub netns: u32,
+    /// The interface that packets pass.
+    pub ifname: &'static str,
     pub client: SocketAddr,
     pub server: SocketAddr,
     /// What sockets count: segments sent again, and those that the other end had.
@@ -63,6 +65,7 @@ impl World {
         Self {
             conversations: Conversations::default(),
             netns: HOME,
+            ifname: "eth0",
             client: address(CLIENT),
             server: address(SERVER),
             counted: (0, 0),
@@ -100,7 +103,7 @@ impl World {
             ms,
             Seen::Packet(Packet {
                 way,
-                ifname: "eth0".to_owned(),
+                ifname: self.ifname.to_owned(),
                 src: ends.0.ip(),
                 dst: ends.1.ip(),
                 ttl,
