@@ -36,12 +36,13 @@ const PROGRAMS: [(&str, &str); 24] = [
     ("nft_decided", "kretprobe"),
 ];
 
-const MAPS: [&str; 23] = [
+const MAPS: [&str; 24] = [
     "COUNTS",
     "DETAILS",
     "STACKS",
     "SIGHTINGS",
     "PASSED",
+    "TROUBLED",
     "FILTER",
     "REASONS",
     "SOCKETS",

@@ -16,7 +16,7 @@ pub use layout::{
     FILTER_BY_INTERFACE, FILTER_BY_NETNS, FILTER_BY_REASON, FILTER_BY_SOCKET, HookAt, HookPlaces,
     Layout, Places, RuleAt, RuleHead, RuleLayout, STACK_WORDS, STACK_WORDS_BELOW, StackWords,
 };
-pub use sighting::{Passed, PassedKey, Sighting, SightingKind};
+pub use sighting::{Passed, PassedKey, Sighting, SightingKind, WATCH_ADDRESSES, WATCH_TROUBLES};
 pub use verdict::{
     HeadForm, POLICY, TRIAL_MARK, VERDICT_HEADS, VERDICT_REGISTERS, VERDICT_WORDS, VerdictPlaces,
     VerdictWords,
@@ -170,6 +170,38 @@ impl Tuple {
         [self.src[0], self.src[1], self.src[2], self.src[3]] = src.to_ne_bytes();
         [self.dst[0], self.dst[1], self.dst[2], self.dst[3]] = dst.to_ne_bytes();
     }
+
+    /// The same for packets of both directions. Which end comes first means nothing.
+    #[must_use]
+    #[inline(always)]
+    pub fn of_both_ways(&self) -> Self {
+        let [src_high, src_low] = halves(&self.src);
+        let [dst_high, dst_low] = halves(&self.dst);
+        let is_turned = if src_high != dst_high {
+            src_high > dst_high
+        } else if src_low != dst_low {
+            src_low > dst_low
+        } else {
+            self.src_port > self.dst_port
+        };
+        let mut tuple = *self;
+        if is_turned {
+            tuple.src = self.dst;
+            tuple.dst = self.src;
+            tuple.src_port = self.dst_port;
+            tuple.dst_port = self.src_port;
+        }
+        tuple
+    }
+}
+
+#[inline(always)]
+const fn halves(address: &[u8; 16]) -> [u64; 2] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
+    [
+        u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+        u64::from_ne_bytes([i, j, k, l, m, n, o, p]),
+    ]
 }
 
 /// Why and where: the part of the key that stays when the flow cannot be listed.

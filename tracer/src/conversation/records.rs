@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 
 use super::{
+    Scope,
     ends::{End, Key, TCP, UDP},
     facts::{Cause, Dropped, Kind, Repeated, ResetSent},
     story::Story,
@@ -66,6 +67,19 @@ pub(super) fn may_be_anyones(event: &Event) -> bool {
     };
     let class = event.reason.as_ref().map(|reason| reason.class);
     is_drop && class != Some(Class::Benign)
+}
+
+/// Whether a record about a conversation that is not known makes it one to tell of.
+pub(super) fn begins(event: &Event, scope: Scope) -> bool {
+    let class = event.reason.as_ref().map(|reason| reason.class);
+    match (event.kind, class) {
+        (EventKind::Drop, Some(Class::Benign)) => false,
+        // What an end refuses is the business of those that are watched.
+        (EventKind::Drop, Some(Class::Protocol | Class::Peer | Class::Unknown)) => {
+            scope == Scope::Packets
+        }
+        _ => true,
+    }
 }
 
 fn ends(flow: &Flow) -> Option<(u8, SocketAddr, SocketAddr)> {
@@ -165,6 +179,32 @@ impl Story {
             process: event.process.clone(),
             stack,
         });
+    }
+
+    /// Learns what a record tells of the socket concerned, where its states are not told
+    /// from the beginning on.
+    pub(super) fn learn_socket(&mut self, event: &Event, about: &About) {
+        let by = self.end_of(about.src);
+        let end = match event.kind {
+            EventKind::Retransmit | EventKind::ResetSent => by,
+            EventKind::ResetReceived => by.other(),
+            // A dropped packet may be its sender's or its receiver's.
+            _ => return,
+        };
+        let state = event.tcp.as_ref().and_then(|tcp| tcp.state.as_deref());
+        let Some(state) = state else { return };
+        let socket = self.sockets.of_mut(end);
+        let netns = event.r#where.as_ref().and_then(|place| place.netns);
+        socket.netns = socket.netns.or(netns);
+        match state {
+            "SYN_SENT" | "SYN_RECV" | "NEW_SYN_RECV" => {
+                socket.began.get_or_insert(about.first);
+            }
+            "ESTABLISHED" | "FIN_WAIT1" | "FIN_WAIT2" | "CLOSE_WAIT" | "CLOSING" | "LAST_ACK" => {
+                socket.established.get_or_insert(about.first);
+            }
+            _ => {}
+        }
     }
 
     fn sent_again(&mut self, event: &Event, about: &About, by: End) {

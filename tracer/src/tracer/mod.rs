@@ -37,6 +37,17 @@ use self::{
 /// Details a second on each CPU at most; the ring buffer holds some thousands.
 pub const DETAILS_PER_SECOND: u32 = 4000;
 
+/// What of conversations is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watching {
+    /// Nothing.
+    Nothing,
+    /// TCP sockets that have trouble.
+    Troubles,
+    /// Packets that pass, and all TCP sockets.
+    Packets,
+}
+
 /// How the kernel side is to be set up.
 pub struct Setup<'a> {
     /// Where struct members stand.
@@ -49,8 +60,8 @@ pub struct Setup<'a> {
     pub reasons: &'a [u64],
     /// Flows that are counted one by one at a time.
     pub max_flows: u32,
-    /// The conversations that the filter selects are watched too.
-    pub conversations: bool,
+    /// What of the conversations that the filter selects is watched too.
+    pub conversations: Watching,
     /// The kernel programs write debug messages.
     pub debug: bool,
 }
@@ -138,11 +149,12 @@ impl Tracer {
         let mut watched: Vec<_> = attached.iter().map(|program| program.name).collect();
         let programs = attached.into_iter().map(|attached| attached.program);
         maps.losses.watch(programs.collect());
-        let watches_conversations = setup.conversations
-            && match programs::attach_conversations(&mut ebpf) {
+        let for_conversations = sightings::tracepoints(setup.conversations);
+        let watches_conversations = !for_conversations.is_empty()
+            && match programs::attach_conversations(&mut ebpf, for_conversations) {
                 Ok(programs) => {
                     maps.losses.watch_conversations(programs);
-                    watched.extend(sightings::TRACEPOINTS);
+                    watched.extend(for_conversations);
                     true
                 }
                 Err(error) => {
