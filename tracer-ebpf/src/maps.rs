@@ -72,6 +72,10 @@ pub static PASSED: LruHashMap<PassedKey, Passed, 16384> = LruHashMap::new();
 #[btf_map]
 pub static TROUBLED: LruHashMap<Tuple, u32, 16384> = LruHashMap::new();
 
+/// Reasons of drops that are no trouble, by number.
+#[btf_map]
+pub static HARMLESS: HashMap<u32, u32, 1024, NO_PREALLOC> = HashMap::new();
+
 /// Call chains of [`DETAILS`].
 #[btf_map]
 pub static STACKS: StackTrace<1024, 0, 32> = StackTrace::new();

@@ -218,13 +218,14 @@ fn forget_socket(sighting: &mut Sighting) {
 /// Records that a TCP socket takes another state.
 #[inline(always)]
 pub fn record_state(ctx: &impl EbpfContext) {
-    let (from, to) = (argument(ctx, 1) as u8, argument(ctx, 2) as u8);
+    let to = argument(ctx, 2) as u8;
     // Of connections with trouble it matters whether they were established, and how
     // they ended.
     if trouble::is_wanted() && to != ESTABLISHED && to != CLOSE {
         return;
     }
     let sock = Pointer::new(argument(ctx, 0));
+    let from = argument(ctx, 1) as u8;
     let socket = Socket::new(sock, true);
     let mut is_noted = false;
     if trouble::is_wanted() {
@@ -250,7 +251,7 @@ pub fn record_state(ctx: &impl EbpfContext) {
         selects_flow(flow, &Tuple::NONE)
     };
     if is_selected && selects_netns(event.key.cause.netns) {
-        tell_state(ctx, event, sock);
+        tell_state(event, sock, from, to);
     }
 }
 
@@ -278,7 +279,7 @@ fn selects_netns(netns: u32) -> bool {
 
 /// Tells what state the event's socket takes.
 #[inline(always)]
-fn tell_state(ctx: &impl EbpfContext, event: &mut Event, sock: Pointer) {
+fn tell_state(event: &mut Event, sock: Pointer, from: u8, to: u8) {
     let Some(mut entry) = SIGHTINGS.reserve(0) else {
         lose(Loss::Sightings, 1);
         return;
@@ -310,8 +311,8 @@ fn tell_state(ctx: &impl EbpfContext, event: &mut Event, sock: Pointer) {
     sighting.srtt_us = sock.read::<u32>(constant!(LAYOUT.tcp_srtt)) >> 3;
     sighting.retransmitted = sock.read(constant!(LAYOUT.tcp_retransmitted));
     sighting.duplicates = sock.read(constant!(LAYOUT.tcp_duplicates));
-    sighting.state_from = argument(ctx, 1) as u8;
-    sighting.state_to = argument(ctx, 2) as u8;
+    sighting.state_from = from;
+    sighting.state_to = to;
     sighting.socket_held = u8::from(event.socket.is_held_by_current());
     // SAFETY: `comm` is as long as said.
     unsafe { bpf_get_current_comm(sighting.comm.as_mut_ptr().cast(), COMM_LEN as u32) };

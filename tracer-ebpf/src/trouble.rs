@@ -1,10 +1,10 @@
 //! Which connections have had trouble: what of them was dropped, reset or sent again.
 
-use droptrace_types::{Key, TUPLE_PORTS, Tuple, WATCH_TROUBLES};
+use droptrace_types::{Key, Kind, TUPLE_PORTS, Tuple, WATCH_TROUBLES};
 
 use crate::{
     kernel::{constant, forget},
-    maps::TROUBLED,
+    maps::{HARMLESS, TROUBLED},
 };
 
 pub const TCP: u8 = 6;
@@ -17,8 +17,8 @@ pub fn is_wanted() -> bool {
     constant!(CONFIG.watch) & WATCH_TROUBLES != 0
 }
 
-/// Remembers the connection that a record is about, whichever way the packet went. A
-/// function of its own as [`crate::count::count`].
+/// Remembers the connection that a record is about, whichever way the packet went, unless
+/// it is normal clean-up or the like. A function of its own as [`crate::count::count`].
 #[inline(never)]
 pub fn note(key: &Key) -> u32 {
     let flow = if key.about.family == 0 {
@@ -27,6 +27,10 @@ pub fn note(key: &Key) -> u32 {
         &key.about
     };
     if flow.proto != TCP || flow.flags & TUPLE_PORTS == 0 {
+        return 0;
+    }
+    let is_drop = key.cause.kind == Kind::Drop as u8;
+    if is_drop && HARMLESS.get_ptr(key.cause.reason).is_some() {
         return 0;
     }
     let flow = both_ways(flow);

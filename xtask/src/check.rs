@@ -36,13 +36,14 @@ const PROGRAMS: [(&str, &str); 24] = [
     ("nft_decided", "kretprobe"),
 ];
 
-const MAPS: [&str; 24] = [
+const MAPS: [&str; 25] = [
     "COUNTS",
     "DETAILS",
     "STACKS",
     "SIGHTINGS",
     "PASSED",
     "TROUBLED",
+    "HARMLESS",
     "FILTER",
     "REASONS",
     "SOCKETS",

@@ -74,10 +74,8 @@ pub(super) fn begins(event: &Event, scope: Scope) -> bool {
     let class = event.reason.as_ref().map(|reason| reason.class);
     match (event.kind, class) {
         (EventKind::Drop, Some(Class::Benign)) => false,
-        // What an end refuses is the business of those that are watched.
-        (EventKind::Drop, Some(Class::Protocol | Class::Peer | Class::Unknown)) => {
-            scope == Scope::Packets
-        }
+        // What it may mean shows where packets are watched.
+        (EventKind::Drop, Some(class)) => scope == Scope::Packets || class.is_trouble(),
         _ => true,
     }
 }

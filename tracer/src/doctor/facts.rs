@@ -258,6 +258,7 @@ fn setup<'a>(config: &'a Config, layout: &'a Layout) -> Setup<'a> {
         filter: &Filter::ALL,
         reasons: &[],
         max_flows: 1,
+        harmless: &[],
         conversations: Watching::Nothing,
         debug: false,
     }

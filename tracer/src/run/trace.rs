@@ -185,6 +185,7 @@ fn start(
         config,
         filter: &selected.filter,
         reasons: &selected.reasons,
+        harmless: &selected.harmless,
         max_flows: args.max_flows,
         conversations: watching,
         debug: args.developer.debug_programs,

@@ -58,6 +58,8 @@ pub struct Setup<'a> {
     pub filter: &'a Filter,
     /// Selected reasons, kind in the upper half and number in the lower.
     pub reasons: &'a [u64],
+    /// Numbers of drop reasons by which a connection has no trouble.
+    pub harmless: &'a [u32],
     /// Flows that are counted one by one at a time.
     pub max_flows: u32,
     /// What of the conversations that the filter selects is watched too.
@@ -85,6 +87,7 @@ pub struct Drained {
 struct Maps {
     _filter: Array<MapData, Filter>,
     _reasons: aya::maps::HashMap<MapData, u64, u32>,
+    _harmless: aya::maps::HashMap<MapData, u32, u32>,
     counts: CountMaps,
     details: Details,
     sightings: Sightings,
@@ -107,9 +110,14 @@ impl Maps {
         for reason in setup.reasons {
             reasons.insert(reason, 1, 0)?;
         }
+        let mut harmless = aya::maps::HashMap::try_from(take(ebpf, "HARMLESS")?)?;
+        for reason in setup.harmless {
+            harmless.insert(reason, 1, 0)?;
+        }
         Ok(Self {
             _filter: filter,
             _reasons: reasons,
+            _harmless: harmless,
             counts: CountMaps::new(take(ebpf, "COUNTS")?, setup.max_flows)?,
             details: Details::new(take(ebpf, "DETAILS")?)?,
             sightings: Sightings::new(take(ebpf, "SIGHTINGS")?)?,

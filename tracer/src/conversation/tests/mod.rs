@@ -9,5 +9,6 @@ mod losses;
 mod opening;
 mod overflow;
 mod stuck;
+mod troubles;
 mod unlisted;
 mod world;

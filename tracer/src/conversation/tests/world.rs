@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::{
-    Content, Conversations, Endpoints, IcmpError, Packet, Passed, Seen, Segment, Sighting, State,
-    TcpState, Way,
+    Content, Conversations, Endpoints, IcmpError, Packet, Passed, Scope, Seen, Segment, Sighting,
+    State, TcpState, Way,
     trail::{ACK, FIN, RST, SYN},
 };
 use crate::event::{
@@ -46,8 +46,13 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
+        Self::of(Scope::Packets)
+    }
+
+    /// Of which so much is watched.
+    pub fn of(scope: Scope) -> Self {
         Self {
-            conversations: Conversations::default(),
+            conversations: Conversations::new(scope),
             netns: HOME,
             client: address(CLIENT),
             server: address(SERVER),
@@ -245,6 +250,11 @@ impl World {
         self.sends(ms + 20, ACK, end + 1, SERVER_ISN + 2, 0);
         self.client_is(ms + 20, TcpState::FinWait1, TcpState::FinWait2, 0);
         self.client_is(ms + 20, TcpState::FinWait2, TcpState::Close, 0);
+    }
+
+    /// No verdict is there at the end.
+    pub fn has_none(&mut self, ms: i64) -> bool {
+        self.conversations.conclude(at(ms), &[]).is_empty()
     }
 
     pub fn record(&mut self, event: Event) {
