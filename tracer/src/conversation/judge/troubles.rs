@@ -167,7 +167,7 @@ fn unanswered(story: &Story, court: Court<'_>) -> Option<Finding> {
     let client = &story.sockets.client;
     // A full queue of a listener here swallows a SYN without a record.
     let stays_here = story.client.ip() == story.server.ip() || story.server.ip().is_loopback();
-    let has_drops = story.drops.iter().any(|drop| !drop.is_about());
+    let has_drops = story.drops.iter().any(|drop| drop.class != Class::Benign);
     if client.netns.is_none() || stays_here || has_drops {
         return None;
     }
