@@ -173,19 +173,12 @@ impl Tuple {
 
     /// The same for packets of both directions. Which end comes first means nothing.
     #[must_use]
-    #[inline(always)]
+    #[inline]
     pub fn of_both_ways(&self) -> Self {
-        let [src_high, src_low] = halves(&self.src);
-        let [dst_high, dst_low] = halves(&self.dst);
-        let is_turned = if src_high != dst_high {
-            src_high > dst_high
-        } else if src_low != dst_low {
-            src_low > dst_low
-        } else {
-            self.src_port > self.dst_port
-        };
+        let src = (u128::from_ne_bytes(self.src), self.src_port);
+        let dst = (u128::from_ne_bytes(self.dst), self.dst_port);
         let mut tuple = *self;
-        if is_turned {
+        if src > dst {
             tuple.src = self.dst;
             tuple.dst = self.src;
             tuple.src_port = self.dst_port;
@@ -193,15 +186,6 @@ impl Tuple {
         }
         tuple
     }
-}
-
-#[inline(always)]
-const fn halves(address: &[u8; 16]) -> [u64; 2] {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
-    [
-        u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
-        u64::from_ne_bytes([i, j, k, l, m, n, o, p]),
-    ]
 }
 
 /// Why and where: the part of the key that stays when the flow cannot be listed.
@@ -539,4 +523,36 @@ mod user {
     unsafe impl aya::Pod for XtGroup {}
     // SAFETY: as above.
     unsafe impl aya::Pod for XtBlock {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TUPLE_PORTS, Tuple};
+
+    #[test]
+    fn a_flow_is_the_same_in_both_ways_and_no_other_is() {
+        let end = |last: u8| {
+            let mut address = [0; 16];
+            (address[0], address[3], address[15]) = (10, last, last);
+            address
+        };
+        let flow = |(src, src_port), (dst, dst_port)| Tuple {
+            src: end(src),
+            dst: end(dst),
+            src_port,
+            dst_port,
+            family: 6,
+            proto: 6,
+            flags: TUPLE_PORTS,
+            pad: 0,
+        };
+        let ends = [(2, 40_000), (2, 443), (5, 443), (5, 40_000)];
+        for one in ends {
+            for other in ends {
+                let both = flow(one, other).of_both_ways();
+                assert_eq!(both, flow(other, one).of_both_ways());
+                assert!([flow(one, other), flow(other, one)].contains(&both));
+            }
+        }
+    }
 }

@@ -388,7 +388,7 @@ fn an_obstacle_denies_everything_and_says_what_would_be() {
 
 #[test]
 fn verdicts_take_the_program_for_states_and_those_for_packets() {
-    let refused = |n| {
+    let refused = |n: usize| {
         let mut facts = best();
         facts.programs[TRACEPOINTS.len() + n].1 = Err("Permission denied".to_owned());
         facts
