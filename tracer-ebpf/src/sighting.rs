@@ -226,18 +226,12 @@ pub fn record_state(ctx: &impl EbpfContext) {
     }
     let sock = Pointer::new(argument(ctx, 0));
     let from = argument(ctx, 1) as u8;
-    let socket = Socket::new(sock, true);
-    let mut is_noted = false;
-    if trouble::is_wanted() {
-        let mut flow = Tuple::NONE;
-        socket.tuple(&mut flow);
-        is_noted = trouble::is_noted(&flow);
-        if !is_noted && !has_failed(sock, from, to) {
-            return;
-        }
+    let is_noted = trouble::is_wanted() && trouble::is_noted(sock);
+    if trouble::is_wanted() && !is_noted && !has_failed(sock, from, to) {
+        return;
     }
     let mut place = MaybeUninit::uninit();
-    let event = Event::new(&mut place, Kind::Drop, socket);
+    let event = Event::new(&mut place, Kind::Drop, Socket::new(sock, true));
     event.socket.tuple(&mut event.key.flow);
     event.forget();
     let flow = &event.key.flow;

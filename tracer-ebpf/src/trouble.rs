@@ -3,8 +3,9 @@
 use droptrace_types::{Key, Kind, TUPLE_PORTS, Tuple, WATCH_TROUBLES};
 
 use crate::{
-    kernel::{constant, forget},
+    kernel::{Pointer, constant, forget},
     maps::{HARMLESS, TROUBLED},
+    socket::Socket,
 };
 
 pub const TCP: u8 = 6;
@@ -41,10 +42,13 @@ pub fn note(key: &Key) -> u32 {
     0
 }
 
-/// Whether a connection was noted.
-#[inline(always)]
-pub fn is_noted(flow: &Tuple) -> bool {
-    TROUBLED.get_ptr(&both_ways(flow)).is_some()
+/// Whether the connection of this `struct sock` was noted. A function of its own as
+/// [`crate::count::count`].
+#[inline(never)]
+pub fn is_noted(sock: Pointer) -> bool {
+    let mut flow = Tuple::NONE;
+    Socket::new(sock, true).tuple(&mut flow);
+    TROUBLED.get_ptr(&both_ways(&flow)).is_some()
 }
 
 #[inline(always)]
