@@ -18,7 +18,7 @@ use crate::{
         nft,
         trial::{self, Known},
     },
-    tracer::{self, DETAILS_PER_SECOND, Means, Probed, Setup, TRACEPOINTS, Tracer},
+    tracer::{self, DETAILS_PER_SECOND, Means, Probed, Setup, TRACEPOINTS, Tracer, Watching},
     xtables,
 };
 
@@ -258,7 +258,8 @@ fn setup<'a>(config: &'a Config, layout: &'a Layout) -> Setup<'a> {
         filter: &Filter::ALL,
         reasons: &[],
         max_flows: 1,
-        conversations: false,
+        harmless: &[],
+        conversations: Watching::Nothing,
         debug: false,
     }
 }

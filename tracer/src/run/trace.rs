@@ -40,7 +40,7 @@ use crate::{
     output::{FileSink, Format, Options, Output, Totals},
     owner::netns,
     record::{Comparison, Recorder},
-    tracer::{DETAILS_PER_SECOND, Setup, Tracer},
+    tracer::{DETAILS_PER_SECOND, Setup, Tracer, Watching},
     xtables,
 };
 
@@ -93,6 +93,7 @@ pub(super) fn run(args: &Trace, attempts: Option<Attempts>) -> Result<Option<Out
     preflight::check_types(&btf).map_err(Failure::unable)?;
     let reasons = Reasons::from_btf(&btf);
     let selected = select::with_reasons(&args.select, filter, &reasons)?;
+    let watching = conversations::watching(args, &selected);
     let layout = layout::layout(&btf).map_err(Failure::unable)?;
     let symbols = match symbols.join() {
         Ok(Ok(symbols)) => symbols,
@@ -111,7 +112,7 @@ pub(super) fn run(args: &Trace, attempts: Option<Attempts>) -> Result<Option<Out
         filters: selected.filters,
         details_per_second: DETAILS_PER_SECOND,
         nf_trace: traces::bit(args, &btf),
-        filters_by_address: u32::from(conversations::have_addresses(&selected.filter)),
+        watch: conversations::watch_bits(watching, &selected.filter),
         ..layout::config(&btf, &symbols, &reasons)
     };
     let conntrack = layout::conntrack(&btf);
@@ -119,7 +120,7 @@ pub(super) fn run(args: &Trace, attempts: Option<Attempts>) -> Result<Option<Out
     let xt_layout = xtables::Layout::of(&btf);
     let modules = Modules::new(&btf);
     drop(btf);
-    let mut tracer = start(args, &layout, &config, &selected)?;
+    let mut tracer = start(args, &layout, &config, &selected, watching)?;
     if let Some(conntrack) = conntrack {
         tracer
             .set_conntrack(&conntrack)
@@ -150,7 +151,7 @@ pub(super) fn run(args: &Trace, attempts: Option<Attempts>) -> Result<Option<Out
     };
     let watch = tracer
         .watches_conversations()
-        .then(|| Watch::new(selected.filter));
+        .then(|| Watch::new(watching, selected));
     let run = Run {
         args,
         started,
@@ -177,14 +178,16 @@ fn start(
     layout: &droptrace_types::Layout,
     config: &Config,
     selected: &Selected,
+    watching: Watching,
 ) -> Result<Tracer, Failure> {
     Tracer::start(&Setup {
         layout,
         config,
         filter: &selected.filter,
         reasons: &selected.reasons,
+        harmless: &selected.harmless,
         max_flows: args.max_flows,
-        conversations: conversations::are_wanted(args, selected),
+        conversations: watching,
         debug: args.developer.debug_programs,
     })
     .map_err(Failure::unable)

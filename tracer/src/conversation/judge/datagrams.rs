@@ -61,16 +61,7 @@ pub(super) fn judge(story: &Story, _court: Court<'_>) -> Finding {
         return local::finding(story, drop, false, None);
     }
     if let Some(nobody) = story.drops.iter().find(|drop| drop.is_for_nobody()) {
-        let told = words::dropped(nobody, story.home());
-        let mut finding = Finding::new(
-            Outcome::Refused,
-            Code::NoListener,
-            Confidence::Observed,
-            format!("nothing listens on {} of this machine", story.server),
-        )
-        .with([told]);
-        finding.advice.clone_from(&nobody.advice);
-        return finding;
+        return local::no_listener(story, nobody, Outcome::Refused);
     }
     if let Some(finding) = answers::finding(story, End::Client) {
         return finding;

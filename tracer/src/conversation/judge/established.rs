@@ -37,7 +37,7 @@ pub(super) fn judge(story: &Story, court: Court<'_>) -> Finding {
 }
 
 /// A reset that ended it, by whoever sent the first.
-fn by_reset(story: &Story, role: Role, court: Court<'_>) -> Option<Finding> {
+pub(super) fn by_reset(story: &Story, role: Role, court: Court<'_>) -> Option<Finding> {
     if is_closed(story, role) {
         return None;
     }
@@ -254,21 +254,7 @@ fn is_last(story: &Story, end: End, drop: &Dropped, now: Timestamp) -> bool {
 
 /// It worked, more or less.
 fn worked(story: &Story, court: Court<'_>) -> Finding {
-    let ends = [End::Client, End::Server].into_iter();
-    let drops: Vec<_> = ends.flat_map(|end| local::losses_of(story, end)).collect();
-    if let Some(worst) = drops.iter().max_by_key(|drop| drop.packets) {
-        let packets: u64 = drops.iter().map(|drop| drop.packets).sum();
-        let mut finding = local::finding(story, worst, false, Some(Outcome::Degraded));
-        finding.code = Code::LocalLoss;
-        finding.explanation = format!(
-            "it works, and this machine dropped {} of it",
-            words::several(packets, "packet", "packets")
-        );
-        finding.evidence = drops
-            .iter()
-            .map(|drop| words::dropped(drop, story.home()))
-            .chain(losses::sent_again(story))
-            .collect();
+    if let Some(finding) = local::lossy(story) {
         return finding;
     }
     if let Some(finding) = overflow::at_first(story, court) {

@@ -1,6 +1,6 @@
 //! What this machine dropped of a conversation.
 
-use super::Finding;
+use super::{Finding, losses};
 use crate::{
     conversation::{ends::End, facts::Dropped, story::Story, words},
     event::{Class, Code, Confidence, Outcome},
@@ -152,4 +152,34 @@ pub(super) fn finding(
     finding.rule.clone_from(&drop.rule);
     finding.advice.clone_from(&drop.advice);
     finding
+}
+
+/// Packets for a port that nobody has.
+pub(super) fn no_listener(story: &Story, nobody: &Dropped, outcome: Outcome) -> Finding {
+    let told = words::dropped(nobody, story.home());
+    let explanation = format!("nothing listens on {} of this machine", story.server);
+    let mut finding =
+        Finding::new(outcome, Code::NoListener, Confidence::Observed, explanation).with([told]);
+    finding.advice.clone_from(&nobody.advice);
+    finding
+}
+
+/// What worked all the same, and this machine dropped some of it.
+pub(super) fn lossy(story: &Story) -> Option<Finding> {
+    let ends = [End::Client, End::Server].into_iter();
+    let drops: Vec<_> = ends.flat_map(|end| losses_of(story, end)).collect();
+    let worst = drops.iter().max_by_key(|drop| drop.packets)?;
+    let packets: u64 = drops.iter().map(|drop| drop.packets).sum();
+    let mut finding = finding(story, worst, false, Some(Outcome::Degraded));
+    finding.code = Code::LocalLoss;
+    finding.explanation = format!(
+        "it works, and this machine dropped {} of it",
+        words::several(packets, "packet", "packets")
+    );
+    finding.evidence = drops
+        .iter()
+        .map(|drop| words::dropped(drop, story.home()))
+        .chain(losses::sent_again(story))
+        .collect();
+    Some(finding)
 }

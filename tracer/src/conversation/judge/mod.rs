@@ -10,12 +10,13 @@ mod losses;
 mod opening;
 mod overflow;
 pub(super) mod resets;
+mod troubles;
 
 use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use super::{ends::UDP, origin::Addresses, story::Story, words};
+use super::{Scope, ends::UDP, origin::Addresses, story::Story, words};
 use crate::event::{Code, Confidence, Outcome, Process, Rule};
 
 /// What became of a conversation, and why.
@@ -85,6 +86,8 @@ impl Finding {
 /// What a story is judged by, beside itself.
 #[derive(Clone, Copy)]
 pub(super) struct Court<'a> {
+    /// What was watched.
+    pub scope: Scope,
     pub addresses: &'a Addresses,
     pub now: Timestamp,
     /// Sightings that were lost.
@@ -95,23 +98,12 @@ pub(super) struct Court<'a> {
     pub overflows: &'a HashMap<u32, u64>,
 }
 
-/// What became of the conversation.
-pub(super) fn judge(story: &Story, court: Court<'_>) -> Finding {
-    let mut finding = if story.proto == UDP {
-        datagrams::judge(story, court)
-    } else if story.is_established() {
-        established::judge(story, court)
-    } else {
-        opening::judge(story, court)
+/// What became of the conversation; `None` where too little was watched to say.
+pub(super) fn judge(story: &Story, court: Court<'_>) -> Option<Finding> {
+    let mut finding = match court.scope {
+        Scope::Packets => by_packets(story, court),
+        Scope::Troubles { knows_drops } => troubles::judge(story, court, knows_drops)?,
     };
-    if finding.code == Code::NoAnswer
-        && let Some(drop) = local::refused(story)
-    {
-        finding = local::finding(story, drop, false, None);
-    }
-    if finding.code == Code::NoAnswer {
-        finding = local::astray(story, finding);
-    }
     if court.unlisted > 0 {
         finding.doubt(story, court.unlisted);
     }
@@ -126,5 +118,21 @@ pub(super) fn judge(story: &Story, court: Court<'_>) -> Finding {
             court.lost
         ));
     }
-    finding
+    Some(finding)
+}
+
+/// What became of a conversation whose packets were watched.
+fn by_packets(story: &Story, court: Court<'_>) -> Finding {
+    let finding = if story.proto == UDP {
+        datagrams::judge(story, court)
+    } else if story.is_established() {
+        established::judge(story, court)
+    } else {
+        opening::judge(story, court)
+    };
+    match local::refused(story) {
+        Some(drop) if finding.code == Code::NoAnswer => local::finding(story, drop, false, None),
+        None if finding.code == Code::NoAnswer => local::astray(story, finding),
+        _ => finding,
+    }
 }

@@ -12,5 +12,6 @@ mod opening;
 mod origin;
 mod overflow;
 mod stuck;
+mod troubles;
 mod unlisted;
 mod world;

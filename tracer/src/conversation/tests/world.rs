@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::{
-    Content, Conversations, Endpoints, IcmpError, Multipath, Packet, Passed, Seen, Segment,
+    Content, Conversations, Endpoints, IcmpError, Multipath, Packet, Passed, Scope, Seen, Segment,
     Sighting, State, TcpState, Way,
     trail::{ACK, FIN, RST, SYN},
 };
@@ -62,8 +62,13 @@ pub struct Header {
 
 impl World {
     pub fn new() -> Self {
+        Self::of(Scope::Packets)
+    }
+
+    /// Of which so much is watched.
+    pub fn of(scope: Scope) -> Self {
         Self {
-            conversations: Conversations::default(),
+            conversations: Conversations::new(scope),
             netns: HOME,
             ifname: "eth0",
             client: address(CLIENT),
@@ -274,6 +279,11 @@ impl World {
         self.sends(ms + 20, ACK, end + 1, SERVER_ISN + 2, 0);
         self.client_is(ms + 20, TcpState::FinWait1, TcpState::FinWait2, 0);
         self.client_is(ms + 20, TcpState::FinWait2, TcpState::Close, 0);
+    }
+
+    /// No verdict is there at the end.
+    pub fn has_none(&mut self, ms: i64) -> bool {
+        self.conversations.conclude(at(ms), &[]).is_empty()
     }
 
     pub fn record(&mut self, event: Event) {
