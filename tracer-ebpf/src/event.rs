@@ -22,7 +22,7 @@ use crate::{
     kernel::{Pointer, constant, forget, zero},
     packet::Packet,
     socket::Socket,
-    stack,
+    stack, trouble,
 };
 
 /// What is known about an event. Zeros are an event about which nothing is.
@@ -93,6 +93,9 @@ impl Event {
             return;
         }
         log(ctx.as_ptr(), &self.key);
+        if trouble::is_wanted() {
+            trouble::note(&self.key);
+        }
         // SAFETY: reads the clock.
         let now = unsafe { bpf_ktime_get_ns() };
         if count(&mut self.key, u64::from(self.len), now) {

@@ -31,6 +31,7 @@ mod sighting;
 mod signs;
 mod socket;
 mod stack;
+mod trouble;
 mod verdict;
 mod xtables;
 
@@ -156,7 +157,7 @@ fn tcp_retransmit_synack_raw(ctx: RawTracePointContext) -> i32 {
 }
 
 /// `netif_receive_skb(skb)`: an interface has received a packet. Runs on packets that
-/// pass, and so do the next two; attached only where a filter selects conversations.
+/// pass, and so does the next; attached only where a filter selects conversations.
 /// <https://github.com/torvalds/linux/blob/v6.12/net/core/dev.c>
 #[btf_tracepoint(function = "netif_receive_skb")]
 fn netif_receive_skb(ctx: BtfTracePointContext) -> i32 {
@@ -187,6 +188,7 @@ fn net_dev_queue_raw(ctx: RawTracePointContext) -> i32 {
 }
 
 /// `inet_sock_set_state(sk, oldstate, newstate)`: some times in a connection's life.
+/// Attached only where conversations are watched.
 /// <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/sock.h>
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {

@@ -9,8 +9,8 @@ use aya_ebpf::{
 };
 use droptrace_types::{
     ConntrackLayout, Counts, Detail, DetailRate, Filter, Key, Loss, Passed, PassedKey, Places,
-    RuleLayout, Sighting, StackWords, UNLISTED_SLOTS, VerdictWords, XT_BLOCKS as MAX_XT_BLOCKS,
-    XT_NETNS, XT_PIECE, XtBlock, XtGroup,
+    RuleLayout, Sighting, StackWords, Tuple, UNLISTED_SLOTS, VerdictWords,
+    XT_BLOCKS as MAX_XT_BLOCKS, XT_NETNS, XT_PIECE, XtBlock, XtGroup,
 };
 
 use crate::{
@@ -66,6 +66,15 @@ pub static SIGHTINGS: RingBuf<Sighting, { 1024 * 1024 }> = RingBuf::new();
 /// What of their flows has passed. As [`SIGHTINGS`].
 #[btf_map]
 pub static PASSED: LruHashMap<PassedKey, Passed, 16384> = LruHashMap::new();
+
+/// Connections that have had trouble, by their flow in both ways. User space makes it
+/// small where packets that pass are watched, or nothing is.
+#[btf_map]
+pub static TROUBLED: LruHashMap<Tuple, u32, 16384> = LruHashMap::new();
+
+/// Reasons of drops that are no trouble, by number.
+#[btf_map]
+pub static HARMLESS: HashMap<u32, u32, 1024, NO_PREALLOC> = HashMap::new();
 
 /// Call chains of [`DETAILS`].
 #[btf_map]

@@ -1,6 +1,6 @@
 //! `netif_receive_skb`, `net_dev_queue` and `inet_sock_set_state`: what the selected
 //! conversations do while nothing goes wrong. Attached only where a filter selects
-//! conversations.
+//! conversations; the last one alone where those that have trouble are watched.
 
 use core::mem::MaybeUninit;
 
@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use droptrace_types::{
     COMM_LEN, FILTER_BY_FLOW, FILTER_BY_INTERFACE, FILTER_BY_NETNS, IfName, Kind, Loss, Passed,
-    PassedKey, Sighting, SightingKind, Tuple,
+    PassedKey, Sighting, SightingKind, Tuple, WATCH_ADDRESSES,
 };
 
 use crate::{
@@ -23,9 +23,9 @@ use crate::{
     maps::{FILTER, PASSED, SIGHTINGS},
     packet::{ETH_P_IP, ETH_P_IPV6},
     socket::Socket,
+    trouble::{self, TCP},
 };
 
-const TCP: u8 = 6;
 /// Where the flags stand in a TCP header.
 const TCP_FLAGS: u32 = 13;
 /// FIN, SYN and RST.
@@ -34,6 +34,13 @@ const OPENS_OR_ENDS: u8 = 0x07;
 const EVERY_NS: u64 = 200_000_000;
 /// And each that comes after such a pause.
 const PAUSE_NS: u64 = 100_000_000;
+/// States of a TCP socket.
+/// <https://github.com/torvalds/linux/blob/v6.12/include/net/tcp_states.h>
+const ESTABLISHED: u8 = 1;
+const SYN_SENT: u8 = 2;
+const FIN_WAIT1: u8 = 4;
+const CLOSE: u8 = 7;
+const CLOSE_WAIT: u8 = 8;
 /// `BPF_NOEXIST`
 const NO_EXIST: u64 = 1;
 /// `BPF_RB_NO_WAKEUP`: user space looks when it drains the counts.
@@ -84,7 +91,7 @@ fn selects_flow(flow: &Tuple, about: &Tuple) -> bool {
     if constant!(CONFIG.filters) & FILTER_BY_FLOW == 0 {
         return true;
     }
-    if constant!(CONFIG.filters_by_address) != 0 && filter.selects_addresses(flow) {
+    if constant!(CONFIG.watch) & WATCH_ADDRESSES != 0 && filter.selects_addresses(flow) {
         return true;
     }
     filter.selects(flow) || (about.family != 0 && filter.selects(about))
@@ -211,25 +218,62 @@ fn forget_socket(sighting: &mut Sighting) {
 /// Records that a TCP socket takes another state.
 #[inline(always)]
 pub fn record_state(ctx: &impl EbpfContext) {
+    let to = argument(ctx, 2) as u8;
+    // Of connections with trouble it matters whether they were established, and how
+    // they ended.
+    if trouble::is_wanted() && to != ESTABLISHED && to != CLOSE {
+        return;
+    }
     let sock = Pointer::new(argument(ctx, 0));
-    let socket = Socket::new(sock, true);
+    let from = argument(ctx, 1) as u8;
+    let is_noted = trouble::is_wanted() && trouble::is_noted(sock);
+    if trouble::is_wanted() && !is_noted && !has_failed(sock, from, to) {
+        return;
+    }
     let mut place = MaybeUninit::uninit();
-    let event = Event::new(&mut place, Kind::Drop, socket);
+    let event = Event::new(&mut place, Kind::Drop, Socket::new(sock, true));
     event.socket.tuple(&mut event.key.flow);
     event.forget();
     let flow = &event.key.flow;
-    if flow.family == 0 || flow.proto != TCP || !selects_flow(flow, &Tuple::NONE) {
+    if flow.family == 0 || flow.proto != TCP {
         return;
     }
-    let by_netns = constant!(CONFIG.filters) & FILTER_BY_NETNS != 0;
-    let netns = event.key.cause.netns;
-    if by_netns
-        && !FILTER
+    let is_selected = if trouble::is_wanted() {
+        // Of those that are noted, a record was selected.
+        is_noted || filter::selects(event)
+    } else {
+        selects_flow(flow, &Tuple::NONE)
+    };
+    if is_selected && selects_netns(event.key.cause.netns) {
+        tell_state(event, sock, from, to);
+    }
+}
+
+/// Whether a connection ends otherwise than by both ends' goodbye.
+#[inline(always)]
+fn has_failed(sock: Pointer, from: u8, to: u8) -> bool {
+    if to != CLOSE {
+        return false;
+    }
+    match from {
+        ESTABLISHED | FIN_WAIT1 | CLOSE_WAIT => true,
+        // Without an error, who wanted it has changed their mind.
+        SYN_SENT => sock.read::<u32>(constant!(LAYOUT.sk_err)) != 0,
+        _ => false,
+    }
+}
+
+#[inline(always)]
+fn selects_netns(netns: u32) -> bool {
+    constant!(CONFIG.filters) & FILTER_BY_NETNS == 0
+        || FILTER
             .get(0)
             .is_some_and(|filter| filter::selects_netns(filter, netns))
-    {
-        return;
-    }
+}
+
+/// Tells what state the event's socket takes.
+#[inline(always)]
+fn tell_state(event: &mut Event, sock: Pointer, from: u8, to: u8) {
     let Some(mut entry) = SIGHTINGS.reserve(0) else {
         lose(Loss::Sightings, 1);
         return;
@@ -245,7 +289,7 @@ pub fn record_state(ctx: &impl EbpfContext) {
     sighting.bytes = 0;
     sighting.largest = 0;
     sighting.previous_ns = 0;
-    sighting.netns = netns;
+    sighting.netns = event.key.cause.netns;
     sighting.ifindex = 0;
     sighting.len = 0;
     sighting.header_len = 0;
@@ -261,8 +305,8 @@ pub fn record_state(ctx: &impl EbpfContext) {
     sighting.srtt_us = sock.read::<u32>(constant!(LAYOUT.tcp_srtt)) >> 3;
     sighting.retransmitted = sock.read(constant!(LAYOUT.tcp_retransmitted));
     sighting.duplicates = sock.read(constant!(LAYOUT.tcp_duplicates));
-    sighting.state_from = argument(ctx, 1) as u8;
-    sighting.state_to = argument(ctx, 2) as u8;
+    sighting.state_from = from;
+    sighting.state_to = to;
     sighting.socket_held = u8::from(event.socket.is_held_by_current());
     // SAFETY: `comm` is as long as said.
     unsafe { bpf_get_current_comm(sighting.comm.as_mut_ptr().cast(), COMM_LEN as u32) };

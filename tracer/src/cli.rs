@@ -211,9 +211,17 @@ pub struct Trace {
     /// the filter, where nothing else shows it; the table goes with droptrace
     #[arg(long, help_heading = "Run")]
     pub allow_system_changes: bool,
-    /// Do not watch the packets of the selected conversations that pass; no verdict
-    #[arg(long, help_heading = "Run")]
-    pub no_verdict: bool,
+    /// Say what became of conversations: auto (where the filter has an address or a port),
+    /// off, all (also without one, of those that have trouble)
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "WHICH",
+        hide_possible_values = true,
+        help_heading = "Run"
+    )]
+    pub verdicts: VerdictsMode,
     /// What users do not need.
     #[command(flatten)]
     pub developer: Developer,
@@ -247,6 +255,21 @@ pub enum RulesMode {
     Exact,
     /// No trial, no rules.
     Off,
+}
+
+/// Of which conversations there are verdicts, and at what cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VerdictsMode {
+    /// Of those that the filter selects by address or port: programs run on packets that
+    /// pass.
+    #[default]
+    Auto,
+    /// Of none.
+    Off,
+    /// Where packets that pass would not be watched: of those that have trouble, with a
+    /// program that runs as connections open and end.
+    All,
 }
 
 /// Which packets to trace. Values of one flag widen the choice, different

@@ -251,6 +251,23 @@ pub enum Class {
     Unknown,
 }
 
+impl Class {
+    /// Whether a packet dropped for it was wanted, as far as the class alone tells.
+    #[must_use]
+    pub const fn is_trouble(self) -> bool {
+        match self {
+            Self::Policy
+            | Self::NoListener
+            | Self::Resource
+            | Self::Routing
+            | Self::Neighbour
+            | Self::Malformed
+            | Self::Link => true,
+            Self::Protocol | Self::Peer | Self::Benign | Self::Unknown => false,
+        }
+    }
+}
+
 /// The rule that decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -36,12 +36,14 @@ const PROGRAMS: [(&str, &str); 24] = [
     ("nft_decided", "kretprobe"),
 ];
 
-const MAPS: [&str; 23] = [
+const MAPS: [&str; 25] = [
     "COUNTS",
     "DETAILS",
     "STACKS",
     "SIGHTINGS",
     "PASSED",
+    "TROUBLED",
+    "HARMLESS",
     "FILTER",
     "REASONS",
     "SOCKETS",

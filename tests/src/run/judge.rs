@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::doctor::Doctor;
 use super::matcher::differences;
 use super::stage::Seen;
+use super::verdicts;
 use crate::scenario::{Count, Scenario};
 
 /// Where nftables' functions are watched, one packet in so many may be without its rule.
@@ -25,9 +26,9 @@ const OF_CONVERSATIONS: [EventKind; 3] = [
 const NEAREST: usize = 3;
 
 /// A line of droptrace's output.
-struct Record {
-    event: Event,
-    value: Value,
+pub(super) struct Record {
+    pub(super) event: Event,
+    pub(super) value: Value,
 }
 
 /// What a scenario came to.
@@ -91,6 +92,12 @@ pub fn judge(scenario: &Scenario, seen: &Seen, doctor: &Doctor) -> Judgement {
             "the kernel kept the program from {skipped} packets, of which {lost} are lost"
         )),
         _ => {}
+    }
+    if !scenario.speaks_of(EventKind::Verdict) {
+        let is_verdict = |record: &&Record| record.event.kind == EventKind::Verdict;
+        let told = records.iter().filter(is_verdict);
+        let own: Vec<&Record> = told.filter(|record| concerns(record, seen)).collect();
+        problems.extend(verdicts::problems(&scenario.verdicts, &own, doctor));
     }
     records.retain(|record| {
         let kind = record.event.kind;
@@ -494,7 +501,11 @@ rule = "first"
 
     /// What is wrong with a verdict of this code, where a scenario has this expectation.
     fn of_verdict(expect: &str, code: &str) -> Vec<String> {
-        let (head, _) = SCENARIO.split_once("[rule.first]").unwrap();
+        of_verdict_in(SCENARIO, expect, code)
+    }
+
+    fn of_verdict_in(scenario: &str, expect: &str, code: &str) -> Vec<String> {
+        let (head, _) = scenario.split_once("[rule.first]").unwrap();
         let record = serde_json::json!({
             "schema": SCHEMA, "kind": "verdict", "time": "t", "first_seen": "t", "flow": null,
             "packets": 0, "bytes": 0, "reason": null, "rule": null, "where": null,
@@ -515,7 +526,51 @@ rule = "first"
         let wrong = of_verdict(expect, "PATH_LOSS");
         assert!(wrong[0].contains("0 packets, expected 1"), "{wrong:?}");
         assert!(wrong[1].starts_with("nobody expected"), "{wrong:?}");
-        let silent = "[[expect]]\npackets = 0\nrecord = { kind = \"drop\" }";
-        assert_eq!(of_verdict(silent, "PATH_LOSS"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn elsewhere_the_codes_that_are_listed_are_told_and_no_others() {
+        let with = |verdicts: &str| {
+            let head = SCENARIO.split_once("[[traffic]]").unwrap().0;
+            let listed = format!("{head}verdicts = [{verdicts}]\n[[traffic]]");
+            let silent = "[[expect]]\npackets = 0\nrecord = { kind = \"drop\" }";
+            of_verdict_in(
+                &SCENARIO.replacen(&format!("{head}[[traffic]]"), &listed, 1),
+                silent,
+                "PATH_LOSS",
+            )
+        };
+        let denied = "netfilter_hook";
+        for right in [
+            "\"PATH_LOSS\"",
+            "{ code = \"PATH_LOSS\", ability = \"netfilter_rule\" }",
+            "{ code = \"PATH_LOSS\", why = \"it depends\" }",
+            &format!("{{ code = \"PATH_LOSS\", without = \"{denied}\" }}"),
+            &format!("\"PATH_LOSS\", {{ code = \"NO_ANSWER\", ability = \"{denied}\" }}"),
+            "\"PATH_LOSS\", { code = \"NO_ANSWER\", why = \"it depends\" }",
+        ] {
+            assert_eq!(with(right), Vec::<String>::new(), "{right}");
+        }
+        for (wrong, complaint) in [
+            ("", "nobody expected verdict PATH_LOSS"),
+            ("\"NO_ANSWER\"", "nobody expected verdict PATH_LOSS"),
+            ("\"PATH_LOSS\", \"NO_ANSWER\"", "expected verdict NO_ANSWER"),
+            (
+                &format!("{{ code = \"PATH_LOSS\", ability = \"{denied}\" }}"),
+                "nobody expected verdict PATH_LOSS",
+            ),
+            (
+                "{ code = \"PATH_LOSS\", without = \"netfilter_rule\" }",
+                "nobody expected verdict PATH_LOSS",
+            ),
+            (
+                &format!("\"PATH_LOSS\", {{ code = \"NO_ANSWER\", without = \"{denied}\" }}"),
+                "expected verdict NO_ANSWER",
+            ),
+        ] {
+            let complaints = with(wrong);
+            let is_there = complaints.iter().any(|told| told.starts_with(complaint));
+            assert!(is_there, "{wrong}: {complaints:?}");
+        }
     }
 }

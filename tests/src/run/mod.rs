@@ -11,6 +11,7 @@ mod stage;
 mod statistics;
 mod tracer;
 mod truth;
+mod verdicts;
 
 use std::path::Path;
 use std::process::ExitCode;

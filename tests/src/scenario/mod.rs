@@ -5,6 +5,7 @@ mod raw;
 mod rule;
 mod topology;
 mod traffic;
+mod verdict;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ pub use self::traffic::{
     Accepted, Connect, ConnectEnd, ConnectOutcome, DropByBpf, FillConntrack, SendOutcome,
     TcpListen, Traffic, UdpBind, UdpSend, Verb,
 };
+pub use self::verdict::{Bound, Told};
 
 /// One scenario file.
 #[derive(Debug, Deserialize)]
@@ -59,6 +61,9 @@ pub struct Scenario {
     /// Rules as their own tools list them.
     #[serde(default)]
     pub rule: BTreeMap<String, Rule>,
+    /// The codes of the verdicts about its hosts, where no pattern speaks of verdicts.
+    #[serde(default)]
+    pub verdicts: Vec<Told>,
     /// Records that must be there.
     #[serde(default)]
     pub expect: Vec<Expect>,
@@ -250,6 +255,9 @@ impl Scenario {
             let at = format!("rule.{name}");
             rule.list().with_context(|| at.clone())?;
             self.check_host(&rule.r#in, &at)?;
+        }
+        if !self.verdicts.is_empty() && self.speaks_of(EventKind::Verdict) {
+            bail!("`verdicts` and patterns of verdicts exclude each other");
         }
         if self.expect.is_empty() {
             bail!("needs an `expect`: without one a droptrace that sees nothing would pass");

@@ -145,3 +145,19 @@ fn a_scenario_speaks_of_the_kinds_that_its_patterns_name() {
     assert!(scenario.speaks_of(EventKind::Verdict));
     assert!(!scenario.speaks_of(EventKind::IcmpSent));
 }
+
+#[test]
+fn verdicts_are_listed_by_their_codes_or_by_patterns() {
+    let listed = |verdicts: &str| {
+        let with = format!("topology = \"pair\"\nverdicts = [{verdicts}]");
+        GOOD.replace("topology = \"pair\"", &with)
+    };
+    let scenario = parse(&listed(
+        "\"NO_LISTENER\", { code = \"NO_ANSWER\", without = \"tcp_own_drops\" }",
+    ));
+    assert_eq!(scenario.unwrap().verdicts.len(), 2);
+    let wrong = |text: &str| format!("{:#}", parse(text).unwrap_err());
+    assert!(wrong(&listed("\"NO_LISTENERS\"")).contains("a code of docs/verdicts.md"));
+    let both = listed("\"NO_LISTENER\"").replace("\"drop\"", "\"verdict\"");
+    assert!(wrong(&both).contains("exclude each other"));
+}

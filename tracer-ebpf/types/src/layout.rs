@@ -451,9 +451,8 @@ pub struct Config {
     /// 1 if programs that the kernel does not run inside themselves have a stack of
     /// their own, one for each CPU.
     pub has_private_stack: u32,
-    /// 1 if every address, port and protocol of the filter belongs to an address: then
-    /// conversations are watched by the addresses alone.
-    pub filters_by_address: u32,
+    /// Bits `WATCH_*`: how conversations are watched.
+    pub watch: u32,
     /// Zero.
     pub pad: u32,
     /// Address of the kernel variable `vmemmap_base`.
@@ -501,7 +500,7 @@ impl Config {
         frag_offset: 0,
         frag_len: 0,
         has_private_stack: 0,
-        filters_by_address: 0,
+        watch: 0,
         pad: 0,
         vmemmap_base: 0,
         page_offset_base: 0,

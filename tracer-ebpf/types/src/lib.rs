@@ -16,7 +16,7 @@ pub use layout::{
     FILTER_BY_INTERFACE, FILTER_BY_NETNS, FILTER_BY_REASON, FILTER_BY_SOCKET, HookAt, HookPlaces,
     Layout, Places, RuleAt, RuleHead, RuleLayout, STACK_WORDS, STACK_WORDS_BELOW, StackWords,
 };
-pub use sighting::{Passed, PassedKey, Sighting, SightingKind};
+pub use sighting::{Passed, PassedKey, Sighting, SightingKind, WATCH_ADDRESSES, WATCH_TROUBLES};
 pub use verdict::{
     HeadForm, POLICY, TRIAL_MARK, VERDICT_HEADS, VERDICT_REGISTERS, VERDICT_WORDS, VerdictPlaces,
     VerdictWords,
@@ -169,6 +169,22 @@ impl Tuple {
         self.family = 4;
         [self.src[0], self.src[1], self.src[2], self.src[3]] = src.to_ne_bytes();
         [self.dst[0], self.dst[1], self.dst[2], self.dst[3]] = dst.to_ne_bytes();
+    }
+
+    /// The same for packets of both directions. Which end comes first means nothing.
+    #[must_use]
+    #[inline]
+    pub fn of_both_ways(&self) -> Self {
+        let src = (u128::from_ne_bytes(self.src), self.src_port);
+        let dst = (u128::from_ne_bytes(self.dst), self.dst_port);
+        let mut tuple = *self;
+        if src > dst {
+            tuple.src = self.dst;
+            tuple.dst = self.src;
+            tuple.src_port = self.dst_port;
+            tuple.dst_port = self.src_port;
+        }
+        tuple
     }
 }
 
@@ -521,4 +537,36 @@ mod user {
     unsafe impl aya::Pod for XtGroup {}
     // SAFETY: as above.
     unsafe impl aya::Pod for XtBlock {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TUPLE_PORTS, Tuple};
+
+    #[test]
+    fn a_flow_is_the_same_in_both_ways_and_no_other_is() {
+        let end = |last: u8| {
+            let mut address = [0; 16];
+            (address[0], address[3], address[15]) = (10, last, last);
+            address
+        };
+        let flow = |(src, src_port), (dst, dst_port)| Tuple {
+            src: end(src),
+            dst: end(dst),
+            src_port,
+            dst_port,
+            family: 6,
+            proto: 6,
+            flags: TUPLE_PORTS,
+            pad: 0,
+        };
+        let ends = [(2, 40_000), (2, 443), (5, 443), (5, 40_000)];
+        for one in ends {
+            for other in ends {
+                let both = flow(one, other).of_both_ways();
+                assert_eq!(both, flow(other, one).of_both_ways());
+                assert!([flow(one, other), flow(other, one)].contains(&both));
+            }
+        }
+    }
 }

@@ -2,6 +2,14 @@
 
 use crate::{COMM_LEN, HEADER_LEN, IfName, Tuple};
 
+/// [`crate::Config::watch`]: every address, port and protocol of the filter belongs to an
+/// address, so packets are selected by the addresses alone.
+pub const WATCH_ADDRESSES: u32 = 1;
+/// [`crate::Config::watch`]: packets that pass are not watched. Flows that have trouble
+/// are noted, and of sockets only states that tell how a connection with trouble went on
+/// or failed are told.
+pub const WATCH_TROUBLES: u32 = 2;
+
 /// What was seen.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    Scope,
     idle::Ledger,
     judge::Finding,
     origin::Addresses,
@@ -111,10 +112,10 @@ impl Destinations {
     }
 
     /// Those with more than one conversation, what needs attention last.
-    pub(super) fn whole(&self) -> Vec<(&Destination, Tally)> {
+    pub(super) fn whole(&self, scope: Scope) -> Vec<(&Destination, Tally)> {
         let several = self.known.values().filter(|known| known.conversations > 1);
         let mut whole: Vec<_> = several
-            .filter_map(|destination| Some((destination, destination.as_a_whole()?)))
+            .filter_map(|destination| Some((destination, destination.as_a_whole(scope)?)))
             .collect();
         whole.sort_by_key(|(destination, tally)| {
             (
@@ -139,7 +140,7 @@ impl Destinations {
 
 impl Destination {
     /// What most of those that failed have in common, or most of all if none has.
-    fn as_a_whole(&self) -> Option<Tally> {
+    fn as_a_whole(&self, scope: Scope) -> Option<Tally> {
         let key = |tally: &&Tally| {
             let is_timeout = tally.finding.code == Code::IdleTimeout;
             (severity(&tally.finding), is_timeout, tally.count)
@@ -152,8 +153,12 @@ impl Destination {
             // Those that were told before it showed what they have in common.
             count = count.max(self.idle.failures());
         }
+        let which = match scope {
+            Scope::Packets => "conversations",
+            Scope::Troubles { .. } => "conversations that had trouble",
+        };
         finding.explanation = format!(
-            "{count} of {} conversations with {} ({proto}): {}",
+            "{count} of {} {which} with {} ({proto}): {}",
             self.conversations, self.server, finding.explanation
         );
         for tally in &self.tally {

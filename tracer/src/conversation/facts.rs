@@ -72,6 +72,27 @@ impl Dropped {
         matches!(self.kind, Kind::Icmp(3, 4) | Kind::Icmp(2, _))
     }
 
+    /// It came to a namespace that it was not for: another link address, or an unknown VLAN.
+    pub(super) fn is_for_another(&self) -> bool {
+        let function = self.functions.first().map(String::as_str);
+        is_for_another(self.class, self.name.as_deref(), function)
+    }
+
+    /// It may not come from there, or not to there by this interface; there is a route.
+    pub(super) fn is_for_its_addresses(&self) -> bool {
+        let function = self.functions.first().map(String::as_str);
+        match self.name.as_deref() {
+            Some("NOT_SPECIFIED") | None => function == Some("ip_rcv_finish_core"),
+            Some(name) => matches!(name, "IP_RPFILTER" | "IP_LOCAL_SOURCE" | "IP_LOCALNET"),
+        }
+    }
+
+    /// Its time to live ran out as this machine passed it on.
+    pub(super) fn is_out_of_hops(&self) -> bool {
+        let function = self.functions.first().map(String::as_str);
+        self.class == Class::Malformed && matches!(function, Some("ip_forward" | "ip6_forward"))
+    }
+
     /// No socket takes it.
     pub(super) fn is_for_nobody(&self) -> bool {
         self.class == Class::NoListener
@@ -127,6 +148,15 @@ impl Dropped {
             .and_then(|rule| rule.verdict.as_deref().or(rule.text.as_deref()))
             .is_some_and(|text| text.to_ascii_lowercase().contains("reject"))
     }
+}
+
+/// Whether a packet is dropped because it is for another host, by the kernel's reason or
+/// the function that freed it.
+pub(super) fn is_for_another(class: Class, name: Option<&str>, function: Option<&str>) -> bool {
+    /// What else they drop has another class.
+    const FUNCTIONS: [&str; 2] = ["ip_rcv_core", "ip6_rcv_core"];
+    let by_function = || function.is_some_and(|function| FUNCTIONS.contains(&function));
+    class == Class::Benign && (name == Some("OTHERHOST") || by_function())
 }
 
 /// A reset that this machine sent, by the kernel's record.

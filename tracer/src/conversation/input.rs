@@ -62,6 +62,9 @@ pub struct Packet {
     pub ip_id: Option<u16>,
     /// The IPv4 header forbids fragmentation. Always true for IPv6.
     pub dont_fragment: bool,
+    /// Differentiated services code point: the upper six bits of IPv4's type of service
+    /// or IPv6's traffic class.
+    pub dscp: u8,
     /// Bytes from the IP header on. A large segment that is cut up later counts as a
     /// whole.
     pub len: u32,
@@ -132,6 +135,8 @@ pub struct Segment {
     pub ack: u32,
     /// Window, as in the header.
     pub window: u16,
+    /// Window scale option (of a SYN).
+    pub window_shift: Option<u8>,
     /// Bytes behind the header.
     pub payload: u32,
     /// Has the timestamps option.
@@ -140,6 +145,18 @@ pub struct Segment {
     pub mss: Option<u16>,
     /// Carries a Fast Open cookie, or asks for one.
     pub fast_open: bool,
+    /// What it says of multipath TCP, if it has that option.
+    pub multipath: Option<Multipath>,
+}
+
+/// The options of multipath TCP
+/// ([RFC 8684](https://www.rfc-editor.org/rfc/rfc8684.html)) of a segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Multipath {
+    /// `MP_FASTCLOSE`: it ends the whole connection at once.
+    pub is_fast_close: bool,
+    /// `MP_TCPRST`: the reason of a reset of this path.
+    pub reset_reason: Option<u8>,
 }
 
 /// An ICMP error about a packet of a flow.

@@ -15,6 +15,7 @@ mod origin;
 mod pause;
 mod records;
 mod sightings;
+mod signs;
 mod story;
 #[cfg(test)]
 mod tests;
@@ -32,7 +33,8 @@ use std::{
 use jiff::Timestamp;
 
 pub use self::input::{
-    Content, Endpoints, IcmpError, Packet, Passed, Seen, Segment, Sighting, State, TcpState, Way,
+    Content, Endpoints, IcmpError, Multipath, Packet, Passed, Seen, Segment, Sighting, State,
+    TcpState, Way,
 };
 use self::{
     destination::{Destinations, severity},
@@ -44,7 +46,7 @@ use self::{
     sightings::Of,
     story::{Story, between},
 };
-use crate::event::{Class, Event, EventKind};
+use crate::event::Event;
 
 /// Conversations that are under way at a time; the longest quiet ones make room.
 const MAX_STORIES: usize = 4096;
@@ -70,6 +72,24 @@ const AFTER_REFUSAL: Duration = Duration::from_secs(2);
 /// As long connection tracking waits for more of UDP.
 const SILENT_UDP: Duration = Duration::from_secs(30);
 
+/// Stragglers of a connection that was told come within this time, that of `TIME_WAIT`.
+/// Where its packets are not watched, what comes later is of another one.
+const STRAGGLERS: Duration = Duration::from_secs(60);
+
+/// What is watched of conversations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// Their packets as they pass, and their sockets.
+    #[default]
+    Packets,
+    /// What goes wrong (records), and of the sockets concerned whether they were
+    /// established, and how they ended. There is a verdict only where that tells.
+    Troubles {
+        /// Each packet that this machine drops has a record.
+        knows_drops: bool,
+    },
+}
+
 /// What else is known to whoever makes an attempt itself (`droptrace probe`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
@@ -92,6 +112,7 @@ pub struct Attempt {
 /// The conversations under way.
 #[derive(Debug, Default)]
 pub struct Conversations {
+    scope: Scope,
     stories: HashMap<Key, Story>,
     /// Verdicts that wait to be taken.
     pending: Vec<Event>,
@@ -110,19 +131,19 @@ pub struct Conversations {
 /// Connections that were told, the oldest first.
 #[derive(Debug, Default)]
 struct Told {
-    keys: HashMap<Key, u64>,
+    keys: HashMap<Key, (u64, Timestamp)>,
     order: VecDeque<(Key, u64)>,
     number: u64,
 }
 
 impl Told {
-    fn add(&mut self, key: Key) {
+    fn add(&mut self, key: Key, at: Timestamp) {
         self.number += 1;
-        self.keys.insert(key, self.number);
+        self.keys.insert(key, (self.number, at));
         self.order.push_back((key, self.number));
         if self.order.len() > MAX_TOLD
             && let Some((oldest, number)) = self.order.pop_front()
-            && self.keys.get(&oldest) == Some(&number)
+            && self.keys.get(&oldest).is_some_and(|last| last.0 == number)
         {
             self.keys.remove(&oldest);
         }
@@ -130,6 +151,22 @@ impl Told {
 }
 
 impl Conversations {
+    /// Of which so much is watched.
+    #[must_use]
+    pub fn new(scope: Scope) -> Self {
+        Self {
+            scope,
+            ..Self::default()
+        }
+    }
+
+    /// Whether what was seen of this connection may belong to one that was told.
+    fn was_told(&self, key: &Key, at: Timestamp) -> bool {
+        self.told.keys.get(key).is_some_and(|(_, told)| {
+            self.scope == Scope::Packets || between(*told, at) <= STRAGGLERS
+        })
+    }
+
     /// Learns from records of the tracer; each only once. To be called before
     /// [`Conversations::see`] with what was drained at the same time.
     pub fn record(&mut self, records: &[Event]) {
@@ -143,14 +180,17 @@ impl Conversations {
             };
             let key = about.key();
             let client = about.client(event);
-            let class = event.reason.as_ref().map(|reason| reason.class);
-            let is_clean_up = event.kind == EventKind::Drop && class == Some(Class::Benign);
             let is_new = !self.stories.contains_key(&key);
-            if is_new && (is_clean_up || (self.told.keys.contains_key(&key) && client.is_none())) {
+            let is_straggler = client.is_none() && self.was_told(&key, about.at);
+            if is_new && (is_straggler || !records::begins(event, self.scope)) {
                 continue;
             }
+            let scope = self.scope;
             let story = self.story(key, about.proto, about.src, about.dst, client, about.at);
             story.record(event, &about);
+            if scope != Scope::Packets {
+                story.learn_socket(event, &about);
+            }
         }
     }
 
@@ -174,7 +214,7 @@ impl Conversations {
             }
             let is_straggler = of.begins.is_none()
                 && !self.stories.contains_key(&key)
-                && self.told.keys.contains_key(&key);
+                && self.was_told(&key, sighting.at);
             if !is_straggler {
                 let story = self.story(key, of.proto, of.src, of.dst, of.client, sighting.at);
                 story.see(sighting);
@@ -251,7 +291,10 @@ impl Conversations {
     /// `verdict` records about conversations that have come to an end, of which nothing
     /// more is to be expected at `now`. Each conversation once.
     pub fn settled(&mut self, now: Timestamp) -> Vec<Event> {
-        let over = self.stories.values().filter(|story| is_over(story, now));
+        let over = self
+            .stories
+            .values()
+            .filter(|story| is_over(story, self.scope, now));
         let over: Vec<Key> = over.map(Story::key).collect();
         self.settle(&over, now);
         std::mem::take(&mut self.pending)
@@ -276,10 +319,10 @@ impl Conversations {
                 && self.touched.len() < MAX_TOUCHED
         };
         let missing = watched.iter().filter(is_missing);
-        verdicts.extend(
-            missing.map(|(address, port)| verdict::of_none(*address, *port, self.lost, now)),
-        );
-        let whole = self.destinations.whole();
+        let doubts = (self.lost, self.unlisted);
+        verdicts
+            .extend(missing.map(|(address, port)| verdict::of_none(*address, *port, doubts, now)));
+        let whole = self.destinations.whole(self.scope);
         let mut whole: Vec<(u8, Event)> = whole
             .iter()
             .map(|(destination, tally)| {
@@ -344,7 +387,8 @@ impl Conversations {
             .extend(verdicts.map(|(story, finding)| verdict::of_one(story, finding)));
     }
 
-    /// Takes these conversations out and judges them, oldest first.
+    /// Takes these conversations out and judges them, oldest first; without those of
+    /// which nothing can be said.
     fn judge(&mut self, keys: &[Key], now: Timestamp) -> Vec<(Story, Finding)> {
         let mut stories: Vec<Story> = keys
             .iter()
@@ -352,6 +396,7 @@ impl Conversations {
             .collect();
         stories.sort_by_key(|story| (story.last, story.client, story.server));
         let court = Court {
+            scope: self.scope,
             addresses: &self.addresses,
             now,
             lost: self.lost,
@@ -360,9 +405,9 @@ impl Conversations {
         };
         let mut judged: Vec<(Story, Finding)> = stories
             .into_iter()
-            .map(|story| {
-                let finding = judge(&story, court);
-                (story, finding)
+            .filter_map(|story| {
+                let finding = judge(&story, court)?;
+                Some((story, finding))
             })
             .collect();
         for (story, finding) in &judged {
@@ -371,7 +416,7 @@ impl Conversations {
         for (story, finding) in &mut judged {
             self.destinations.count(story, finding, &self.addresses);
             if story.proto == TCP {
-                self.told.add(story.key());
+                self.told.add(story.key(), now);
             }
         }
         judged
@@ -391,14 +436,20 @@ fn guess(proto: u8, src: SocketAddr, dst: SocketAddr) -> SocketAddr {
 }
 
 /// Whether nothing more is to be expected.
-fn is_over(story: &Story, now: Timestamp) -> bool {
+fn is_over(story: &Story, scope: Scope, now: Timestamp) -> bool {
     let quiet = between(story.last, now);
     if story.proto == UDP {
-        let is_refused = !story.complaints.is_empty() || !story.drops.is_empty();
+        let mut drops = story.drops.iter();
+        let is_refused = !story.complaints.is_empty() || drops.any(|drop| !drop.is_for_another());
         return quiet >= SILENT_UDP || (is_refused && quiet >= AFTER_REFUSAL);
     }
     let ended = match story.role().end() {
-        Some(end) if story.sockets.of(end).netns.is_some() => story.sockets.of(end).closed,
+        Some(end) if story.sockets.of(end).netns.is_some() => {
+            let closed = story.sockets.of(end).closed;
+            // Not each state is told.
+            let otherwise = || story.end_on_the_wire().filter(|_| scope != Scope::Packets);
+            closed.or_else(otherwise)
+        }
         _ => story.end_on_the_wire(),
     };
     match ended {

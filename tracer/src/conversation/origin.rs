@@ -3,17 +3,23 @@
 //! Every router on the way takes one from the time to live, and senders begin with 64,
 //! 128 or 255 (some with 32). So what is left tells how far away the sender is. It is
 //! compared with packets that only the other end answers with; never with resets,
-//! which a device on the path may have sent.
+//! which a device on the path may have sent. Where the distance is the peer's, the rest of
+//! what the reset looks like (`signs`) may still speak against it.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use jiff::Timestamp;
 
 use super::{
     input::{Content, Packet, Way},
+    signs::{Look, Looks, Sign},
     trail::{ACK, Carries, RST, Reset, SYN},
     words,
 };
+use crate::event::Confidence;
 
 /// Addresses of which TTLs are remembered.
 const MAX_ADDRESSES: usize = 1024;
@@ -32,6 +38,7 @@ struct Known {
     used: u64,
     heard: Timestamp,
     traces: Vec<Trace>,
+    looks: Looks,
 }
 
 /// A packet of an address.
@@ -73,9 +80,13 @@ impl Addresses {
             used: 0,
             heard: at,
             traces: Vec::new(),
+            looks: Looks::default(),
         });
         known.used = self.clock;
         known.heard = known.heard.max(at);
+        if let Content::Tcp(tcp) = &packet.content {
+            known.looks.add(Look::of(packet, tcp));
+        }
         let trace = Trace {
             ttl: packet.ttl,
             carries,
@@ -99,6 +110,12 @@ impl Addresses {
         Some(known.heard)
     }
 
+    /// What the packets of an address look like in a namespace.
+    pub(super) fn looks(&self, netns: Option<u32>, address: IpAddr) -> Option<&Looks> {
+        let known = self.known.get(&(netns?, address))?;
+        Some(&known.looks)
+    }
+
     /// What is known of an address as seen from a namespace.
     pub(super) fn traces(&self, netns: Option<u32>, address: IpAddr) -> &[Trace] {
         netns
@@ -119,6 +136,7 @@ pub(super) enum Origin {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Traced {
     pub origin: Origin,
+    pub confidence: Confidence,
     pub explanation: String,
     pub evidence: Vec<String>,
 }
@@ -148,14 +166,15 @@ fn count(hops: u8) -> String {
 }
 
 /// Who sent `reset` in the name of `peer`. `own` is what else came from there in the
-/// same conversation, `others` in any.
+/// same conversation, `others` in any; `signs` are those beside the time to live.
 pub(super) fn of_reset(
     reset: &Reset,
-    peer: IpAddr,
-    port: u16,
+    peer: SocketAddr,
     own: &[(u8, Carries)],
     others: &[Trace],
+    signs: Vec<Sign>,
 ) -> Traced {
+    let (peer, port) = (peer.ip(), peer.port());
     let own: Vec<Trace> = own
         .iter()
         .map(|(ttl, carries)| Trace {
@@ -207,9 +226,21 @@ pub(super) fn of_reset(
             evidence.extend(
                 elsewhere.map(|trace| format!("{}: from elsewhere", told(*trace, peer, false))),
             );
-            let explanation =
-                format!("the RST came from {from}, as {fellows} of {peer}: it sent it itself");
-            (Origin::Peer, explanation)
+            let unlike = signs.iter().filter(|sign| !sign.fits);
+            let unlike: Vec<&str> = unlike.map(|sign| sign.what).collect();
+            let found = against(&unlike, field, peer).unwrap_or_else(|| {
+                let explanation =
+                    format!("the RST came from {from}, as {fellows} of {peer}: it sent it itself");
+                (Origin::Peer, explanation)
+            });
+            evidence.extend(signs.into_iter().map(|sign| sign.told));
+            // That all is the same does not exclude a device that forges it.
+            return Traced {
+                origin: found.0,
+                confidence: Confidence::Inferred,
+                explanation: found.1,
+                evidence,
+            };
         }
         Some(_) if is_as_far => {
             let explanation = format!(
@@ -230,10 +261,37 @@ pub(super) fn of_reset(
             (Origin::Path, explanation)
         }
     };
+    let unlike = signs.into_iter().filter(|sign| !sign.fits);
+    evidence.extend(unlike.map(|sign| sign.told));
+    let confidence = match origin {
+        Origin::Path => Confidence::Observed,
+        Origin::Peer | Origin::Unknown => Confidence::Inferred,
+    };
     Traced {
         origin,
+        confidence,
         explanation,
         evidence,
+    }
+}
+
+/// What follows from signs that are `unlike` those of `peer`, whose distance is that of
+/// the reset; `None` where there are none.
+fn against(unlike: &[&str], field: &str, peer: IpAddr) -> Option<(Origin, String)> {
+    let begin = format!("the {field} of the RST is that of {peer},");
+    match unlike {
+        [] => None,
+        [one] => Some((
+            Origin::Unknown,
+            format!("{begin} {one} is not: it or a device that copies the {field} sent it"),
+        )),
+        [most @ .., last] => Some((
+            Origin::Path,
+            format!(
+                "{begin} {} and {last} are not: a device that copies the {field} sent it",
+                most.join(", ")
+            ),
+        )),
     }
 }
 

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 
 use super::{
+    Scope,
     ends::{End, Key, TCP, UDP},
-    facts::{Cause, Dropped, Kind, Repeated, ResetSent},
+    facts::{Cause, Dropped, Kind, Repeated, ResetSent, is_for_another},
     story::Story,
     words,
 };
@@ -66,6 +67,29 @@ pub(super) fn may_be_anyones(event: &Event) -> bool {
     };
     let class = event.reason.as_ref().map(|reason| reason.class);
     is_drop && class != Some(Class::Benign)
+}
+
+/// Whether a record about a conversation that is not known makes it one to tell of.
+pub(super) fn begins(event: &Event, scope: Scope) -> bool {
+    let class = event.reason.as_ref().map(|reason| reason.class);
+    match (event.kind, class, scope) {
+        (EventKind::Drop, Some(_), Scope::Packets) => !is_clean_up(event),
+        (EventKind::Drop, Some(class), Scope::Troubles { .. }) => class.is_trouble(),
+        _ => true,
+    }
+}
+
+/// Whether a record is of a packet that nobody misses.
+fn is_clean_up(event: &Event) -> bool {
+    let Some(reason) = &event.reason else {
+        return false;
+    };
+    let place = event.r#where.as_ref();
+    let mut function = place.and_then(|place| place.function.clone());
+    function.iter_mut().for_each(plain);
+    event.kind == EventKind::Drop
+        && reason.class == Class::Benign
+        && !is_for_another(reason.class, reason.name.as_deref(), function.as_deref())
 }
 
 fn ends(flow: &Flow) -> Option<(u8, SocketAddr, SocketAddr)> {
@@ -141,7 +165,7 @@ impl Story {
             functions,
             advice: event.advice.clone(),
         };
-        if drop.is_loss() || drop.is_for_nobody() {
+        if drop.is_loss() || drop.is_for_nobody() || drop.is_for_another() {
             let what = words::dropped(&drop, None);
             self.timeline.add(about.at, what);
         }
@@ -165,6 +189,32 @@ impl Story {
             process: event.process.clone(),
             stack,
         });
+    }
+
+    /// Learns what a record tells of the socket concerned, where its states are not told
+    /// from the beginning on.
+    pub(super) fn learn_socket(&mut self, event: &Event, about: &About) {
+        let by = self.end_of(about.src);
+        let end = match event.kind {
+            EventKind::Retransmit | EventKind::ResetSent => by,
+            EventKind::ResetReceived => by.other(),
+            // A dropped packet may be its sender's or its receiver's.
+            _ => return,
+        };
+        let state = event.tcp.as_ref().and_then(|tcp| tcp.state.as_deref());
+        let Some(state) = state else { return };
+        let socket = self.sockets.of_mut(end);
+        let netns = event.r#where.as_ref().and_then(|place| place.netns);
+        socket.netns = socket.netns.or(netns);
+        match state {
+            "SYN_SENT" | "SYN_RECV" | "NEW_SYN_RECV" => {
+                socket.began.get_or_insert(about.first);
+            }
+            "ESTABLISHED" | "FIN_WAIT1" | "FIN_WAIT2" | "CLOSE_WAIT" | "CLOSING" | "LAST_ACK" => {
+                socket.established.get_or_insert(about.first);
+            }
+            _ => {}
+        }
     }
 
     fn sent_again(&mut self, event: &Event, about: &About, by: End) {

@@ -199,8 +199,9 @@ impl Story {
         if matches!(state.from, Established | CloseWait | FinWait1 | FinWait2) {
             socket.established.get_or_insert(at);
         }
-        socket.said_goodbye |=
-            matches!(state.to, FinWait1 | FinWait2 | Closing | LastAck | TimeWait);
+        let says_goodbye =
+            |state| matches!(state, FinWait1 | FinWait2 | Closing | LastAck | TimeWait);
+        socket.said_goodbye |= says_goodbye(state.from) || says_goodbye(state.to);
         if matches!(state.to, Close | TimeWait) {
             socket.closed.get_or_insert(at);
         }

@@ -5,7 +5,8 @@ use std::{collections::VecDeque, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    input::{Content, Packet, Segment, Way},
+    input::{Content, Multipath, Packet, Segment, Way},
+    signs::{Look, Looks},
     story::between,
 };
 
@@ -20,6 +21,8 @@ pub(super) const ACK: u8 = 16;
 const SAME: Duration = Duration::from_millis(100);
 /// Packets that may be under way through the machine at a time.
 const MAX_RECENT: usize = 8;
+/// Segments that are kept because they may be the end of the first request.
+const MAX_ASKED: usize = 8;
 /// Different TTLs that are kept.
 const MAX_TTLS: usize = 4;
 
@@ -31,6 +34,8 @@ pub(super) struct Trail {
     pub came_in: Option<(Timestamp, String)>,
     /// When and through which interface the first left.
     pub left: Option<(Timestamp, String)>,
+    /// They left through other interfaces too.
+    pub branches: bool,
     /// The last that came in, no reset.
     pub last_in: Option<Timestamp>,
     /// Packets in total, as counted where most passed.
@@ -48,16 +53,42 @@ pub(super) struct Trail {
     pub reset: Option<Reset>,
     /// The first data.
     pub data: Option<Timestamp>,
+    /// Its sequence number, and what it acknowledges.
+    pub first_data: Option<(u32, u32)>,
+    /// The sequence number behind each of the first segments with new data, and when they
+    /// passed.
+    pub asked: Vec<(u32, Timestamp)>,
+    /// What its SYN or SYN-ACK carries.
+    pub opening: Opening,
     /// The sequence number behind the furthest data.
     pub next_seq: Option<u32>,
     /// The furthest acknowledgement.
     pub acked: Option<u32>,
+    /// The last window, as in the header, and by how much it is shifted, if that is known.
+    pub window: u16,
+    pub shift: Option<u8>,
+    /// Bytes of IP packets in total, as counted up to the last that was seen.
+    bytes: u64,
     /// The largest payload.
     pub largest: u32,
     pub mss: Option<u16>,
     /// TTLs of what came in, but for resets.
     pub ttls: Vec<(u8, Carries)>,
+    /// What its segments look like, but for resets.
+    pub looks: Looks,
     recent: VecDeque<(Timestamp, Print)>,
+}
+
+/// What a SYN or SYN-ACK carries.
+#[derive(Debug, Default)]
+pub(super) struct Opening {
+    /// What the first acknowledges.
+    pub ack: Option<u32>,
+    /// Bytes of data.
+    pub early: u32,
+    /// A Fast Open cookie, or the wish for one.
+    pub fast_open: bool,
+    pub multipath: bool,
 }
 
 /// A reset that was seen.
@@ -69,9 +100,12 @@ pub(super) struct Reset {
     pub came_in: bool,
     pub left: bool,
     pub ifname: String,
-    pub seq: u32,
     pub has_ack: bool,
-    pub ip_id: Option<u16>,
+    pub ack: u32,
+    pub look: Look,
+    pub multipath: Option<Multipath>,
+    /// Bytes that passed before it and after the last packet that was seen.
+    pub unseen: u64,
 }
 
 /// What a packet carries, in a word.
@@ -114,7 +148,8 @@ impl Trail {
             Way::In => &mut self.came_in,
             Way::Out => &mut self.left,
         };
-        first.get_or_insert_with(|| (at, packet.ifname.clone()));
+        let (_, ifname) = first.get_or_insert_with(|| (at, packet.ifname.clone()));
+        self.branches |= packet.way == Way::Out && *ifname != packet.ifname;
         self.packets = self.packets.max(packet.passed.packets);
         let is_new = self.is_new(at, packet);
         match &packet.content {
@@ -153,6 +188,11 @@ impl Trail {
         }
         self.came(at, packet);
         self.ttl(packet, Carries::of(tcp.flags));
+        self.bytes = self.bytes.max(packet.passed.bytes);
+        self.window = tcp.window;
+        if is_new {
+            self.looks.add(Look::of(packet, tcp));
+        }
         if has(ACK) && self.acked.is_none_or(|acked| is_after(tcp.ack, acked)) {
             self.acked = Some(tcp.ack);
         }
@@ -165,6 +205,14 @@ impl Trail {
             self.first_seq.get_or_insert(tcp.seq);
             self.first_opening.get_or_insert(at);
             self.mss = self.mss.or(tcp.mss);
+            if has(ACK) {
+                self.opening.ack.get_or_insert(tcp.ack);
+            }
+            self.opening.early = self.opening.early.max(tcp.payload);
+            self.opening.fast_open |= tcp.fast_open;
+            self.opening.multipath |= tcp.multipath.is_some();
+            // Without the option, nothing is shifted.
+            self.shift = Some(tcp.window_shift.unwrap_or(0));
         } else {
             self.went_on = true;
             self.openings_answered |= has(ACK);
@@ -179,9 +227,13 @@ impl Trail {
         if tcp.payload > 0 {
             news.is_first_data = self.data.is_none();
             self.data.get_or_insert(at);
+            self.first_data.get_or_insert((tcp.seq, tcp.ack));
             self.largest = self.largest.max(tcp.payload);
         }
         if self.next_seq.is_none_or(|next| is_after(end, next)) {
+            if tcp.payload > 0 && self.asked.len() < MAX_ASKED {
+                self.asked.push((end, at));
+            }
             self.next_seq = Some(end);
         }
         news
@@ -193,24 +245,42 @@ impl Trail {
             Some(reset) if between(reset.at, at) < SAME => {
                 if came_in && !reset.came_in {
                     reset.ttl = packet.ttl;
+                    reset.look = Look::of(packet, tcp);
                 }
                 reset.came_in |= came_in;
                 reset.left |= !came_in;
             }
             Some(_) => {}
             none => {
+                let before = packet.passed.bytes.saturating_sub(packet.len.into());
                 *none = Some(Reset {
                     at,
                     ttl: packet.ttl,
                     came_in,
                     left: !came_in,
                     ifname: packet.ifname.clone(),
-                    seq: tcp.seq,
                     has_ack: tcp.flags & ACK != 0,
-                    ip_id: packet.ip_id,
+                    ack: tcp.ack,
+                    look: Look::of(packet, tcp),
+                    multipath: tcp.multipath,
+                    unseen: before.saturating_sub(self.bytes),
                 });
             }
         }
+    }
+
+    /// Nothing but resets was seen of it.
+    pub(super) fn is_silent(&self) -> bool {
+        self.openings == 0 && !self.went_on
+    }
+
+    /// The least that its last packets acknowledge.
+    pub(super) fn least_acked(&self) -> Option<u32> {
+        let acks = self.recent.iter().filter_map(|(_, print)| {
+            let is_ack = print.flags & (ACK | RST) == ACK;
+            is_ack.then_some(print.ack)
+        });
+        acks.reduce(|least, ack| if is_after(least, ack) { ack } else { least })
     }
 
     fn came(&mut self, at: Timestamp, packet: &Packet) {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     advice,
     destination::{Destination, Tally},
-    judge::Finding,
+    judge::{self, Finding},
     proto_name,
     story::{Role, Story},
 };
@@ -68,8 +68,14 @@ pub(super) fn of_all(destination: &Destination, tally: &Tally) -> Event {
     event
 }
 
-/// About a destination of which nothing was seen.
-pub(super) fn of_none(address: IpAddr, port: Option<u16>, lost: u64, now: Timestamp) -> Event {
+/// About a destination of which nothing was seen; `lost` sightings, and `unlisted` packets
+/// that were dropped and whose flow is not known, may have been of it.
+pub(super) fn of_none(
+    address: IpAddr,
+    port: Option<u16>,
+    (lost, unlisted): (u64, u64),
+    now: Timestamp,
+) -> Event {
     let to = port.map_or_else(
         || address.to_string(),
         |port| SocketAddr::new(address, port).to_string(),
@@ -78,11 +84,16 @@ pub(super) fn of_none(address: IpAddr, port: Option<u16>, lost: u64, now: Timest
     if lost > 0 {
         evidence.push(format!("{lost} sightings of packets were lost"));
     }
+    let mut explanation = format!("nothing was sent to {to} while droptrace looked");
+    if unlisted > 0 {
+        evidence.push(judge::unlisted_drops(unlisted));
+        explanation = format!("nothing is known to have been sent to {to} while droptrace looked");
+    }
     let finding = Finding {
         outcome: Outcome::Timeout,
         code: Code::NoTraffic,
         confidence: Confidence::Inferred,
-        explanation: format!("nothing was sent to {to} while droptrace looked"),
+        explanation,
         evidence,
         rule: None,
         process: None,

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     ends::End,
     facts::{Cause, Complaint, Dropped, Kind, Repeated, ResetSent},
-    input::{Content, Packet, State, TcpState, Way},
+    input::{Content, Multipath, Packet, Segment, State, TcpState, Way},
     story::between,
     trail::{ACK, FIN, RST, SYN},
 };
@@ -15,8 +15,10 @@ use crate::event::{Engine, Process, Rule};
 
 /// A packet that is a step of the timeline; `None` for one of many.
 pub(super) fn packet(packet: &Packet, is_first_data: bool) -> Option<String> {
+    let mut more = None;
     let what = match &packet.content {
         Content::Tcp(tcp) => {
+            more = extras(tcp);
             let has = |flag| tcp.flags & flag != 0;
             if has(RST) {
                 "RST"
@@ -42,9 +44,42 @@ pub(super) fn packet(packet: &Packet, is_first_data: bool) -> Option<String> {
     let by = by(&packet.ifname);
     let (from, field) = (packet.src, ttl_field(packet.src.is_ipv4()));
     Some(format!(
-        "{what} of {from} {way}{by} ({field} {})",
-        packet.ttl
+        "{what} of {from} {way}{by} ({field} {}{})",
+        packet.ttl,
+        more.unwrap_or_default()
     ))
+}
+
+/// What else a SYN or RST says: `, MPTCP`.
+fn extras(tcp: &Segment) -> Option<String> {
+    let mut words = Vec::new();
+    if tcp.flags & RST != 0 {
+        words.extend(tcp.multipath.and_then(multipath_reset));
+    } else if tcp.flags & SYN != 0 {
+        words.extend(tcp.fast_open.then(|| "Fast Open".to_owned()));
+        words.extend(tcp.multipath.map(|_| "MPTCP".to_owned()));
+        if tcp.payload > 0 {
+            words.push(several(tcp.payload.into(), "byte", "bytes"));
+        }
+    }
+    (!words.is_empty()).then(|| format!(", {}", words.join(", ")))
+}
+
+/// What a RST says of multipath TCP, by its names
+/// ([RFC 8684](https://www.rfc-editor.org/rfc/rfc8684.html#section-3.6)).
+pub(super) fn multipath_reset(multipath: Multipath) -> Option<String> {
+    let reason = match multipath.reset_reason {
+        None => return multipath.is_fast_close.then(|| "MP_FASTCLOSE".to_owned()),
+        Some(0) => "unspecified error",
+        Some(1) => "MPTCP-specific error",
+        Some(2) => "lack of resources",
+        Some(3) => "administratively prohibited",
+        Some(4) => "too much outstanding data",
+        Some(5) => "unacceptable performance",
+        Some(6) => "middlebox interference",
+        Some(other) => return Some(format!("MP_TCPRST: reason {other}")),
+    };
+    Some(format!("MP_TCPRST: {reason}"))
 }
 
 /// ` by eth0`; nothing where the name is not known.
@@ -129,14 +164,29 @@ pub(super) fn dropped(drop: &Dropped, home: Option<u32>) -> String {
         .ifname
         .as_deref()
         .map_or_else(String::new, by_interface);
-    let why = match &drop.rule {
-        Some(rule) => format!("by {}", self::rule(rule)),
-        None => match &drop.name {
-            Some(name) => format!("{} ({name})", drop.summary),
-            None => drop.summary.clone(),
-        },
+    let by = if drop.rule.is_some() { "by " } else { "" };
+    let why = why(drop);
+    format!("{what} dropped on this machine{place}{at}: {by}{why}")
+}
+
+/// The same in short, for what it explains.
+pub(super) fn dropped_by(drop: &Dropped) -> String {
+    let what = packets(drop.kind, drop.packets);
+    let did = if drop.is_rejected() {
+        "rejected"
+    } else {
+        "dropped"
     };
-    format!("{what} dropped on this machine{place}{at}: {why}")
+    format!("this machine {did} {what}: {}", why(drop))
+}
+
+/// The rule, or the reason.
+fn why(drop: &Dropped) -> String {
+    match (&drop.rule, &drop.name) {
+        (Some(rule), _) => self::rule(rule),
+        (None, Some(name)) => format!("{} ({name})", drop.summary),
+        (None, None) => drop.summary.clone(),
+    }
 }
 
 fn by_interface(name: &str) -> String {

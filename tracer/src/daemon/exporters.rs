@@ -188,6 +188,7 @@ impl Exporters {
     ///
     /// If one cannot be written as JSON.
     pub fn take(&mut self, records: Vec<Event>) -> anyhow::Result<()> {
+        let mut lines = Vec::new();
         for event in records {
             self.view.counters.count(&event);
             let class = event.reason.as_ref().map(|reason| reason.class);
@@ -197,10 +198,13 @@ impl Exporters {
             let subject = Subject::of(&event);
             let line = Line::new(event, self.sequence.next(), &self.boot_id)
                 .context("cannot write a record")?;
-            if let Some(otlp) = &self.view.otlp {
-                otlp.push(line.clone());
+            if self.view.otlp.is_some() {
+                lines.push(line.clone());
             }
             self.journal.push(line, subject);
+        }
+        if let Some(otlp) = &self.view.otlp {
+            otlp.push(lines);
         }
         Ok(())
     }

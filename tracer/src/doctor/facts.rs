@@ -18,7 +18,7 @@ use crate::{
         nft,
         trial::{self, Known},
     },
-    tracer::{self, Means, Probed, Setup, TRACEPOINTS, Tracer},
+    tracer::{self, Means, Probed, Setup, TRACEPOINTS, Tracer, Watching},
     xtables,
 };
 
@@ -255,7 +255,8 @@ fn setup<'a>(config: &'a Config, layout: &'a Layout) -> Setup<'a> {
         filter: &Filter::ALL,
         reasons: &[],
         max_flows: 1,
-        conversations: false,
+        harmless: &[],
+        conversations: Watching::Nothing,
         debug: false,
     }
 }

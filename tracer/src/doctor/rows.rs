@@ -236,16 +236,22 @@ fn by_program(facts: &Facts, name: &str) -> Answer {
 }
 
 fn conversations(facts: &Facts, _: &Types) -> Answer {
-    let mut means = Vec::new();
-    for name in CONVERSATION_TRACEPOINTS {
-        match program(facts, name) {
-            Ok(found) => means.push(format!("{found} {name}")),
-            Err(why) => {
-                return no(format!("the kernel refuses the program for {name}: {why}"));
-            }
-        }
+    let [packets_in, packets_out, states] = CONVERSATION_TRACEPOINTS.map(|name| {
+        program(facts, name)
+            .map(|found| format!("{found} {name}"))
+            .map_err(|why| format!("the kernel refuses the program for {name}: {why}"))
+    });
+    let states = match states {
+        Ok(states) => states,
+        Err(why) => return no(why),
+    };
+    match (packets_in, packets_out) {
+        (Ok(packets_in), Ok(packets_out)) => yes([packets_in, packets_out, states].join(", ")),
+        (Err(why), _) | (_, Err(why)) => partly(
+            states,
+            format!("only where packets that pass are not watched (--verdicts all): {why}"),
+        ),
     }
-    yes(means.join(", "))
 }
 
 fn drop_reasons(_: &Facts, types: &Types) -> Answer {

@@ -387,12 +387,15 @@ fn an_obstacle_denies_everything_and_says_what_would_be() {
 }
 
 #[test]
-fn verdicts_take_all_of_their_programs() {
-    let mut facts = best();
-    facts.programs[TRACEPOINTS.len()].1 = Err("Permission denied".to_owned());
-    let report = Report::from(&facts);
-    let row = report.abilities.iter();
-    let row = row.filter(|row| row.ability == Ability::Conversations);
-    let rows: Vec<_> = row.map(|row| row.status).collect();
-    assert_eq!(rows, [Status::No]);
+fn verdicts_take_the_program_for_states_and_those_for_packets() {
+    let refused = |n: usize| {
+        let mut facts = best();
+        facts.programs[TRACEPOINTS.len() + n].1 = Err("Permission denied".to_owned());
+        facts
+    };
+    let ability = Ability::Conversations;
+    for packets in [0, 1] {
+        expect(&refused(packets), ability, Status::Partly, "--verdicts all");
+    }
+    expect(&refused(2), ability, Status::No, "inet_sock_set_state");
 }

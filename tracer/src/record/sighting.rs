@@ -8,8 +8,8 @@ use std::{
 use super::{clock::Clock, flow, headers, packet};
 use crate::{
     conversation::{
-        Content, Endpoints, IcmpError, Packet, Passed, Seen, Segment, Sighting, State, TcpState,
-        Way,
+        Content, Endpoints, IcmpError, Multipath, Packet, Passed, Seen, Segment, Sighting, State,
+        TcpState, Way,
     },
     event::Process,
     owner::sockets::{Sockets, Trace},
@@ -23,8 +23,11 @@ const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
-/// TCP option kinds.
+/// TCP option kinds, and subtypes of multipath TCP's.
 const FAST_OPEN: u8 = 34;
+const MULTIPATH: u8 = 30;
+const MP_FASTCLOSE: u8 = 7;
+const MP_TCPRST: u8 = 8;
 /// Sockets whose processes are remembered until they have ports.
 const MAX_OPENING: usize = 4096;
 
@@ -94,11 +97,13 @@ fn packet_of(raw: &Raw, way: Way, clock: &Clock) -> Option<Packet> {
         .header
         .get(..(raw.header_len as usize).min(HEADER_LEN))?;
     let is_v4 = src.is_ipv4();
-    let (ttl, ip_id, dont_fragment) = if is_v4 {
+    let (ttl, tos, ip_id, dont_fragment) = if is_v4 {
         let id = u16::from_be_bytes([*bytes.get(4)?, *bytes.get(5)?]);
-        (*bytes.get(8)?, Some(id), bytes.get(6)? & 0x40 != 0)
+        let tos = *bytes.get(1)?;
+        (*bytes.get(8)?, tos, Some(id), bytes.get(6)? & 0x40 != 0)
     } else {
-        (*bytes.get(7)?, None, true)
+        let class = (bytes.first()? << 4) | (bytes.get(1)? >> 4);
+        (*bytes.get(7)?, class, None, true)
     };
     let previous = (raw.previous_ns != 0).then(|| clock.timestamp(raw.previous_ns));
     Some(Packet {
@@ -109,6 +114,7 @@ fn packet_of(raw: &Raw, way: Way, clock: &Clock) -> Option<Packet> {
         ttl,
         ip_id,
         dont_fragment,
+        dscp: tos >> 2,
         len: raw.len,
         content: content(raw, bytes, is_v4),
         passed: Passed {
@@ -150,36 +156,55 @@ fn segment(header: &[u8], behind: impl Fn(usize) -> u32) -> Option<Segment> {
         seq: tcp.sequence_number(),
         ack: tcp.acknowledgment_number(),
         window: tcp.window_size(),
+        window_shift: None,
         payload: behind(tcp.slice().len()),
         has_timestamps: false,
         mss: None,
-        fast_open: has_option(tcp.options(), FAST_OPEN),
+        fast_open: false,
+        multipath: None,
     };
     for option in tcp.options_iterator().map_while(Result::ok) {
         match option {
             TcpOptionElement::MaximumSegmentSize(mss) => made.mss = Some(mss),
+            TcpOptionElement::WindowScale(shift) => made.window_shift = Some(shift),
             TcpOptionElement::Timestamp(..) => made.has_timestamps = true,
+            _ => {}
+        }
+    }
+    for (kind, option) in options(tcp.options()) {
+        match kind {
+            FAST_OPEN => made.fast_open = true,
+            MULTIPATH => made.multipath = Some(multipath(option, made.multipath)),
             _ => {}
         }
     }
     Some(made)
 }
 
-/// Whether there is a TCP option of this kind; the library stops at those that it does
-/// not know.
-fn has_option(mut options: &[u8], kind: u8) -> bool {
-    loop {
-        match options {
-            [] | [0, ..] => return false,
-            [1, rest @ ..] => options = rest,
-            [found, ..] if *found == kind => return true,
-            [_, len, ..] => match options.get(usize::from(*len).max(2)..) {
-                Some(rest) => options = rest,
-                None => return false,
-            },
-            [_] => return false,
+/// The TCP options by kind, each with what follows its length; the library stops at those
+/// that it does not know.
+fn options(mut bytes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    std::iter::from_fn(move || {
+        while let [1, rest @ ..] = bytes {
+            bytes = rest;
         }
+        let [kind @ 1..=u8::MAX, len, ..] = bytes else {
+            return None;
+        };
+        let option = bytes.get(2..usize::from(*len))?;
+        bytes = bytes.get(usize::from(*len)..)?;
+        Some((*kind, option))
+    })
+}
+
+fn multipath(option: &[u8], known: Option<Multipath>) -> Multipath {
+    let mut made = known.unwrap_or_default();
+    match option {
+        [subtype, ..] if subtype >> 4 == MP_FASTCLOSE => made.is_fast_close = true,
+        [subtype, reason, ..] if subtype >> 4 == MP_TCPRST => made.reset_reason = Some(*reason),
+        _ => {}
     }
+    made
 }
 
 fn icmp(raw: &Raw, header: &[u8], is_v4: bool) -> Content {
@@ -239,4 +264,51 @@ fn tcp_state(number: u8) -> Option<TcpState> {
         11 => TcpState::Closing,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MULTIPATH, multipath, options};
+    use crate::conversation::Multipath;
+
+    #[test]
+    fn options_are_read_up_to_the_first_that_is_broken() {
+        let read = |bytes: &[u8]| -> Vec<(u8, Vec<u8>)> {
+            let read = options(bytes).map(|(kind, option)| (kind, option.to_vec()));
+            read.collect()
+        };
+        assert_eq!(
+            read(&[1, 1, 34, 2, 30, 4, 0x80, 3, 0, 99]),
+            [(34, vec![]), (30, vec![0x80, 3])]
+        );
+        for broken in [&[34][..], &[34, 0], &[34, 1], &[34, 9, 7], &[]] {
+            assert!(read(broken).is_empty(), "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn resets_of_multipath_tcp_are_known() {
+        let of = |bytes: &[u8]| {
+            options(bytes)
+                .filter(|(kind, _)| *kind == MULTIPATH)
+                .fold(None, |known, (_, option)| Some(multipath(option, known)))
+        };
+        // MP_TCPRST without flags, reason 3; MP_FASTCLOSE with a key; MP_CAPABLE.
+        let reset = [30, 4, 0x80, 3];
+        let close = [30, 12, 0x70, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+        let made = |is_fast_close, reset_reason| {
+            Some(Multipath {
+                is_fast_close,
+                reset_reason,
+            })
+        };
+        assert_eq!(of(&reset), made(false, Some(3)));
+        assert_eq!(of(&close), made(true, None));
+        assert_eq!(
+            of(&[reset.as_slice(), &close].concat()),
+            made(true, Some(3))
+        );
+        assert_eq!(of(&[30, 4, 0x01, 1]), made(false, None));
+        assert_eq!(of(&[2, 4, 5, 0xb4]), None);
+    }
 }

@@ -34,7 +34,7 @@ use crate::{
     },
     nftrace::Traces,
     record::{Comparison, Recorder},
-    tracer::{Setup, Tracer},
+    tracer::{Setup, Tracer, Watching},
     xtables,
 };
 
@@ -101,6 +101,7 @@ impl Capture {
         preflight::check_types(&btf).map_err(Failure::unable)?;
         let reasons = Reasons::from_btf(&btf);
         let selected = select::with_reasons(&args.select, filter, &reasons)?;
+        let watching = conversations::watching(args, &selected);
         let layout = layout::layout(&btf).map_err(Failure::unable)?;
         let symbols = match symbols.join() {
             Ok(Ok(symbols)) => symbols,
@@ -119,7 +120,7 @@ impl Capture {
         let config = Config {
             filters: selected.filters,
             nf_trace: traces::bit(args, &btf),
-            filters_by_address: u32::from(conversations::have_addresses(&selected.filter)),
+            watch: conversations::watch_bits(watching, &selected.filter),
             ..layout::config(&btf, &symbols, &reasons)
         };
         let conntrack = layout::conntrack(&btf);
@@ -127,7 +128,7 @@ impl Capture {
         let xt_layout = xtables::Layout::of(&btf);
         let modules = Modules::new(&btf);
         drop(btf);
-        let mut tracer = start(args, &layout, &config, &selected)?;
+        let mut tracer = start(args, &layout, &config, &selected, watching)?;
         if let Some(conntrack) = conntrack {
             tracer
                 .set_conntrack(&conntrack)
@@ -147,7 +148,7 @@ impl Capture {
         return_memory();
         let watch = tracer
             .watches_conversations()
-            .then(|| Watch::new(selected.filter));
+            .then(|| Watch::new(watching, selected));
         let _inside = runtime.enter();
         Ok(Self {
             tracer,
@@ -356,14 +357,16 @@ fn start(
     layout: &droptrace_types::Layout,
     config: &Config,
     selected: &Selected,
+    watching: Watching,
 ) -> Result<Tracer, Failure> {
     Tracer::start(&Setup {
         layout,
         config,
         filter: &selected.filter,
         reasons: &selected.reasons,
+        harmless: &selected.harmless,
         max_flows: args.max_flows,
-        conversations: conversations::are_wanted(args, selected),
+        conversations: watching,
         debug: args.developer.debug_programs,
     })
     .map_err(Failure::unable)

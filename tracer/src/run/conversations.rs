@@ -3,32 +3,50 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use droptrace_types::{
-    EndpointRule, FILTER_BY_FLOW, Filter, ROLE_DST, ROLE_HOST, ROLE_PORT, Sighting,
+    EndpointRule, FILTER_BY_CGROUP, FILTER_BY_FLOW, FILTER_BY_INTERFACE, FILTER_BY_REASON,
+    FILTER_BY_SOCKET, Filter, ROLE_DST, ROLE_HOST, ROLE_PORT, Sighting, WATCH_ADDRESSES,
+    WATCH_TROUBLES,
 };
 use jiff::Timestamp;
 
 use super::select::Selected;
 use crate::{
-    cli::Trace,
-    conversation::{Attempt, Conversations, Sighting as Seen},
+    cli::{Trace, VerdictsMode},
+    conversation::{Attempt, Conversations, Scope, Sighting as Seen},
     event::Event,
     owner::listen::Overflows,
     record::Recorder,
+    tracer::Watching,
 };
 
 /// Addresses and ports that a filter names, and about which something is to be said.
 pub type Watched = Vec<(IpAddr, Option<u16>)>;
 
-/// Whether they are to be watched: the filter must say which, by what packets show.
-pub fn are_wanted(args: &Trace, selected: &Selected) -> bool {
-    let select = &args.select;
+/// What of them is to be watched. Packets that pass can be where the filter says which,
+/// by what packets show.
+pub fn watching(args: &Trace, selected: &Selected) -> Watching {
+    const BY_MORE: u32 = FILTER_BY_REASON | FILTER_BY_SOCKET | FILTER_BY_CGROUP;
     let by_flow = selected.filters & FILTER_BY_FLOW != 0 && selected.filter.roles != 0;
-    let by_more = !(select.reason.is_empty() && select.pid.is_empty() && select.cgroup.is_empty());
-    by_flow && !by_more && !args.no_verdict
+    let by_more = selected.filters & BY_MORE != 0;
+    match args.verdicts {
+        VerdictsMode::Off => Watching::Nothing,
+        _ if by_flow && !by_more => Watching::Packets,
+        VerdictsMode::All => Watching::Troubles,
+        VerdictsMode::Auto => Watching::Nothing,
+    }
+}
+
+/// The same for the kernel programs: bits `WATCH_*`.
+pub fn watch_bits(watching: Watching, filter: &Filter) -> u32 {
+    match watching {
+        Watching::Packets if have_addresses(filter) => WATCH_ADDRESSES,
+        Watching::Troubles => WATCH_TROUBLES,
+        _ => 0,
+    }
 }
 
 /// Whether every endpoint of the filter has an address.
-pub fn have_addresses(filter: &Filter) -> bool {
+fn have_addresses(filter: &Filter) -> bool {
     let mut rules = filter.endpoints.iter().take_while(|rule| rule.role != 0);
     filter.roles & !ROLE_PORT != 0 && rules.all(|rule| rule.role == ROLE_PORT || rule.family != 0)
 }
@@ -66,13 +84,23 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Of what this filter selects.
-    pub fn new(filter: Box<Filter>) -> Self {
+    /// Of what is selected.
+    pub fn new(watching: Watching, selected: Selected) -> Self {
+        /// With these, some drops of a conversation's packets have no record.
+        const PARTS: u32 =
+            FILTER_BY_REASON | FILTER_BY_SOCKET | FILTER_BY_CGROUP | FILTER_BY_INTERFACE;
+        let filter = selected.filter;
+        let (scope, watched) = if watching == Watching::Troubles {
+            let knows_drops = selected.filters & PARTS == 0;
+            (Scope::Troubles { knows_drops }, Watched::new())
+        } else {
+            (Scope::Packets, watched(&filter))
+        };
         Self {
-            conversations: Conversations::default(),
+            conversations: Conversations::new(scope),
             overflows: Overflows::default(),
             asked: BTreeSet::new(),
-            watched: watched(&filter),
+            watched,
             filter,
         }
     }

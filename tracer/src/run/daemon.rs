@@ -1,11 +1,6 @@
 //! `droptrace daemon`: tracing for months, for the machine's monitoring agent.
 
-use std::{
-    ffi::CString,
-    os::unix::ffi::OsStrExt as _,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -19,6 +14,7 @@ use super::{
     Failure,
     capture::{self, Capture, ticks},
     config,
+    rehearse::rehearse,
 };
 use crate::{
     cli::{self, Configuration, Developer},
@@ -48,11 +44,11 @@ const AT_THE_END: Duration = Duration::from_secs(2);
 /// cannot be opened, or something fails on the way.
 pub fn daemon(args: &cli::Daemon) -> Result<(), Failure> {
     let config = config::read(&args.configuration)?;
+    if args.dry_run {
+        return rehearse(&config);
+    }
     let trace = trace_of(&config);
     let checked = capture::check(&trace)?;
-    if args.dry_run {
-        return dry_run(&config);
-    }
     log::set_max_level(config.log.level.filter());
     let has_rules = config.trace.has_rules();
     privileges::keep_needed(has_rules).map_err(Failure::unable)?;
@@ -97,33 +93,9 @@ fn trace_of(config: &Config) -> cli::Trace {
         max_flows: trace.max_flows,
         rules: trace.rules,
         allow_system_changes: false,
-        no_verdict: false,
+        verdicts: trace.verdicts,
         developer: Developer::default(),
     }
-}
-
-/// Says that it would run: what can be looked at without changing anything, was.
-fn dry_run(config: &Config) -> Result<(), Failure> {
-    for dir in [&config.state.dir, &config.state.run] {
-        // What is not there is made.
-        let there = dir.ancestors().find(|dir| dir.is_dir());
-        if !there.is_some_and(is_writable) {
-            return Err(Failure::Unable(format!(
-                "cannot write in {}: run it as root, or choose other directories in [state]",
-                dir.display()
-            )));
-        }
-    }
-    println!("droptrace daemon would run");
-    Ok(())
-}
-
-fn is_writable(dir: &Path) -> bool {
-    let Ok(path) = CString::new(dir.as_os_str().as_bytes()) else {
-        return false;
-    };
-    // SAFETY: a path that ends with a zero.
-    unsafe { libc::access(path.as_ptr(), libc::W_OK) == 0 }
 }
 
 /// A daemon at work.

@@ -9,6 +9,7 @@ mod doctor;
 mod follow;
 mod probe;
 mod reasons;
+mod rehearse;
 mod rules;
 mod select;
 mod status;

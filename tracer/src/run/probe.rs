@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{Failure, trace};
 use crate::{
-    cli::{Developer, Probe, RulesMode, Select, Trace},
+    cli::{Developer, Probe, RulesMode, Select, Trace, VerdictsMode},
     conversation::{Attempt, Endpoints},
     event::Outcome,
     owner::netns,
@@ -101,7 +101,7 @@ fn how(args: &Probe, to: SocketAddr) -> Trace {
         max_flows: 1024,
         rules: RulesMode::Auto,
         allow_system_changes: false,
-        no_verdict: false,
+        verdicts: VerdictsMode::Auto,
         developer: Developer::default(),
     }
 }

@@ -8,12 +8,14 @@ use droptrace_types::{
 use super::Failure;
 use crate::{
     cli::Select,
+    event::Class,
     filter::{self, Selection},
     kernel::{
         interface,
-        reasons::{List, Reasons},
+        reasons::{Known, List, Reasons},
     },
     owner::netns,
+    reason,
 };
 
 /// A resolved selection.
@@ -24,6 +26,8 @@ pub struct Selected {
     pub reasons: Vec<u64>,
     /// Bits `FILTER_BY_*`.
     pub filters: u32,
+    /// Numbers of drop reasons by which no conversation has trouble.
+    pub harmless: Vec<u32>,
 }
 
 /// Resolves everything but reasons, which need the kernel's BTF; so that a bad
@@ -110,7 +114,19 @@ pub fn with_reasons(
         filter,
         reasons,
         filters,
+        harmless: harmless(known),
     })
+}
+
+fn harmless(known: &Reasons) -> Vec<u32> {
+    let is_harmless = |known: &&Known| {
+        let class = reason::drop_reason(&known.name).map(|text| text.class);
+        // Where the kernel does not say, it may be anything.
+        let is_clear = |class: Class| class != Class::Unknown && !class.is_trouble();
+        known.list == List::Drop && class.is_some_and(is_clear)
+    };
+    let harmless = known.all().iter().filter(is_harmless);
+    harmless.map(|known| known.code).collect()
 }
 
 fn unknown_reason(name: &str, known: &Reasons) -> String {

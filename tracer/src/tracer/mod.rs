@@ -36,6 +36,17 @@ use self::{
     verdicts::Verdicts,
 };
 
+/// What of conversations is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watching {
+    /// Nothing.
+    Nothing,
+    /// TCP sockets that have trouble.
+    Troubles,
+    /// Packets that pass, and all TCP sockets.
+    Packets,
+}
+
 /// How the kernel side is to be set up.
 pub struct Setup<'a> {
     /// Where struct members stand.
@@ -46,10 +57,12 @@ pub struct Setup<'a> {
     pub filter: &'a Filter,
     /// Selected reasons, kind in the upper half and number in the lower.
     pub reasons: &'a [u64],
+    /// Numbers of drop reasons by which a connection has no trouble.
+    pub harmless: &'a [u32],
     /// Flows that are counted one by one at a time.
     pub max_flows: u32,
-    /// The conversations that the filter selects are watched too.
-    pub conversations: bool,
+    /// What of the conversations that the filter selects is watched too.
+    pub conversations: Watching,
     /// The kernel programs write debug messages.
     pub debug: bool,
 }
@@ -73,6 +86,7 @@ pub struct Drained {
 struct Maps {
     _filter: Array<MapData, Filter>,
     _reasons: aya::maps::HashMap<MapData, u64, u32>,
+    _harmless: aya::maps::HashMap<MapData, u32, u32>,
     counts: CountMaps,
     details: Details,
     sightings: Sightings,
@@ -95,9 +109,14 @@ impl Maps {
         for reason in setup.reasons {
             reasons.insert(reason, 1, 0)?;
         }
+        let mut harmless = aya::maps::HashMap::try_from(take(ebpf, "HARMLESS")?)?;
+        for reason in setup.harmless {
+            harmless.insert(reason, 1, 0)?;
+        }
         Ok(Self {
             _filter: filter,
             _reasons: reasons,
+            _harmless: harmless,
             counts: CountMaps::new(take(ebpf, "COUNTS")?, setup.max_flows)?,
             details: Details::new(take(ebpf, "DETAILS")?, take(ebpf, "DETAIL_RATE")?)?,
             sightings: Sightings::new(take(ebpf, "SIGHTINGS")?)?,
@@ -137,11 +156,12 @@ impl Tracer {
         let mut watched: Vec<_> = attached.iter().map(|program| program.name).collect();
         let programs = attached.into_iter().map(|attached| attached.program);
         maps.losses.watch(programs.collect());
-        let watches_conversations = setup.conversations
-            && match programs::attach_conversations(&mut ebpf) {
+        let for_conversations = sightings::tracepoints(setup.conversations);
+        let watches_conversations = !for_conversations.is_empty()
+            && match programs::attach_conversations(&mut ebpf, for_conversations) {
                 Ok(programs) => {
                     maps.losses.watch_conversations(programs);
-                    watched.extend(sightings::TRACEPOINTS);
+                    watched.extend(for_conversations);
                     true
                 }
                 Err(error) => {

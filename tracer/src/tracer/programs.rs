@@ -13,7 +13,7 @@ use std::{
 
 use droptrace_types::Config;
 
-use super::{Setup, sightings};
+use super::{Setup, Watching, sightings};
 
 /// Built by `cargo xtask build`.
 static OBJECT: &[u8] = include_bytes_aligned!(env!("DROPTRACE_BPF_OBJECT"));
@@ -134,10 +134,14 @@ pub fn load(setup: &Setup<'_>) -> Result<Ebpf, LoadError> {
         .override_global("LAYOUT", setup.layout, true)
         .override_global("CONFIG", setup.config, true)
         .override_global(aya_log::LEVEL, &level, true);
-    if !setup.conversations {
-        loader
-            .map_max_entries("SIGHTINGS", SMALLEST_RING)
-            .map_max_entries("PASSED", 1);
+    if setup.conversations == Watching::Nothing {
+        loader.map_max_entries("SIGHTINGS", SMALLEST_RING);
+    }
+    if setup.conversations != Watching::Packets {
+        loader.map_max_entries("PASSED", 1);
+    }
+    if setup.conversations != Watching::Troubles {
+        loader.map_max_entries("TROUBLED", 1);
     }
     Ok(loader.load(OBJECT)?)
 }
@@ -286,8 +290,11 @@ pub fn attach(
 
 /// Loads and attaches the programs that watch conversations. The answer is to be asked
 /// for statistics.
-pub fn attach_conversations(ebpf: &mut Ebpf) -> Result<Vec<OwnedFd>, LoadError> {
-    sightings::attach(ebpf, &Btf::from_sys_fs()?)
+pub fn attach_conversations(
+    ebpf: &mut Ebpf,
+    tracepoints: &'static [&'static str],
+) -> Result<Vec<OwnedFd>, LoadError> {
+    sightings::attach(ebpf, &Btf::from_sys_fs()?, tracepoints)
 }
 
 /// Attaches [`NESTED`] behind the program for `tracepoint`.

@@ -8,10 +8,23 @@ use aya::{
 };
 use droptrace_types::Sighting;
 
-use super::programs::{self, LoadError};
+use super::{
+    Watching,
+    programs::{self, LoadError},
+};
 
-/// The tracepoints that show conversations, which are also the names of the programs.
+/// The tracepoints that show conversations, which are also the names of the programs;
+/// those of packets that pass first.
 pub const TRACEPOINTS: [&str; 3] = ["netif_receive_skb", "net_dev_queue", "inet_sock_set_state"];
+
+/// Those that it takes to watch this.
+pub fn tracepoints(watching: Watching) -> &'static [&'static str] {
+    match watching {
+        Watching::Nothing => &[],
+        Watching::Troubles => &TRACEPOINTS[2..],
+        Watching::Packets => &TRACEPOINTS,
+    }
+}
 
 /// Sightings that are kept for an interval at most; more are lost. A quarter of them
 /// fills the ring buffer.
@@ -49,13 +62,17 @@ impl Sightings {
 /// # Errors
 ///
 /// If the kernel refuses one of them; those before stay attached.
-pub fn attach(ebpf: &mut Ebpf, btf: &Btf) -> Result<Vec<OwnedFd>, LoadError> {
-    let attach = |tracepoint| {
+pub fn attach(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    tracepoints: &'static [&'static str],
+) -> Result<Vec<OwnedFd>, LoadError> {
+    let attach = |tracepoint: &'static str| {
         let refused = |error| LoadError::Program { tracepoint, error };
         let means = programs::load_tracepoint(ebpf, btf, tracepoint).map_err(refused)?;
         programs::attach_loaded(ebpf, tracepoint, tracepoint, means).map_err(refused)
     };
-    TRACEPOINTS.into_iter().map(attach).collect()
+    tracepoints.iter().copied().map(attach).collect()
 }
 
 fn sighting_from(bytes: &[u8]) -> Option<Sighting> {

@@ -1,15 +1,21 @@
 //! UDP.
 
+use std::time::Duration;
+
 use super::{Court, Finding, answers, errors, local};
 use crate::{
     conversation::{
         ends::End,
+        facts::Dropped,
         input::Way,
-        story::{Role, Story},
+        story::{Role, Story, between},
         words,
     },
     event::{Code, Confidence, Outcome},
 };
+
+/// Of the packets of a flow, one is seen so often.
+const SEEN_AT_LEAST: Duration = Duration::from_secs(1);
 
 pub(super) fn judge(story: &Story, _court: Court<'_>) -> Finding {
     let role = story.role();
@@ -21,6 +27,11 @@ pub(super) fn judge(story: &Story, _court: Court<'_>) -> Finding {
     let dropped_of = |end| -> u64 { local::losses_of(story, end).map(|drop| drop.packets).sum() };
     let lost = local::loss_of(story, End::Client);
     let has_answer = was_answered || answers_passed > dropped_of(End::Server);
+    let stopped = lost.filter(|drop| is_last(story, role, drop));
+    if let (true, Some(drop)) = (has_answer, stopped) {
+        let answers = words::several(answers_passed, "datagram", "datagrams");
+        return local::finding(story, drop, false, None).with([format!("{answers} came before")]);
+    }
     if has_answer {
         if let Some(drop) = lost.or_else(|| local::loss_of(story, End::Server)) {
             let dropped = dropped_of(End::Client).saturating_add(dropped_of(End::Server));
@@ -50,16 +61,7 @@ pub(super) fn judge(story: &Story, _court: Court<'_>) -> Finding {
         return local::finding(story, drop, false, None);
     }
     if let Some(nobody) = story.drops.iter().find(|drop| drop.is_for_nobody()) {
-        let told = words::dropped(nobody, story.home());
-        let mut finding = Finding::new(
-            Outcome::Refused,
-            Code::NoListener,
-            Confidence::Observed,
-            format!("nothing listens on {} of this machine", story.server),
-        )
-        .with([told]);
-        finding.advice.clone_from(&nobody.advice);
-        return finding;
+        return local::no_listener(story, nobody, Outcome::Refused);
     }
     if let Some(finding) = answers::finding(story, End::Client) {
         return finding;
@@ -77,6 +79,12 @@ pub(super) fn judge(story: &Story, _court: Court<'_>) -> Finding {
         .with([format!("{} left", words::complaint(refused))]);
     }
     silence(story, role)
+}
+
+/// No answer has come in since the drop.
+fn is_last(story: &Story, role: Role, drop: &Dropped) -> bool {
+    let answered = story.trail(End::Server).and_then(|trail| trail.last_in);
+    role == Role::Client && answered.is_some_and(|at| between(at, drop.last) >= SEEN_AT_LEAST)
 }
 
 fn silence(story: &Story, role: Role) -> Finding {

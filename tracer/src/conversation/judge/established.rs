@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Court, Finding, answers, local, losses, overflow, resets};
+use super::{Court, Finding, answers, handshake, local, losses, overflow, resets};
 use crate::{
     conversation::{
         ends::End,
@@ -37,11 +37,11 @@ pub(super) fn judge(story: &Story, court: Court<'_>) -> Finding {
 }
 
 /// A reset that ended it, by whoever sent the first.
-fn by_reset(story: &Story, role: Role, court: Court<'_>) -> Option<Finding> {
+pub(super) fn by_reset(story: &Story, role: Role, court: Court<'_>) -> Option<Finding> {
     if is_closed(story, role) {
         return None;
     }
-    let sent = story.resets_sent.iter().min_by_key(|reset| reset.at);
+    let sent = first_sent(story);
     let received = received(story, role);
     let is_own = match (sent, received) {
         (Some(sent), Some((_, at))) => sent.at <= at || sent.by == from(received),
@@ -56,6 +56,21 @@ fn by_reset(story: &Story, role: Role, court: Court<'_>) -> Option<Finding> {
         finding.evidence.extend(pause_before(&view.pauses));
     }
     Some(finding)
+}
+
+/// The reset of this machine that ended it. The kernel tells of one when it has left, and
+/// what comes back at once may have found no socket before that.
+fn first_sent(story: &Story) -> Option<&ResetSent> {
+    let first = story.resets_sent.iter().min_by_key(|reset| reset.at)?;
+    if !resets::is_of_nobody(first) {
+        return Some(first);
+    }
+    let others = story.resets_sent.iter().filter(|reset| {
+        reset.by == first.by
+            && between(first.at, reset.at) <= TOGETHER
+            && !resets::is_of_nobody(reset)
+    });
+    others.min_by_key(|reset| reset.at).or(Some(first))
 }
 
 fn from(received: Option<(End, Timestamp)>) -> End {
@@ -239,21 +254,7 @@ fn is_last(story: &Story, end: End, drop: &Dropped, now: Timestamp) -> bool {
 
 /// It worked, more or less.
 fn worked(story: &Story, court: Court<'_>) -> Finding {
-    let ends = [End::Client, End::Server].into_iter();
-    let drops: Vec<_> = ends.flat_map(|end| local::losses_of(story, end)).collect();
-    if let Some(worst) = drops.iter().max_by_key(|drop| drop.packets) {
-        let packets: u64 = drops.iter().map(|drop| drop.packets).sum();
-        let mut finding = local::finding(story, worst, false, Some(Outcome::Degraded));
-        finding.code = Code::LocalLoss;
-        finding.explanation = format!(
-            "it works, and this machine dropped {} of it",
-            words::several(packets, "packet", "packets")
-        );
-        finding.evidence = drops
-            .iter()
-            .map(|drop| words::dropped(drop, story.home()))
-            .chain(losses::sent_again(story))
-            .collect();
+    if let Some(finding) = local::lossy(story) {
         return finding;
     }
     if let Some(finding) = overflow::at_first(story, court) {
@@ -274,7 +275,7 @@ fn worked(story: &Story, court: Court<'_>) -> Finding {
     } else {
         Code::InProgress
     };
-    let within = handshake(story).map(|took| format!(" in {}", words::span(took)));
+    let within = handshake::took(story).map(|took| format!(" in {}", words::span(took)));
     let explanation = format!(
         "{} reached {}{}{}",
         story.client.ip(),
@@ -287,40 +288,6 @@ fn worked(story: &Story, court: Court<'_>) -> Finding {
         }
     );
     Finding::new(Outcome::Connected, code, Confidence::Observed, explanation)
-        .with(answered(story))
-        .with(round_trip(story))
+        .with(handshake::told(story))
         .with(losses::sent_again(story))
-}
-
-/// From SYN to SYN-ACK, as they passed at home.
-fn syn_ack(story: &Story) -> Option<Duration> {
-    let asked = story.trail(End::Client)?.first_opening?;
-    let answered = story.trail(End::Server)?.first_opening?;
-    Some(between(asked, answered))
-}
-
-fn answered(story: &Story) -> Option<String> {
-    let time = words::span(syn_ack(story)?);
-    Some(format!("SYN answered after {time}"))
-}
-
-/// How long the handshake took the end that is this machine.
-fn handshake(story: &Story) -> Option<Duration> {
-    match story.role() {
-        Role::Client => syn_ack(story),
-        Role::Server => {
-            let asked = story.trail(End::Client)?.first_opening?;
-            let socket = &story.sockets.server;
-            let established = socket.established.filter(|_| socket.began.is_some())?;
-            Some(between(asked, established))
-        }
-        Role::Router => None,
-    }
-}
-
-/// The time to the other end and back, as the own socket measured it.
-fn round_trip(story: &Story) -> Option<String> {
-    let rtt_us = story.sockets.of(story.role().end()?).rtt_us;
-    let time = Duration::from_micros(rtt_us.into());
-    (rtt_us != 0).then(|| format!("round trip {}", words::span(time)))
 }

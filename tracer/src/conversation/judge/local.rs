@@ -1,6 +1,6 @@
 //! What this machine dropped of a conversation.
 
-use super::Finding;
+use super::{Finding, losses};
 use crate::{
     conversation::{ends::End, facts::Dropped, story::Story, words},
     event::{Class, Code, Confidence, Outcome},
@@ -33,6 +33,52 @@ pub(super) fn refused(story: &Story) -> Option<&Dropped> {
         drops.filter(|drop| drop.by == End::Client && !drop.is_about() && is_unclear(drop.class));
     of.max_by_key(|drop| drop.last)
         .filter(|_| !story.is_established())
+}
+
+/// Packets that came to a namespace of this machine and were not for it, with what that
+/// says of a silence.
+pub(super) fn astray(story: &Story, silence: Finding) -> Finding {
+    let strays = story.drops.iter().filter(|drop| drop.is_for_another());
+    let strays = strays.filter(|drop| drop.by == End::Client && !story.is_established());
+    let Some(stray) = strays.max_by_key(|drop| drop.last) else {
+        return silence;
+    };
+    if went_nowhere_else(story, stray) {
+        let mut finding = finding(story, stray, false, None);
+        finding.confidence = Confidence::Inferred;
+        let nowhere = "they left this machine by no other interface".to_owned();
+        return finding.with([nowhere]);
+    }
+    // A bridge sends a packet to all of its ports, if it does not know the right one.
+    let told = words::dropped(stray, story.home());
+    let mut finding = silence;
+    finding.explanation = format!(
+        "{} did not answer; whether its packets went anywhere else than where they were dropped is not known: {told}",
+        story.server
+    );
+    let evidence = &mut finding.evidence;
+    evidence.retain(|evidence| evidence != super::DROPPED_NONE);
+    evidence.push(told);
+    finding
+}
+
+/// Whether each way out of a namespace led the client's packets into the next, and the
+/// last one dropped them.
+fn went_nowhere_else(story: &Story, drop: &Dropped) -> bool {
+    let trails = || {
+        story
+            .views
+            .iter()
+            .map(|view| (view.netns, &view.sent.client))
+    };
+    let ends_there = trails().any(|(netns, trail)| {
+        drop.netns == Some(netns) && trail.came_in.is_some() && trail.left.is_none()
+    });
+    let left = trails().filter(|(_, trail)| trail.left.is_some()).count();
+    let came = trails()
+        .filter(|(_, trail)| trail.came_in.is_some())
+        .count();
+    ends_there && left == came && trails().all(|(_, trail)| !trail.branches)
 }
 
 /// The outcome that the error of the client's socket tells, or an ICMP error of its own
@@ -74,10 +120,8 @@ pub(super) fn finding(
                 let outcome = of_error(story).unwrap_or(Outcome::Timeout);
                 (Code::LocalRuleDrop, outcome)
             }
-            // It checks where a packet comes from, not where it goes to.
-            Class::Routing if drop.name.as_deref() == Some("IP_RPFILTER") => {
-                (Code::LocalDrop, Outcome::Timeout)
-            }
+            Class::Routing if drop.is_for_its_addresses() => (Code::LocalDrop, Outcome::Timeout),
+            Class::Malformed if drop.is_out_of_hops() => (Code::TtlExceeded, Outcome::Unreachable),
             Class::Routing => (Code::LocalNoRoute, Outcome::Unreachable),
             Class::Neighbour => (Code::LocalNoNeighbour, Outcome::Unreachable),
             _ => (Code::LocalDrop, Outcome::Timeout),
@@ -92,11 +136,12 @@ pub(super) fn finding(
             )
         }
         Code::ConntrackFull => format!("the connection tracking table is full: {told}"),
+        Code::TtlExceeded => format!("its packets go in a loop or too far: {told}"),
         Code::LocalNoRoute => format!("this machine has no way to send it: {told}"),
         Code::LocalNoNeighbour => {
             format!("the next hop does not answer for its link address: {told}")
         }
-        _ => told.clone(),
+        _ => words::dropped_by(drop),
     };
     let confidence = match &drop.rule {
         Some(rule) if !rule.exact => Confidence::Inferred,
@@ -107,4 +152,34 @@ pub(super) fn finding(
     finding.rule.clone_from(&drop.rule);
     finding.advice.clone_from(&drop.advice);
     finding
+}
+
+/// Packets for a port that nobody has.
+pub(super) fn no_listener(story: &Story, nobody: &Dropped, outcome: Outcome) -> Finding {
+    let told = words::dropped(nobody, story.home());
+    let explanation = format!("nothing listens on {} of this machine", story.server);
+    let mut finding =
+        Finding::new(outcome, Code::NoListener, Confidence::Observed, explanation).with([told]);
+    finding.advice.clone_from(&nobody.advice);
+    finding
+}
+
+/// What worked all the same, and this machine dropped some of it.
+pub(super) fn lossy(story: &Story) -> Option<Finding> {
+    let ends = [End::Client, End::Server].into_iter();
+    let drops: Vec<_> = ends.flat_map(|end| losses_of(story, end)).collect();
+    let worst = drops.iter().max_by_key(|drop| drop.packets)?;
+    let packets: u64 = drops.iter().map(|drop| drop.packets).sum();
+    let mut finding = finding(story, worst, false, Some(Outcome::Degraded));
+    finding.code = Code::LocalLoss;
+    finding.explanation = format!(
+        "it works, and this machine dropped {} of it",
+        words::several(packets, "packet", "packets")
+    );
+    finding.evidence = drops
+        .iter()
+        .map(|drop| words::dropped(drop, story.home()))
+        .chain(losses::sent_again(story))
+        .collect();
+    Some(finding)
 }

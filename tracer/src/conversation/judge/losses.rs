@@ -63,6 +63,12 @@ fn by_both(story: &Story) -> Again {
     }
 }
 
+/// How much was sent again behind the handshake and had not arrived.
+pub(super) fn lost(story: &Story) -> u64 {
+    let again = by_both(story);
+    again.segments.saturating_sub(again.duplicates)
+}
+
 /// How much was sent again, in words; `None` where nothing was.
 pub(super) fn sent_again(story: &Story) -> Option<String> {
     let again = by_both(story);
@@ -131,8 +137,7 @@ fn openings(story: &Story) -> u64 {
 
 /// Packets were lost, and not on this machine.
 pub(super) fn outside(story: &Story) -> Option<Finding> {
-    let again = by_both(story);
-    let lost = again.segments.saturating_sub(again.duplicates);
+    let lost = lost(story);
     let openings = openings(story);
     if lost <= FEW && openings == 0 {
         return None;

@@ -4,17 +4,19 @@ mod answers;
 mod datagrams;
 mod errors;
 mod established;
+mod handshake;
 mod local;
 mod losses;
 mod opening;
 mod overflow;
 pub(super) mod resets;
+mod troubles;
 
 use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use super::{ends::UDP, origin::Addresses, story::Story, words};
+use super::{Scope, ends::UDP, origin::Addresses, story::Story, words};
 use crate::event::{Code, Confidence, Outcome, Process, Rule};
 
 /// What became of a conversation, and why.
@@ -36,6 +38,12 @@ pub(super) struct Finding {
 /// Evidence that speaks for a loss outside.
 const DROPPED_NONE: &str = "this machine dropped none of them";
 
+/// Packets that this machine dropped, and that may have been of any conversation.
+pub(super) fn unlisted_drops(unlisted: u64) -> String {
+    let packets = words::several(unlisted, "packet", "packets");
+    format!("this machine dropped {packets} whose flow is not known: they may have been these")
+}
+
 impl Finding {
     /// Takes back what is not certain where this machine dropped packets whose flow is
     /// not known.
@@ -44,10 +52,7 @@ impl Finding {
             return;
         }
         self.evidence.retain(|evidence| evidence != DROPPED_NONE);
-        let packets = words::several(unlisted, "packet", "packets");
-        self.evidence.push(format!(
-            "this machine dropped {packets} whose flow is not known: they may have been these"
-        ));
+        self.evidence.push(unlisted_drops(unlisted));
         let what = if self.code == Code::NoAnswer {
             "did not answer"
         } else {
@@ -81,6 +86,8 @@ impl Finding {
 /// What a story is judged by, beside itself.
 #[derive(Clone, Copy)]
 pub(super) struct Court<'a> {
+    /// What was watched.
+    pub scope: Scope,
     pub addresses: &'a Addresses,
     pub now: Timestamp,
     /// Sightings that were lost.
@@ -91,20 +98,12 @@ pub(super) struct Court<'a> {
     pub overflows: &'a HashMap<u32, u64>,
 }
 
-/// What became of the conversation.
-pub(super) fn judge(story: &Story, court: Court<'_>) -> Finding {
-    let mut finding = if story.proto == UDP {
-        datagrams::judge(story, court)
-    } else if story.is_established() {
-        established::judge(story, court)
-    } else {
-        opening::judge(story, court)
+/// What became of the conversation; `None` where too little was watched to say.
+pub(super) fn judge(story: &Story, court: Court<'_>) -> Option<Finding> {
+    let mut finding = match court.scope {
+        Scope::Packets => by_packets(story, court),
+        Scope::Troubles { knows_drops } => troubles::judge(story, court, knows_drops)?,
     };
-    if finding.code == Code::NoAnswer
-        && let Some(drop) = local::refused(story)
-    {
-        finding = local::finding(story, drop, false, None);
-    }
     if court.unlisted > 0 {
         finding.doubt(story, court.unlisted);
     }
@@ -119,5 +118,21 @@ pub(super) fn judge(story: &Story, court: Court<'_>) -> Finding {
             court.lost
         ));
     }
-    finding
+    Some(finding)
+}
+
+/// What became of a conversation whose packets were watched.
+fn by_packets(story: &Story, court: Court<'_>) -> Finding {
+    let finding = if story.proto == UDP {
+        datagrams::judge(story, court)
+    } else if story.is_established() {
+        established::judge(story, court)
+    } else {
+        opening::judge(story, court)
+    };
+    match local::refused(story) {
+        Some(drop) if finding.code == Code::NoAnswer => local::finding(story, drop, false, None),
+        None if finding.code == Code::NoAnswer => local::astray(story, finding),
+        _ => finding,
+    }
 }

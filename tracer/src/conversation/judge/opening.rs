@@ -17,9 +17,9 @@ use crate::{
 };
 
 /// A SYN that is not answered within this time is sent again (RFC 6298).
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 /// A drop, and what is sent because of it, lie this close together.
-const TOGETHER: Duration = Duration::from_millis(200);
+pub(super) const TOGETHER: Duration = Duration::from_millis(200);
 
 pub(super) fn judge(story: &Story, court: Court<'_>) -> Finding {
     let role = story.role();
@@ -56,7 +56,7 @@ fn by_drops(story: &Story, role: Role) -> Option<Finding> {
 }
 
 /// A reset of this machine's own: nothing listens, or it gave up.
-fn by_own_reset(story: &Story, role: Role) -> Option<Finding> {
+pub(super) fn by_own_reset(story: &Story, role: Role) -> Option<Finding> {
     if let Some(reset) = story.resets_sent.first() {
         let outcome = match reset.by {
             End::Server => Outcome::Refused,
@@ -77,12 +77,7 @@ fn by_own_reset(story: &Story, role: Role) -> Option<Finding> {
     } else {
         Outcome::Timeout
     };
-    let told = words::dropped(nobody, story.home());
-    let explanation = format!("nothing listens on {} of this machine", story.server);
-    let mut finding =
-        Finding::new(outcome, Code::NoListener, Confidence::Observed, explanation).with([told]);
-    finding.advice.clone_from(&nobody.advice);
-    Some(finding)
+    Some(local::no_listener(story, nobody, outcome))
 }
 
 fn by_complaint(story: &Story, role: Role) -> Option<Finding> {
@@ -91,7 +86,11 @@ fn by_complaint(story: &Story, role: Role) -> Option<Finding> {
     } else {
         End::Client
     };
-    answers::finding(story, end)
+    let finding = answers::finding(story, end)?;
+    // Of a client, what was dropped is judged before.
+    let dropped = local::answer_loss_of(story, end.other());
+    let dropped = dropped.filter(|drop| end == End::Server && drop.is_about());
+    Some(dropped.map_or(finding, |drop| local::finding(story, drop, true, None)))
 }
 
 /// A reset that came in.

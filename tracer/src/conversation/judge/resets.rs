@@ -6,41 +6,52 @@ use crate::{
         ends::End,
         facts::ResetSent,
         origin::{self, Origin, Traced},
+        signs,
         story::Story,
         words,
     },
     event::{Code, Confidence, Outcome},
+    reason::reset_reason,
 };
 
 /// Who sent the reset that came in from `end`.
 pub(in crate::conversation) fn traced(story: &Story, end: End, court: Court<'_>) -> Option<Traced> {
     story.reset_from(end)?;
     let peer = story.address(end);
-    let trail = story.trail(end);
-    let Some(reset) = trail.and_then(|trail| trail.reset.as_ref()) else {
+    let view = story.view();
+    let seen = view.and_then(|view| {
+        let trail = view.sent.of(end);
+        Some((trail.reset.as_ref()?, trail, view.sent.of(end.other())))
+    });
+    let Some((reset, trail, other)) = seen else {
         return Some(Traced {
             origin: Origin::Unknown,
+            confidence: Confidence::Inferred,
             explanation: format!(
                 "a RST of {peer} or of a device on the path was received, and not seen as it came in"
             ),
             evidence: vec!["the kernel reports that it received a RST".to_owned()],
         });
     };
-    let own = trail.map_or(&[][..], |trail| &trail.ttls);
     let others = court.addresses.traces(story.home(), peer.ip());
-    Some(origin::of_reset(reset, peer.ip(), peer.port(), own, others))
+    let looks = court.addresses.looks(story.home(), peer.ip());
+    let signs = signs::of(reset, trail, other, looks);
+    let mut traced = origin::of_reset(reset, peer, &trail.ttls, others, signs);
+    let multipath = reset.multipath.and_then(words::multipath_reset);
+    let multipath = multipath.map(|said| format!("the RST says of multipath TCP: {said}"));
+    traced.evidence.extend(multipath);
+    Some(traced)
 }
 
 /// A conversation that a reset from outside ended.
 pub(super) fn received(traced: Traced, outcome: Outcome) -> Finding {
-    let (code, confidence) = match (traced.origin, outcome) {
-        // That the distance is the same does not exclude a device that forges it.
-        (Origin::Peer, Outcome::Refused) => (Code::PeerRefused, Confidence::Inferred),
-        (Origin::Peer, _) => (Code::PeerReset, Confidence::Inferred),
-        (Origin::Path, _) => (Code::PathReset, Confidence::Observed),
-        (Origin::Unknown, _) => (Code::ResetOriginUnknown, Confidence::Inferred),
+    let code = match (traced.origin, outcome) {
+        (Origin::Peer, Outcome::Refused) => Code::PeerRefused,
+        (Origin::Peer, _) => Code::PeerReset,
+        (Origin::Path, _) => Code::PathReset,
+        (Origin::Unknown, _) => Code::ResetOriginUnknown,
     };
-    Finding::new(outcome, code, confidence, traced.explanation).with(traced.evidence)
+    Finding::new(outcome, code, traced.confidence, traced.explanation).with(traced.evidence)
 }
 
 /// Why this machine sent a reset.
@@ -63,6 +74,9 @@ fn why(reset: &ResetSent) -> Why {
         Some("TCP_KEEPALIVE_TIMEOUT") => Why::Kernel("the other end answered no keepalive probe"),
         Some("TCP_ABORT_ON_MEMORY") => Why::Kernel("memory or orphaned sockets are at a limit"),
         Some("TCP_TIMEWAIT_SOCKET") => Why::Application("had ended it when more came"),
+        Some(name) if name.starts_with("MPTCP_RST_") => {
+            Why::Kernel(reset_reason(name).map_or("multipath TCP", |text| text.summary))
+        }
         Some(name) if !matches!(name, "NOT_SPECIFIED" | "ERROR") => {
             Why::Kernel("what came did not fit the connection")
         }
@@ -77,6 +91,11 @@ fn why(reset: &ResetSent) -> Why {
         }
         _ => by_name,
     }
+}
+
+/// Whether it says that there is no socket.
+pub(super) fn is_of_nobody(reset: &ResetSent) -> bool {
+    matches!(why(reset), Why::NoListener)
 }
 
 /// By the function that decided, the innermost first.
@@ -108,12 +127,12 @@ pub(super) fn sent(story: &Story, reset: &ResetSent, outcome: Outcome) -> Findin
         Why::NoListener if outcome == Outcome::Refused => (
             outcome,
             Code::NoListener,
-            format!("nothing listens on {}: {told}", story.address(reset.by)),
+            format!("nothing listens on {}", story.address(reset.by)),
         ),
         Why::NoListener => (
             outcome,
             Code::NoListener,
-            format!("this machine knows no such connection (any more): {told}"),
+            "this machine knows no such connection (any more)".to_owned(),
         ),
         Why::Application(what) => {
             let who = who.map_or_else(|| "the application".to_owned(), words::process);

@@ -174,6 +174,34 @@ fn the_application_that_breaks_off_is_named() {
     }
 }
 
+/// What is said where the kernel told of these resets of the client, in this order.
+fn own_resets(resets: &[(i64, Option<&str>, &str)]) -> Code {
+    let mut world = World::new();
+    world.is_connected(0, 61);
+    for (ms, name, function) in resets {
+        let ends = (address(CLIENT), address(SERVER));
+        let mut reset = record(EventKind::ResetSent, *ms, ends.0, ends.1, "R");
+        reset.reason = Some(reason(*name, Class::Unknown));
+        reset.r#where.as_mut().expect("a place").stack = vec![format!("{function}+0x5")];
+        world.record(reset);
+    }
+    code(&world.verdict(9000))
+}
+
+#[test]
+fn what_an_abort_led_to_may_be_told_before_it() {
+    let abort = |ms, name| (ms, name, "tcp_disconnect");
+    let nobody = |ms, name| (ms, name, "tcp_v4_send_reset");
+    for (aborted, gone) in [(Some("TCP_STATE"), Some("NO_SOCKET")), (None, None)] {
+        let told = own_resets(&[nobody(500, gone), abort(501, aborted)]);
+        assert_eq!(told, Code::LocalAbort);
+        let told = own_resets(&[abort(500, aborted), nobody(501, gone)]);
+        assert_eq!(told, Code::LocalAbort);
+        let told = own_resets(&[nobody(500, gone)]);
+        assert_eq!(told, Code::NoListener);
+    }
+}
+
 #[test]
 fn the_kernel_that_gives_up_is_not_the_application() {
     for (name, stack) in [

@@ -64,9 +64,11 @@ fn any_segments_in_any_order_end_in_verdicts() {
             ack,
             window: 0,
             payload,
+            window_shift: None,
             has_timestamps: false,
             mss: Some(u16::try_from(dice.roll(1 << 16)).expect("16 bits")),
             fast_open: false,
+            multipath: None,
         };
         let packet = Packet {
             way: if dice.roll(2) == 0 { Way::In } else { Way::Out },
@@ -76,6 +78,7 @@ fn any_segments_in_any_order_end_in_verdicts() {
             ttl: u8::try_from(dice.roll(256)).expect("8 bits"),
             ip_id: None,
             dont_fragment: false,
+            dscp: 0,
             len: 0,
             content: Content::Tcp(segment),
             passed: Passed {

@@ -2,12 +2,16 @@
 
 mod attempts;
 mod documented;
+mod elsewhere;
 mod established;
+mod handshake;
 mod hostile;
 mod idle;
 mod losses;
 mod opening;
+mod origin;
 mod overflow;
 mod stuck;
+mod troubles;
 mod unlisted;
 mod world;

@@ -15,6 +15,25 @@ fn what_was_dropped_without_ports_is_traffic() {
 }
 
 #[test]
+fn what_was_dropped_without_a_flow_may_have_been_the_traffic() {
+    let mut world = World::new();
+    let mut event = drop(0, "10.0.0.2:1", SERVER, "", "NETFILTER_DROP", Class::Policy);
+    event.flow = None;
+    event.packets = 5;
+    world.record(event);
+    let watched = [(address(SERVER).ip(), Some(443))];
+    let verdicts = world.conversations.conclude(at(9000), &watched);
+    let verdict = said(&verdicts[0]);
+    assert_eq!(verdict.code, Code::NoTraffic);
+    assert!(
+        !verdict.explanation.contains("nothing was sent"),
+        "{verdict:?}"
+    );
+    let told = "this machine dropped 5 packets whose flow is not known: they may have been these";
+    assert!(verdict.evidence.contains(&told.to_owned()), "{verdict:?}");
+}
+
+#[test]
 fn a_loss_is_not_laid_outside_where_dropped_packets_had_no_flow() {
     let mut world = World::new();
     world.syn(0);

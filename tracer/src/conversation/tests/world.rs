@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::{
-    Content, Conversations, Endpoints, IcmpError, Packet, Passed, Seen, Segment, Sighting, State,
-    TcpState, Way,
+    Content, Conversations, Endpoints, IcmpError, Multipath, Packet, Passed, Scope, Seen, Segment,
+    Sighting, State, TcpState, Way,
     trail::{ACK, FIN, RST, SYN},
 };
 use crate::event::{
@@ -36,23 +36,54 @@ pub fn at(ms: i64) -> Timestamp {
 pub struct World {
     pub conversations: Conversations,
     pub netns: u32,
+    /// The interface that packets pass.
+    pub ifname: &'static str,
     pub client: SocketAddr,
     pub server: SocketAddr,
     /// What sockets count: segments sent again, and those that the other end had.
     pub counted: (u32, u32),
     /// The round-trip time that sockets measure.
     pub rtt_us: u32,
+    /// What the next packets' headers have.
+    pub header: Header,
+}
+
+/// Fields that tell senders apart.
+#[derive(Clone, Copy)]
+pub struct Header {
+    pub ip_id: u16,
+    pub dont_fragment: bool,
+    pub dscp: u8,
+    pub window: u16,
+    pub has_timestamps: bool,
+    pub fast_open: bool,
+    pub multipath: Option<Multipath>,
 }
 
 impl World {
     pub fn new() -> Self {
+        Self::of(Scope::Packets)
+    }
+
+    /// Of which so much is watched.
+    pub fn of(scope: Scope) -> Self {
         Self {
-            conversations: Conversations::default(),
+            conversations: Conversations::new(scope),
             netns: HOME,
+            ifname: "eth0",
             client: address(CLIENT),
             server: address(SERVER),
             counted: (0, 0),
             rtt_us: 0,
+            header: Header {
+                ip_id: 0,
+                dont_fragment: true,
+                dscp: 0,
+                window: 64_000,
+                has_timestamps: false,
+                fast_open: false,
+                multipath: None,
+            },
         }
     }
 
@@ -77,12 +108,13 @@ impl World {
             ms,
             Seen::Packet(Packet {
                 way,
-                ifname: "eth0".to_owned(),
+                ifname: self.ifname.to_owned(),
                 src: ends.0.ip(),
                 dst: ends.1.ip(),
                 ttl,
-                ip_id: Some(0),
-                dont_fragment: true,
+                ip_id: Some(self.header.ip_id),
+                dont_fragment: self.header.dont_fragment,
+                dscp: self.header.dscp,
                 len: 60,
                 content,
                 passed: Passed::default(),
@@ -103,11 +135,13 @@ impl World {
             flags,
             seq,
             ack,
-            window: 64_000,
+            window: self.header.window,
             payload,
-            has_timestamps: false,
+            window_shift: (flags & SYN != 0).then_some(0),
+            has_timestamps: self.header.has_timestamps,
             mss: (flags & SYN != 0).then_some(1460),
-            fast_open: false,
+            fast_open: self.header.fast_open,
+            multipath: self.header.multipath,
         };
         self.packet(ms, way, ends, ttl, Content::Tcp(segment));
     }
@@ -247,6 +281,11 @@ impl World {
         self.client_is(ms + 20, TcpState::FinWait2, TcpState::Close, 0);
     }
 
+    /// No verdict is there at the end.
+    pub fn has_none(&mut self, ms: i64) -> bool {
+        self.conversations.conclude(at(ms), &[]).is_empty()
+    }
+
     pub fn record(&mut self, event: Event) {
         self.conversations.record(&[event]);
     }
@@ -255,6 +294,7 @@ impl World {
     pub fn verdict(&mut self, ms: i64) -> Event {
         let mut verdicts = self.conversations.conclude(at(ms), &[]);
         assert_eq!(verdicts.len(), 1, "{verdicts:#?}");
+        said(&verdicts[0]);
         verdicts.remove(0)
     }
 }
@@ -272,7 +312,12 @@ pub fn curl() -> Process {
 /// What a verdict record has to say.
 pub fn said(event: &Event) -> &Verdict {
     assert_eq!(event.kind, EventKind::Verdict);
-    event.verdict.as_ref().expect("a verdict")
+    let verdict = event.verdict.as_ref().expect("a verdict");
+    let explanation = verdict.explanation.as_str();
+    let repeats = |line: &&String| line.contains(explanation);
+    let repeated = verdict.evidence.iter().find(repeats);
+    assert_eq!(repeated, None, "the evidence repeats the explanation");
+    verdict
 }
 
 pub fn code(event: &Event) -> Code {

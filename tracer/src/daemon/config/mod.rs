@@ -17,7 +17,7 @@ pub use self::{
     layers::{ConfigError, place, read},
     value::{Mode, Secret, Share, Size, Span},
 };
-use crate::cli::{RulesMode, Select};
+use crate::cli::{RulesMode, Select, VerdictsMode};
 
 /// Where the file is looked for if nothing else is said.
 pub const FILE: &str = "/etc/droptrace/droptrace.toml";
@@ -74,6 +74,8 @@ pub struct Trace {
     pub max_flows: u32,
     /// How netfilter rules are found.
     pub rules: RulesMode,
+    /// Of which conversations there are verdicts.
+    pub verdicts: VerdictsMode,
     /// Normal clean-up is told too.
     pub all: bool,
 }
@@ -93,6 +95,7 @@ impl Default for Trace {
             interval: Span(Duration::from_secs(1)),
             max_flows: 16_384,
             rules: RulesMode::Auto,
+            verdicts: VerdictsMode::All,
             all: false,
         }
     }
