@@ -58,6 +58,9 @@ pub struct RunArgs {
     /// where two differ, and where there is nothing to compare.
     #[arg(long)]
     pub compare_rules: bool,
+    /// Have droptrace trace as a daemon, whose file has the records.
+    #[arg(long, conflicts_with = "compare_rules")]
+    pub daemon: bool,
     /// Leave out scenarios that prove what does not depend on the kernel: they are
     /// played on another one.
     #[arg(long)]

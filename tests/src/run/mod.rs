@@ -1,6 +1,7 @@
 //! Runs scenarios one after the other and reports each in a line.
 
 mod compare;
+mod daemon;
 mod doctor;
 mod judge;
 mod matcher;
@@ -90,6 +91,9 @@ fn one(
     if args.other_kernel && scenario.one_kernel {
         return Outcome::Skip("does not depend on the kernel: played on another one".to_owned());
     }
+    if args.daemon && !stage::can_be_a_daemon(scenario) {
+        return Outcome::Skip("a daemon has no such flags".to_owned());
+    }
     match needs::unmet(&scenario.needs) {
         Ok(None) => {}
         Ok(Some(reason)) => return Outcome::Skip(reason),
@@ -100,6 +104,7 @@ fn one(
     let rules = if is_about_rules { "exact" } else { "cheap" };
     let how = stage::Tracing {
         compares: args.compare_rules,
+        daemon: args.daemon,
         rules: doctor.rules_are_watched_for().then_some(rules),
     };
     let mut problems = Vec::new();

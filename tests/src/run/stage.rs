@@ -12,6 +12,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 use super::compare;
+use super::daemon::Place;
 use super::rule::{self, Rules};
 use super::statistics::{self, Statistics};
 use super::tracer::{Printed, Tracer};
@@ -74,6 +75,8 @@ pub struct Seen {
 pub struct Tracing {
     /// With all means to name a rule.
     pub compares: bool,
+    /// As a daemon.
+    pub daemon: bool,
     /// How rules are to be found, unless the scenario says.
     pub rules: Option<&'static str>,
 }
@@ -151,6 +154,16 @@ fn trace(
     {
         arguments.extend(["--rules", rules].map(ToOwned::to_owned));
     }
+    let place = match how.daemon || scenario.tracer.daemon {
+        true => Some(Place::new()?),
+        false => None,
+    };
+    let arguments = match &place {
+        Some(place) => place
+            .arguments(&arguments)
+            .context("a daemon has no such flags")?,
+        None => as_json(arguments),
+    };
     let tracer = Tracer::start(droptrace, &arguments)?;
     let statistics = (scenario.tracer.runs_only_for_records)
         .then(|| Statistics::of(tracer.process()))
@@ -172,11 +185,14 @@ fn trace(
         .and_then(|()| settled(scenario, sandbox));
     let skipped = scenario.tracer.is_interrupted.then(skipped).transpose();
     let runs = statistics.and_then(|of| of.map(|of| of.runs()).transpose());
-    let printed = if scenario.tracer.killed {
+    let mut printed = if scenario.tracer.killed {
         tracer.kill()?
     } else {
         tracer.interrupt()?
     };
+    if let Some(place) = place {
+        printed.stdout = place.records()?;
+    }
     Ok(Traced {
         printed,
         truths,
@@ -200,11 +216,23 @@ fn probe_after(
     let netns = sandbox.host(&probe.r#in)?.inode.to_string();
     arguments.extend(["--netns".to_owned(), netns]);
     Ok(Traced {
-        printed: Tracer::spawn(droptrace, &arguments)?.finish()?,
+        printed: Tracer::spawn(droptrace, &as_json(arguments))?.finish()?,
         truths: settled(scenario, sandbox),
         runs: None,
         skipped: None,
     })
+}
+
+fn as_json(mut arguments: Vec<String>) -> Vec<String> {
+    arguments.extend(["--format", "json"].map(ToOwned::to_owned));
+    arguments
+}
+
+/// Whether a daemon can trace what the scenario's droptrace does.
+pub fn can_be_a_daemon(scenario: &Scenario) -> bool {
+    let tracer = &scenario.tracer;
+    let is_special = tracer.killed || tracer.as_given || scenario.probe.is_some();
+    !is_special && Place::new().is_ok_and(|place| place.arguments(&tracer.args).is_some())
 }
 
 /// droptrace's arguments, with inode numbers for `(netns of HOST)`.

@@ -59,8 +59,8 @@ impl Tracer {
         line: Sender<String>,
     ) -> anyhow::Result<Self> {
         let mut command = Command::new(droptrace);
-        command.args(args).args(["--format", "json"]);
         command
+            .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -142,7 +142,10 @@ impl Tracer {
 fn wait_for_ready(lines: &Receiver<String>) -> anyhow::Result<()> {
     loop {
         match lines.recv_timeout(PATIENCE) {
-            Ok(line) if line.starts_with("droptrace: tracing") => return Ok(()),
+            // The command says it, or the daemon's log.
+            Ok(line) if line.starts_with("droptrace: tracing") || line.contains("] tracing ") => {
+                return Ok(());
+            }
             Ok(_) => {}
             Err(RecvTimeoutError::Timeout) => {
                 bail!("droptrace was not ready within {} s", PATIENCE.as_secs())

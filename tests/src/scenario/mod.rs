@@ -120,6 +120,9 @@ pub struct Tracer {
     /// It is ended by SIGKILL instead of Ctrl-C.
     #[serde(default)]
     pub killed: bool,
+    /// It runs as a daemon, whose file has the records.
+    #[serde(default)]
+    pub daemon: bool,
     /// It gets these arguments and no others, whatever the runner is asked for.
     #[serde(default)]
     pub as_given: bool,

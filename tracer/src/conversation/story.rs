@@ -18,6 +18,8 @@ use crate::event::Direction;
 const MAX_VIEWS: usize = 8;
 /// Different drops, resets, repetitions and ICMP errors that are kept, of each kind.
 const MAX_KEPT: usize = 16;
+/// A socket that believes a reset has closed by then.
+const AFTER_RESET: Duration = Duration::from_secs(1);
 
 /// What a namespace saw of a conversation.
 #[derive(Debug)]
@@ -310,8 +312,7 @@ impl Story {
 
     /// When a reset by this end came in at home, or was recorded as received.
     pub(super) fn reset_from(&self, end: End) -> Option<Timestamp> {
-        let seen = self.trail(end).and_then(|trail| trail.reset.as_ref());
-        let seen = seen.map(|reset| reset.at);
+        let seen = self.reset_seen(end);
         let recorded = self.resets_received.iter().find(|reset| reset.0 == end);
         [seen, recorded.map(|reset| reset.1)]
             .into_iter()
@@ -319,12 +320,25 @@ impl Story {
             .min()
     }
 
+    /// When a reset by this end was seen, unless the other end's socket is one of this
+    /// machine and went on: it did not believe it.
+    fn reset_seen(&self, end: End) -> Option<Timestamp> {
+        let at = self.trail(end)?.reset.as_ref()?.at;
+        let socket = self.sockets.of(end.other());
+        let went_on = socket
+            .closed
+            .is_none_or(|closed| between(at, closed) > AFTER_RESET);
+        let is_recorded = self.resets_received.iter().any(|reset| reset.0 == end);
+        let is_ignored = socket.established.is_some() && went_on && !is_recorded;
+        (!is_ignored).then_some(at)
+    }
+
     /// When packets ended it: a reset, or both ends' goodbye.
     pub(super) fn end_on_the_wire(&self) -> Option<Timestamp> {
         let trails = [End::Client, End::Server].map(|end| self.trail(end));
-        let reset = trails
-            .iter()
-            .filter_map(|trail| Some(trail.as_ref()?.reset.as_ref()?.at));
+        let reset = [End::Client, End::Server]
+            .into_iter()
+            .filter_map(|end| self.reset_seen(end));
         let recorded = self.resets_sent.iter().map(|reset| reset.at);
         let received = self.resets_received.iter().map(|reset| reset.1);
         let reset = reset.chain(recorded).chain(received).min();

@@ -23,7 +23,7 @@ use landlock::{
 use crate::tracer;
 
 /// What some part of the daemon needs, and for what.
-pub const NEEDED: [(Capability, &str); 7] = [
+pub const NEEDED: [(Capability, &str); 8] = [
     (Capability::CAP_BPF, "kernel programs and their maps"),
     (
         Capability::CAP_PERFMON,
@@ -49,10 +49,18 @@ pub const NEEDED: [(Capability, &str); 7] = [
         Capability::CAP_NET_ADMIN,
         "rules: listing rule sets with nft and iptables-nft-save",
     ),
+    (
+        Capability::CAP_NET_RAW,
+        "rules: the socket by which iptables-legacy-save reads tables",
+    ),
 ];
 
 /// What only rules need.
-const FOR_RULES: [Capability; 2] = [Capability::CAP_SYS_ADMIN, Capability::CAP_NET_ADMIN];
+const FOR_RULES: [Capability; 3] = [
+    Capability::CAP_SYS_ADMIN,
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_NET_RAW,
+];
 
 /// Files that looking up a name and trusting a certificate may read.
 const TO_RESOLVE: [&str; 7] = [

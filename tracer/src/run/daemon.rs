@@ -75,6 +75,8 @@ pub fn daemon(args: &cli::Daemon) -> Result<(), Failure> {
         };
         run.go(args.once).await
     })?;
+    // A disk that hangs is not waited for.
+    runtime.shutdown_background();
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! A record as a log record of OpenTelemetry.
 //!
 //! Names of attributes are those of OpenTelemetry's semantic conventions where it has
-//! one that means the same, and begin with `droptrace.` elsewhere; `docs/daemon-otlp.md`
+//! one that means the same, and begin with `droptrace.` elsewhere; `docs/otlp.md`
 //! has the table.
 
 use jiff::Timestamp;

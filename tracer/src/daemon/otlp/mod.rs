@@ -30,6 +30,7 @@ use self::{queue::Queue, send::Sender, worker::Worker};
 use super::{
     config,
     line::Line,
+    privileges,
     spool::{Spool, SpoolError},
 };
 
@@ -87,6 +88,7 @@ impl Otlp {
             boot_id,
             Box::new(numbers),
         );
+        let (dir, ca) = (state.dir.clone(), otlp.ca.clone());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             // For the look-up of the receiver's name.
@@ -96,6 +98,11 @@ impl Otlp {
         let thread = std::thread::Builder::new()
             .name("otlp".into())
             .spawn(move || {
+                match privileges::confine(&dir, ca.as_deref()) {
+                    Ok(true) => {}
+                    Ok(false) => log::info!("this kernel does not confine the thread for OTLP"),
+                    Err(error) => log::warn!("the thread for OTLP: {error}"),
+                }
                 runtime.block_on(worker.run());
                 // A look-up that hangs is not waited for.
                 runtime.shutdown_background();

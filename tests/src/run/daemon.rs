@@ -1,0 +1,86 @@
+//! A scenario's droptrace as a daemon: the same filter by its configuration, the records
+//! from its file.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+
+/// A directory of its own, gone with it.
+pub struct Place(PathBuf);
+
+impl Place {
+    /// Makes the directory.
+    pub fn new() -> anyhow::Result<Self> {
+        let path = std::env::temp_dir().join(format!("droptrace-daemon-{}", std::process::id()));
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    /// The daemon's command line that traces what `args` trace; `None` where a daemon
+    /// cannot.
+    pub fn arguments(&self, args: &[String]) -> Option<Vec<String>> {
+        let mut sets = vec![
+            // As the command line does if nothing else is said.
+            "trace.verdicts=auto".to_owned(),
+            "trace.interval=500ms".to_owned(),
+            "metrics.listen=off".to_owned(),
+        ];
+        let dir = self.0.display();
+        sets.extend([
+            format!("state.dir={dir}/state"),
+            format!("state.run={dir}/run"),
+            format!("socket.path={dir}/run/events.sock"),
+            format!("file.path={dir}/events.ndjson"),
+        ]);
+        let mut lists: Vec<(&str, Vec<&String>)> = Vec::new();
+        let mut args = args.iter();
+        while let Some(flag) = args.next() {
+            let key = flag.strip_prefix("--")?;
+            match key {
+                "dst" | "src" | "host" | "port" | "proto" | "iface" | "netns" | "reason"
+                | "cgroup" => {
+                    let value = args.next()?;
+                    match lists.iter_mut().find(|(name, _)| *name == key) {
+                        Some((_, values)) => values.push(value),
+                        None => lists.push((key, vec![value])),
+                    }
+                }
+                "rules" | "interval" | "verdicts" => {
+                    sets.push(format!("trace.{key}={}", args.next()?));
+                }
+                "max-flows" => sets.push(format!("trace.max_flows={}", args.next()?)),
+                "all" => sets.push("trace.all=true".to_owned()),
+                _ => return None,
+            }
+        }
+        sets.extend(
+            lists
+                .iter()
+                .map(|(name, values)| format!("trace.{name}={values:?}")),
+        );
+        let sets = sets.into_iter().flat_map(|set| ["--set".to_owned(), set]);
+        let words = [
+            "daemon".to_owned(),
+            "--config".to_owned(),
+            "/dev/null".to_owned(),
+        ];
+        Some(words.into_iter().chain(sets).collect())
+    }
+
+    /// The records that the daemon wrote.
+    pub fn records(&self) -> anyhow::Result<String> {
+        let path = self.0.join("events.ndjson");
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
