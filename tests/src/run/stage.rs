@@ -154,10 +154,8 @@ fn trace(
     {
         arguments.extend(["--rules", rules].map(ToOwned::to_owned));
     }
-    let place = match how.daemon || scenario.tracer.daemon {
-        true => Some(Place::new()?),
-        false => None,
-    };
+    let is_daemon = how.daemon || scenario.tracer.daemon;
+    let place = is_daemon.then(Place::new).transpose()?;
     let arguments = match &place {
         Some(place) => place
             .arguments(&arguments)

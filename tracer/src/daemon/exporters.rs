@@ -101,7 +101,7 @@ impl Exporters {
         let counters = Arc::new(Counters::new(config.metrics.top));
         let otlp = match &config.otlp {
             Some(receiver) => Some(Otlp::start(receiver, state, &boot_id, move || {
-                of_losses.next()
+                of_losses.give()
             })?),
             None => None,
         };
@@ -114,9 +114,10 @@ impl Exporters {
             )));
         }
         let has_socket = !config.socket.path.as_os_str().is_empty();
-        let server = match has_socket {
-            true => Some(socket::Server::bind(&config.socket, &journal)?),
-            false => None,
+        let server = if has_socket {
+            Some(socket::Server::bind(&config.socket, &journal)?)
+        } else {
+            None
         };
         let view = Arc::new(View {
             started: Instant::now(),
@@ -196,7 +197,7 @@ impl Exporters {
                 continue;
             }
             let subject = Subject::of(&event);
-            let line = Line::new(event, self.sequence.next(), &self.boot_id)
+            let line = Line::new(event, self.sequence.give(), &self.boot_id)
                 .context("cannot write a record")?;
             if self.view.otlp.is_some() {
                 lines.push(line.clone());

@@ -16,6 +16,9 @@ use super::budget::{Used, WINDOW};
 /// How long the kernel takes the time of programs.
 const SAMPLE: Duration = Duration::from_secs(1);
 
+/// Of each window, the part in which it does not.
+const UNMEASURED: Duration = Duration::from_secs(WINDOW.as_secs() - SAMPLE.as_secs());
+
 /// Measures one window after the other.
 pub struct Meter {
     since: Instant,
@@ -47,7 +50,7 @@ impl Meter {
     #[must_use]
     pub fn next(&self) -> Instant {
         match &self.sample {
-            None => self.since + (WINDOW - SAMPLE),
+            None => self.since + UNMEASURED,
             Some(_) => self.since + WINDOW,
         }
     }

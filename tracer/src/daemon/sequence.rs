@@ -80,7 +80,7 @@ impl Sequence {
 
     /// Gives the next number. Where no more can be set aside, numbers go on, and may be
     /// given again after a restart; the log says so.
-    pub fn next(&mut self) -> u64 {
+    pub fn give(&mut self) -> u64 {
         let number = self.next;
         self.next += 1;
         if self.next >= self.end {
@@ -124,15 +124,15 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("droptrace-sequence-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         let mut first = Sequence::of_records(&dir).unwrap();
-        let given: Vec<u64> = (0..BLOCK + 10).map(|_| first.next()).collect();
+        let given: Vec<u64> = (0..BLOCK + 10).map(|_| first.give()).collect();
         assert!(given.iter().copied().eq(1..=BLOCK + 10));
         // As if it were killed.
         drop(first);
         let mut second = Sequence::of_records(&dir).unwrap();
-        let after = second.next();
+        let after = second.give();
         assert!(after > BLOCK + 10, "{after}");
         second.close().unwrap();
-        assert_eq!(Sequence::of_records(&dir).unwrap().next(), after + 1);
+        assert_eq!(Sequence::of_records(&dir).unwrap().give(), after + 1);
         fs::write(dir.join("sequence"), "x").unwrap();
         assert!(Sequence::of_records(&dir).is_err());
         fs::remove_dir_all(&dir).unwrap();

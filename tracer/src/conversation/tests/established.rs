@@ -43,7 +43,19 @@ fn the_connections_own_packets_count_more_than_a_ping() {
     world.pong(0, 63);
     world.is_connected(100, 61);
     world.gets(500, 61, RST | ACK, SERVER_ISN + 1, CLIENT_ISN + 1, 0);
+    world.client_is(500, TcpState::Established, TcpState::Close, 104);
     assert_eq!(code(&world.verdict(3000)), Code::PeerReset);
+}
+
+#[test]
+fn a_reset_that_the_kernel_did_not_believe_ends_nothing() {
+    // Out of the window, by somebody who guesses: the socket goes on.
+    let mut world = World::new();
+    world.is_connected(0, 61);
+    world.talks(100, 61, 0, 50);
+    world.gets(500, 63, RST | ACK, SERVER_ISN + 900_000, CLIENT_ISN + 51, 0);
+    assert!(world.conversations.settled(at(3000)).is_empty());
+    assert_eq!(code(&world.verdict(3000)), Code::InProgress);
 }
 
 #[test]

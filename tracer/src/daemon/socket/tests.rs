@@ -76,7 +76,9 @@ impl Daemon {
             path: config.path,
             journal,
             readers,
-            thread: Some(thread::spawn(move || runtime.block_on(server.run()))),
+            thread: Some(thread::spawn(move || {
+                runtime.block_on(server.run(Arc::new(Status::default)));
+            })),
             _folder: folder,
         }
     }
@@ -418,7 +420,7 @@ fn each_of_eight_readers_gets_its_lines_or_is_told_what_it_missed() {
         // Stops reading entirely until all is over.
         ("{}", Duration::MAX, Box::new(all)),
     ];
-    let over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let mut readers = Vec::new();
     for (request, pause, _) in &plan {
         let mut lines = daemon.ask(request);
