@@ -24,6 +24,8 @@ impl Place {
             // As the command line does if nothing else is said.
             "trace.verdicts=auto".to_owned(),
             "trace.interval=500ms".to_owned(),
+            "trace.max_flows=16384".to_owned(),
+            "socket.keep=64MiB".to_owned(),
             "metrics.listen=off".to_owned(),
         ];
         let dir = self.0.display();

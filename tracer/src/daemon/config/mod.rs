@@ -93,7 +93,8 @@ impl Default for Trace {
             reason: Vec::new(),
             cgroup: Vec::new(),
             interval: Span(Duration::from_secs(1)),
-            max_flows: 16_384,
+            // So many records have room in `Socket::keep`, however many come at once.
+            max_flows: 4096,
             rules: RulesMode::Auto,
             verdicts: VerdictsMode::All,
             all: false,
