@@ -21,8 +21,8 @@ use crate::owner::netns;
 
 /// Asking may take one part in so many of the time,
 const SHARE: u32 = 10;
-/// beside what may be used at once.
-const AT_ONCE: Duration = Duration::from_millis(50);
+/// beside what may be used at once: the first question may have the kernel load a module.
+const AT_ONCE: Duration = Duration::from_millis(500);
 /// Namespaces of which it is remembered where they were found.
 const MAX_REMEMBERED: usize = 1024;
 
