@@ -35,10 +35,8 @@ const FAREWELL: Duration = Duration::from_secs(3);
 pub struct Exporters {
     sequence: Sequence,
     mark: Mark,
-    boot_id: String,
     /// Normal clean-up is told too.
     all: bool,
-    journal: Journal,
     /// What ends with the journal.
     tasks: Vec<JoinHandle<()>>,
     view: Arc<View>,
@@ -82,6 +80,8 @@ impl Exporters {
     ///
     /// If one of them cannot be opened.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        // As numbers have it.
+        health::started();
         let state = &config.state;
         for dir in [&state.dir, &state.run] {
             fs::create_dir_all(dir)
@@ -122,8 +122,8 @@ impl Exporters {
         let view = Arc::new(View {
             started: Instant::now(),
             counters,
-            journal: journal.clone(),
-            boot_id: boot_id.clone(),
+            journal,
+            boot_id,
             readers: server.as_ref().map(socket::Server::readers),
             otlp,
             state: Mutex::default(),
@@ -144,9 +144,7 @@ impl Exporters {
         Ok(Self {
             sequence,
             mark,
-            boot_id,
             all: config.trace.all,
-            journal,
             tasks,
             view,
             metrics_every: config
@@ -197,12 +195,12 @@ impl Exporters {
                 continue;
             }
             let subject = Subject::of(&event);
-            let line = Line::new(event, self.sequence.give(), &self.boot_id)
+            let line = Line::new(event, self.sequence.give(), &self.view.boot_id)
                 .context("cannot write a record")?;
             if self.view.otlp.is_some() {
                 lines.push(line.clone());
             }
-            self.journal.push(line, subject);
+            self.view.journal.push(line, subject);
         }
         if let Some(otlp) = &self.view.otlp {
             otlp.push(lines);
@@ -227,7 +225,7 @@ impl Exporters {
 
     /// Hands over what is left, for three seconds at most.
     pub async fn close(self) {
-        self.journal.close();
+        self.view.journal.close();
         let all = async {
             for task in self.tasks {
                 if let Err(error) = task.await {
@@ -325,10 +323,7 @@ impl View {
                 max_readers: self.config.socket.max_readers,
             }),
             metrics: self.config.metrics.listen.map(|at| at.to_string()),
-            file: self.config.file.as_ref().map(|file| status::File {
-                path: file.path.clone(),
-                lost_records: 0,
-            }),
+            file: self.config.file.as_ref().map(|file| file.path.clone()),
             otlp,
         }
     }

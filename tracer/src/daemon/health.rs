@@ -1,8 +1,7 @@
 //! What the daemon tells of itself, as numbers.
 
 use std::{
-    fs, io,
-    mem::MaybeUninit,
+    fs,
     sync::OnceLock,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -14,7 +13,7 @@ use super::{
         Series,
         Value::{self, Count, Real},
     },
-    journal,
+    journal, meter,
 };
 
 /// What other parts of the daemon know. Whoever runs them fills it in when it is asked for.
@@ -185,16 +184,14 @@ fn process() -> Vec<Family> {
         "When the process started, since 1970.",
         Real(started().as_secs_f64()),
     )];
-    if let Ok(cpu) = cpu() {
-        families.push(alone(
-            "process_cpu",
-            "seconds",
-            Counter,
-            "CPU time of the process.",
-            Real(cpu.as_secs_f64()),
-        ));
-    }
-    if let Some(resident) = resident() {
+    families.push(alone(
+        "process_cpu",
+        "seconds",
+        Counter,
+        "CPU time of the process.",
+        Real(meter::own_time().as_secs_f64()),
+    ));
+    if let Some(resident) = meter::resident() {
         families.push(alone(
             "process_resident_memory",
             "bytes",
@@ -224,58 +221,4 @@ pub fn started() -> Duration {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         now.unwrap_or_default()
     })
-}
-
-/// CPU time of all threads, in user and kernel space.
-///
-/// # Errors
-///
-/// If the kernel does not tell.
-pub fn cpu() -> io::Result<Duration> {
-    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the kernel writes one `rusage` to where there is room for one.
-    let result = unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: all zeros are a valid `rusage`, and so is what the kernel wrote.
-    let usage = unsafe { usage.assume_init() };
-    let time = |time: libc::timeval| {
-        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-        let micros = u64::try_from(time.tv_usec).unwrap_or_default();
-        Duration::from_secs(seconds) + Duration::from_micros(micros)
-    };
-    Ok(time(usage.ru_utime) + time(usage.ru_stime))
-}
-
-/// Resident memory in bytes.
-#[must_use]
-pub fn resident() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib << 10)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_process_is_seen() {
-        let before = cpu().unwrap();
-        let mut waste = vec![0_u8; 32 << 20];
-        for round in 0..20 {
-            for byte in &mut waste {
-                *byte ^= round;
-            }
-        }
-        std::hint::black_box(&waste);
-        assert!(cpu().unwrap() > before);
-        let resident = resident().unwrap();
-        assert!((32 << 20..8 << 30).contains(&resident), "{resident}");
-        assert_eq!(started(), started());
-    }
 }

@@ -10,62 +10,19 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    ops::{AddAssign, Sub},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::{
-    line::Line,
+    line::{Line, Totals},
     request::{Request, Subject, Wanted},
 };
-use crate::event::{Event, EventKind, Loss, LossCause, LossOf, utc};
+use crate::event::{Event, LossCause};
 
 /// Of the room, the part that running totals of lines that have gone may take.
 const PAST_SHARE: u64 = 8;
-
-/// What some lines amount to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// How many.
-    pub records: u64,
-    /// [`Line::packets`].
-    pub packets: u64,
-    /// [`Line::bytes`].
-    pub bytes: u64,
-}
-
-impl Totals {
-    fn of(line: &Line) -> Self {
-        Self {
-            records: 1,
-            packets: line.packets,
-            bytes: line.bytes,
-        }
-    }
-}
-
-impl AddAssign for Totals {
-    fn add_assign(&mut self, more: Self) {
-        self.records = self.records.saturating_add(more.records);
-        self.packets = self.packets.saturating_add(more.packets);
-        self.bytes = self.bytes.saturating_add(more.bytes);
-    }
-}
-
-impl Sub for Totals {
-    type Output = Self;
-
-    fn sub(self, less: Self) -> Self {
-        Self {
-            records: self.records.saturating_sub(less.records),
-            packets: self.packets.saturating_sub(less.packets),
-            bytes: self.bytes.saturating_sub(less.bytes),
-        }
-    }
-}
 
 /// What the journal tells of itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -408,12 +365,8 @@ impl Book {
             return;
         };
         if let Some(after) = place.unknown.foreign.take() {
-            let mut loss = loss(
-                Totals::default(),
-                LossCause::NotRunning,
-                place.next,
-                &self.boot_id,
-            );
+            let last = place.next.saturating_sub(1);
+            let mut loss = Totals::default().lost(LossCause::NotRunning, last, &self.boot_id);
             loss.advice = Some(format!(
                 "number {after} is of another run of the daemon; what came after it there is \
                  not known, this run began with number {}",
@@ -422,7 +375,10 @@ impl Book {
             append(&loss, to);
         }
         if place.missed.records > 0 {
-            let mut loss = loss(place.missed, why, place.next, &self.boot_id);
+            // It has the last number that it stands for: who resumes behind it is not told
+            // again.
+            let last = place.next.saturating_sub(1);
+            let mut loss = place.missed.lost(why, last, &self.boot_id);
             let mut advice = vec!["read faster, or raise socket.keep"];
             if place.unknown.wanted {
                 advice.push("the count is of all records, whatever the filter");
@@ -448,22 +404,6 @@ impl Book {
             }
         }
     }
-}
-
-/// The record that stands where `missed` is missing, just before number `next`. It has the
-/// last number that it stands for: who resumes behind it is not told again.
-fn loss(missed: Totals, why: LossCause, next: u64, boot_id: &str) -> Event {
-    let mut event = Event::bare(EventKind::Loss, utc(Timestamp::now()));
-    event.packets = missed.packets;
-    event.bytes = missed.bytes;
-    event.loss = Some(Loss {
-        what: LossOf::Records,
-        why,
-        count: missed.records,
-    });
-    event.seq = Some(next.saturating_sub(1));
-    event.boot_id = Some(boot_id.to_owned());
-    event
 }
 
 fn append(event: &Event, to: &mut Vec<u8>) {

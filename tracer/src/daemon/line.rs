@@ -1,8 +1,12 @@
 //! A record on its way out of the daemon: numbered, and written once for all exporters.
 
-use bytes::Bytes;
+use std::ops::{AddAssign, Sub};
 
-use crate::event::{Event, EventKind};
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Event, EventKind, Loss, LossCause, LossOf, utc};
 
 /// A record as a line of JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +44,76 @@ impl Line {
             // Without the room that the text grew into: lines are kept by the thousand.
             text: text.into_boxed_slice().into(),
         })
+    }
+}
+
+/// How many records, and the packets and bytes that they stand for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Records.
+    pub records: u64,
+    /// [`Line::packets`].
+    pub packets: u64,
+    /// [`Line::bytes`].
+    pub bytes: u64,
+}
+
+impl Totals {
+    /// Of this record.
+    #[must_use]
+    pub const fn of(line: &Line) -> Self {
+        Self {
+            records: 1,
+            packets: line.packets,
+            bytes: line.bytes,
+        }
+    }
+
+    /// The record that says that so much did not reach who reads it.
+    #[must_use]
+    pub fn lost(self, why: LossCause, seq: u64, boot_id: &str) -> Event {
+        Event {
+            packets: self.packets,
+            bytes: self.bytes,
+            loss: Some(Loss {
+                what: LossOf::Records,
+                why,
+                count: self.records,
+            }),
+            seq: Some(seq),
+            boot_id: Some(boot_id.to_owned()),
+            ..Event::bare(EventKind::Loss, utc(Timestamp::now()))
+        }
+    }
+}
+
+impl AddAssign for Totals {
+    fn add_assign(&mut self, more: Self) {
+        self.records = self.records.saturating_add(more.records);
+        self.packets = self.packets.saturating_add(more.packets);
+        self.bytes = self.bytes.saturating_add(more.bytes);
+    }
+}
+
+impl Sub for Totals {
+    type Output = Self;
+
+    fn sub(self, less: Self) -> Self {
+        Self {
+            records: self.records.saturating_sub(less.records),
+            packets: self.packets.saturating_sub(less.packets),
+            bytes: self.bytes.saturating_sub(less.bytes),
+        }
+    }
+}
+
+impl FromIterator<Self> for Totals {
+    fn from_iter<T: IntoIterator<Item = Self>>(all: T) -> Self {
+        let mut sum = Self::default();
+        for one in all {
+            sum += one;
+        }
+        sum
     }
 }
 

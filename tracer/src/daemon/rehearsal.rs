@@ -35,7 +35,10 @@ impl Place {
 /// All places of a configuration.
 #[must_use]
 pub fn places(config: &Config) -> Vec<Place> {
-    let mut places = vec![Place::path("state.dir", &config.state.dir, folder)];
+    let mut places = vec![
+        Place::path("state.dir", &config.state.dir, folder),
+        Place::path("state.run", &config.state.run, folder),
+    ];
     let socket_path = &config.socket.path;
     if !socket_path.as_os_str().is_empty() {
         places.push(Place::path("socket.path", socket_path, socket));

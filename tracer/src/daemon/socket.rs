@@ -6,10 +6,7 @@
 
 use std::{
     fs, io,
-    os::unix::{
-        fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
-        net::UnixStream as Knock,
-    },
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -26,6 +23,7 @@ use tokio::{
 use super::{
     config,
     journal::{Got, Journal},
+    listener::Listener,
     request::Request,
     status::Status,
 };
@@ -207,23 +205,13 @@ fn refused(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SocketE
 
 /// Removes the socket of a process that has died.
 fn make_room(path: &Path) -> Result<(), SocketError> {
-    let found = match fs::symlink_metadata(path) {
-        Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(refused("look at", path)(error)),
-    };
-    if !found.file_type().is_socket() {
-        return Err(SocketError::Taken {
+    match Listener::at(path).map_err(refused("ask who serves", path))? {
+        Listener::Absent => Ok(()),
+        Listener::Stale => fs::remove_file(path).map_err(refused("remove", path)),
+        Listener::Alive => Err(SocketError::Served {
             path: path.to_owned(),
-        });
-    }
-    match Knock::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).map_err(refused("remove", path))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(refused("ask who serves", path)(error)),
-        Ok(_) => Err(SocketError::Served {
+        }),
+        Listener::Other => Err(SocketError::Taken {
             path: path.to_owned(),
         }),
     }

@@ -46,7 +46,7 @@ pub struct Status {
     /// Where it serves metrics, if it does.
     pub metrics: Option<String>,
     /// Its file of records, if it writes one.
-    pub file: Option<File>,
+    pub file: Option<PathBuf>,
     /// Its receiver of OTLP, if it has one.
     pub otlp: Option<Otlp>,
 }
@@ -71,16 +71,6 @@ pub struct Socket {
     pub readers: usize,
     /// How many may.
     pub max_readers: usize,
-}
-
-/// The file of records.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct File {
-    /// Its place.
-    pub path: PathBuf,
-    /// Records that it could not take.
-    pub lost_records: u64,
 }
 
 /// The receiver of OTLP.

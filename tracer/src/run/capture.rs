@@ -389,7 +389,8 @@ pub fn ticks(every: Duration) -> time::Interval {
     ticks
 }
 
-async fn tick(ticks: &mut Option<time::Interval>) {
+/// Waits for the next tick, for ever if there are none.
+pub async fn tick(ticks: &mut Option<time::Interval>) {
     match ticks {
         Some(ticks) => {
             ticks.tick().await;

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     Failure,
-    capture::{self, Capture, ticks},
+    capture::{self, Capture, tick, ticks},
     config,
     rehearse::rehearse,
 };
@@ -295,14 +295,5 @@ impl Run<'_> {
         };
         self.limit()?;
         Ok(())
-    }
-}
-
-async fn tick(ticks: &mut Option<Interval>) {
-    match ticks {
-        Some(ticks) => {
-            ticks.tick().await;
-        }
-        None => std::future::pending().await,
     }
 }

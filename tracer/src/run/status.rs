@@ -100,14 +100,7 @@ fn lines(status: &Status) -> String {
         line("metrics", &format!("http://{address}/metrics"));
     }
     if let Some(file) = &status.file {
-        line(
-            "file",
-            &format!(
-                "{}, {} records lost",
-                file.path.display(),
-                file.lost_records
-            ),
-        );
+        line("file", &file.display().to_string());
     }
     if let Some(otlp) = &status.otlp {
         line(

@@ -1,6 +1,9 @@
 //! What each consumer gets, and is told that it missed.
 
+use jiff::Timestamp;
+
 use super::*;
+use crate::event::{EventKind, LossOf, utc};
 
 const BOOT: &str = "11111111-2222-3333-4444-555555555555";
 const SLOW: LossCause = LossCause::ReaderSlow;

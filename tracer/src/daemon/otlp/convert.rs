@@ -465,7 +465,7 @@ mod tests {
     fn a_loss_is_told_with_its_numbers() {
         let line = crate::daemon::spool::loss_line(
             crate::event::LossCause::SpoolFull,
-            crate::daemon::spool::Lost {
+            crate::daemon::line::Totals {
                 records: 12,
                 packets: u64::MAX,
                 bytes: 9,

@@ -10,8 +10,8 @@ use tokio::sync::Notify;
 
 use super::metrics::Snapshot;
 use crate::daemon::{
-    line::Line,
-    spool::{Condition, Lost},
+    line::{Line, Totals},
+    spool::Condition,
 };
 
 /// Bytes of lines that wait for the thread: for a disk that takes a while.
@@ -63,7 +63,7 @@ pub struct Taken {
     /// Records.
     pub lines: Vec<Line>,
     /// What there was no room for.
-    pub lost: Lost,
+    pub lost: Totals,
     /// Counts.
     pub metrics: Option<Snapshot>,
     /// It is to end, at this time at the latest.
@@ -86,11 +86,7 @@ impl Queue {
         let mut inner = self.inner();
         for line in lines {
             if inner.bytes + line.text.len() > MAX {
-                inner.taken.lost.add(Lost {
-                    records: 1,
-                    packets: line.packets,
-                    bytes: line.bytes,
-                });
+                inner.taken.lost += Totals::of(&line);
                 inner.health.records_overflowed += 1;
             } else {
                 inner.bytes += line.text.len();

@@ -20,7 +20,10 @@ use super::{
     send::{Sender, Signal},
 };
 use crate::{
-    daemon::spool::{Lost, Record, Spool, loss_line},
+    daemon::{
+        line::Totals,
+        spool::{Record, Spool, loss_line},
+    },
     event::LossCause,
 };
 
@@ -108,7 +111,7 @@ impl Worker {
     fn take(&mut self) -> Option<std::time::Instant> {
         let taken = self.queue.take();
         if let Some(spool) = &mut self.spool {
-            if taken.lost != Lost::default() {
+            if taken.lost != Totals::default() {
                 spool.lose(LossCause::SpoolFull, taken.lost);
             }
             if (!taken.lines.is_empty() || spool.waits())

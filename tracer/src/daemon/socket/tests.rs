@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::Shutdown,
-    os::unix::net::UnixListener as Knocked,
+    os::unix::net::{UnixListener as Knocked, UnixStream as Knock},
     thread::{self, JoinHandle},
 };
 

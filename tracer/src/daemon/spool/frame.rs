@@ -12,6 +12,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use crate::daemon::line::Totals;
+
 /// Says that a frame begins, and in which format.
 const MAGIC: [u8; 4] = *b"DTF1";
 
@@ -20,36 +22,6 @@ pub const HEADER: usize = 56;
 
 /// No line is longer.
 pub const MAX_LINE: usize = 1 << 20;
-
-/// How many records, and the packets and bytes that they stand for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lost {
-    /// Records.
-    pub records: u64,
-    /// Packets.
-    pub packets: u64,
-    /// Bytes.
-    pub bytes: u64,
-}
-
-impl Lost {
-    /// Both together.
-    pub fn add(&mut self, other: Self) {
-        self.records = self.records.saturating_add(other.records);
-        self.packets = self.packets.saturating_add(other.packets);
-        self.bytes = self.bytes.saturating_add(other.bytes);
-    }
-}
-
-impl FromIterator<Self> for Lost {
-    fn from_iter<T: IntoIterator<Item = Self>>(losses: T) -> Self {
-        let mut sum = Self::default();
-        for loss in losses {
-            sum.add(loss);
-        }
-        sum
-    }
-}
 
 /// A place in the stream of all records ever spooled: how much lies before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,8 +47,8 @@ impl Place {
 
     /// What lies between an earlier place and this one.
     #[must_use]
-    pub fn since(self, earlier: Self) -> Lost {
-        Lost {
+    pub fn since(self, earlier: Self) -> Totals {
+        Totals {
             records: self.index.saturating_sub(earlier.index),
             packets: self.packets.wrapping_sub(earlier.packets),
             bytes: self.bytes.wrapping_sub(earlier.bytes),

@@ -18,16 +18,12 @@ mod write;
 use std::{cmp::Reverse, collections::VecDeque, fs::File, io, path::Path};
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use serde::Deserialize;
 
 use self::{directory::Directory, read::Reader, state::State, write::Active};
-pub use self::{
-    directory::SpoolError,
-    frame::{Lost, MAX_LINE},
-};
-use super::line::Line;
-use crate::event::{Event, EventKind, Loss, LossCause, LossOf, utc};
+pub use self::{directory::SpoolError, frame::MAX_LINE};
+use super::line::{Line, Totals};
+use crate::event::LossCause;
 
 /// Smaller than this no spool is.
 const MIN_SIZE: u64 = 256 << 10;
@@ -38,7 +34,7 @@ const MAX_SEGMENT: u64 = 8 << 20;
 const MAX_WAITING: usize = 4 << 20;
 
 /// Makes the record that tells of a loss.
-pub type Tell<'a> = &'a mut dyn FnMut(LossCause, Lost) -> String;
+pub type Tell<'a> = &'a mut dyn FnMut(LossCause, Totals) -> String;
 
 /// Records on disk until a receiver has them.
 #[derive(Debug)]
@@ -79,8 +75,8 @@ pub struct Record {
 impl Record {
     /// What is lost with it.
     #[must_use]
-    pub fn loss(&self) -> Lost {
-        Lost {
+    pub fn loss(&self) -> Totals {
+        Totals {
             records: 1,
             packets: self.packets,
             bytes: self.bytes,
@@ -203,13 +199,13 @@ impl Spool {
 
     /// The receiver has the first so many of [`Self::front`].
     pub fn done(&mut self, records: usize) {
-        self.finish(records, Lost::default());
+        self.finish(records, Totals::default());
     }
 
     /// The receiver has the first so many of [`Self::front`] but for some, and does not
     /// say which: the largest, so that what is told is not too little.
     pub fn partly_refused(&mut self, records: usize, refused: u64) {
-        let mut losses: Vec<Lost> = self.hand.iter().take(records).map(Record::loss).collect();
+        let mut losses: Vec<Totals> = self.hand.iter().take(records).map(Record::loss).collect();
         losses.sort_unstable_by_key(|loss| Reverse(loss.packets));
         losses.truncate(usize::try_from(refused).unwrap_or(usize::MAX));
         self.finish(records, losses.into_iter().collect());
@@ -222,7 +218,7 @@ impl Spool {
                 let untold = telling.untold;
                 self.state.lose(untold.why, untold.lost);
             }
-            self.finish(records, Lost::default());
+            self.finish(records, Totals::default());
             self.told_in_vain = true;
         } else {
             let lost = self.hand.iter().take(records).map(Record::loss).collect();
@@ -230,7 +226,7 @@ impl Spool {
         }
     }
 
-    fn finish(&mut self, records: usize, refused: Lost) {
+    fn finish(&mut self, records: usize, refused: Totals) {
         for record in self.hand.drain(..records.min(self.hand.len())) {
             match self.from {
                 From::Disk => {
@@ -251,7 +247,7 @@ impl Spool {
     }
 
     /// Counts records that were lost on their way here.
-    pub fn lose(&mut self, why: LossCause, lost: Lost) {
+    pub fn lose(&mut self, why: LossCause, lost: Totals) {
         self.state.lose(why, lost);
         self.save();
     }
@@ -334,19 +330,9 @@ impl Spool {
 /// If it cannot be written as JSON, which it gives no reason for.
 pub fn loss_line(
     why: LossCause,
-    lost: Lost,
+    lost: Totals,
     seq: u64,
     boot_id: &str,
 ) -> serde_json::Result<String> {
-    let mut event = Event::bare(EventKind::Loss, utc(Timestamp::now()));
-    event.packets = lost.packets;
-    event.bytes = lost.bytes;
-    event.loss = Some(Loss {
-        what: LossOf::Records,
-        why,
-        count: lost.records,
-    });
-    event.seq = Some(seq);
-    event.boot_id = Some(boot_id.to_owned());
-    serde_json::to_string(&event)
+    serde_json::to_string(&lost.lost(why, seq, boot_id))
 }

@@ -3,12 +3,12 @@
 use std::{fs::File, io, ops::Range};
 
 use super::{
-    From, Lost, Record, Segment, Spool, Tell,
+    From, Record, Segment, Spool, Tell,
     directory::{MAX_INDEX, read_at},
     frame::{self, Found, Frame, HEADER, MAX_LINE, Place},
     state::{Telling, Untold},
 };
-use crate::event::LossCause;
+use crate::{daemon::line::Totals, event::LossCause};
 
 /// Where the next record of the receiver is expected.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Spool {
         if self.state.telling.is_none() && !self.told_in_vain {
             self.state
                 .untold
-                .retain(|untold| untold.lost != Lost::default());
+                .retain(|untold| untold.lost != Totals::default());
             if !self.state.untold.is_empty() {
                 let untold = self.state.untold.remove(0);
                 self.tell(untold, None, tell);

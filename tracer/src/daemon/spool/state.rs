@@ -9,7 +9,8 @@ use std::{fs::File, io, os::unix::fs::FileExt};
 
 use serde::{Deserialize, Serialize};
 
-use super::frame::{Lost, Place};
+use super::frame::Place;
+use crate::daemon::line::Totals;
 use crate::event::LossCause;
 
 const MAGIC: [u8; 4] = *b"DTS1";
@@ -39,7 +40,7 @@ pub struct Untold {
     /// Why.
     pub why: LossCause,
     /// How much.
-    pub lost: Lost,
+    pub lost: Totals,
 }
 
 /// A loss record that is being sent. It stays the same, its number too, until the
@@ -56,12 +57,12 @@ pub struct Telling {
 
 impl State {
     /// Adds to what is to be told.
-    pub fn lose(&mut self, why: LossCause, lost: Lost) {
-        if lost == Lost::default() {
+    pub fn lose(&mut self, why: LossCause, lost: Totals) {
+        if lost == Totals::default() {
             return;
         }
         match self.untold.iter_mut().find(|untold| untold.why == why) {
-            Some(untold) => untold.lost.add(lost),
+            Some(untold) => untold.lost += lost,
             None => self.untold.push(Untold { why, lost }),
         }
     }

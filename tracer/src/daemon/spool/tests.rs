@@ -8,9 +8,9 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{Lost, MIN_SIZE, Spool, SpoolError};
+use super::{MIN_SIZE, Spool, SpoolError};
 use crate::{
-    daemon::line::Line,
+    daemon::line::{Line, Totals},
     event::{Event, EventKind, LossCause},
 };
 
@@ -34,13 +34,13 @@ fn lines(range: std::ops::Range<u64>) -> impl Iterator<Item = Line> {
 #[derive(Default)]
 struct Got {
     seqs: Vec<u64>,
-    lost: BTreeMap<String, Lost>,
+    lost: BTreeMap<String, Totals>,
     /// Numbers of loss records.
     told: Vec<u64>,
 }
 
 impl Got {
-    fn lost(&self) -> Lost {
+    fn lost(&self) -> Totals {
         self.lost.values().copied().collect()
     }
 
@@ -65,21 +65,19 @@ impl Got {
             Some(loss) => {
                 self.told.push(event.seq.unwrap());
                 let why = serde_json::to_value(loss.why).unwrap();
-                self.lost
-                    .entry(why.as_str().unwrap().to_owned())
-                    .or_default()
-                    .add(Lost {
-                        records: loss.count,
-                        packets: event.packets,
-                        bytes: event.bytes,
-                    });
+                let told = self.lost.entry(why.as_str().unwrap().to_owned());
+                *told.or_default() += Totals {
+                    records: loss.count,
+                    packets: event.packets,
+                    bytes: event.bytes,
+                };
             }
         }
     }
 }
 
 /// Makes loss records, numbered from a million on.
-fn teller() -> impl FnMut(LossCause, Lost) -> String {
+fn teller() -> impl FnMut(LossCause, Totals) -> String {
     let mut next = 1_000_000;
     move |why, lost| {
         next += 1;

@@ -3,11 +3,14 @@
 use std::{fs::File, io, os::unix::fs::FileExt};
 
 use super::{
-    Lost, MAX_LINE, MAX_WAITING, Segment, Spool,
+    MAX_LINE, MAX_WAITING, Segment, Spool,
     directory::{MAX_INDEX, read_at},
     frame::{self, Found, HEADER, Place},
 };
-use crate::{daemon::line::Line, event::LossCause};
+use crate::{
+    daemon::line::{Line, Totals},
+    event::LossCause,
+};
 
 /// Written at a time.
 const CHUNK: usize = 1 << 20;
@@ -28,7 +31,7 @@ impl Spool {
     pub fn append(&mut self, lines: impl IntoIterator<Item = Line>) -> Option<u64> {
         for line in lines {
             if line.text.len() > MAX_LINE {
-                self.state.lose(LossCause::SpoolFull, loss(&line));
+                self.state.lose(LossCause::SpoolFull, Totals::of(&line));
                 continue;
             }
             self.waiting_bytes += line.text.len();
@@ -56,7 +59,7 @@ impl Spool {
             && let Some(line) = self.waiting.pop_front()
         {
             self.waiting_bytes -= line.text.len();
-            self.state.lose(LossCause::SpoolFull, loss(&line));
+            self.state.lose(LossCause::SpoolFull, Totals::of(&line));
             self.saved = false;
         }
         if !self.saved {
@@ -213,7 +216,7 @@ impl Spool {
 
     /// The place behind the last frame of all. And of the last segment, if it can be read,
     /// the length of what is good, and what is torn behind that: one record at least.
-    fn last_frame(&self) -> (Option<Place>, Option<(u64, Option<Lost>)>) {
+    fn last_frame(&self) -> (Option<Place>, Option<(u64, Option<Totals>)>) {
         let mut tail = None;
         for (from_end, segment) in self.segments.iter().rev().enumerate() {
             let bytes = match self.whole(*segment) {
@@ -234,9 +237,9 @@ impl Spool {
             if from_end == 0 {
                 let torn = (at < bytes.len()).then(|| match frame::decode(&bytes, at) {
                     Found::Part(frame) => frame.behind().since(frame.place),
-                    _ => Lost {
+                    _ => Totals {
                         records: 1,
-                        ..Lost::default()
+                        ..Totals::default()
                     },
                 });
                 tail = Some((at as u64, torn));
@@ -270,13 +273,5 @@ impl Active {
             self.torn = self.file.set_len(at).is_err();
         }
         done
-    }
-}
-
-fn loss(line: &Line) -> Lost {
-    Lost {
-        records: 1,
-        packets: line.packets,
-        bytes: line.bytes,
     }
 }
