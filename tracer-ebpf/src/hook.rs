@@ -96,11 +96,39 @@ fn state_of_chain(stack: Stack, event: &Event, layout: &RuleLayout) -> Pointer {
     packet.follow(layout.packet_state)
 }
 
-/// What is at the hook at which the event's packet was dropped by a chain: the first
-/// entry, and how many there are; none where that is not known, and at hooks of devices.
+/// What is at a hook: the first entry, and how many there are.
+#[derive(Clone, Copy)]
+pub struct Entries {
+    first: Pointer,
+    count: u32,
+}
+
+impl Entries {
+    const NONE: Self = Self {
+        first: Pointer::NULL,
+        count: 0,
+    };
+
+    /// The only chain of a table there; null where there are several or none.
+    #[inline(always)]
+    pub fn base_chain(self, table: Pointer) -> Pointer {
+        let chain = nft_base_chain(self.first.address(), self.count, table.address());
+        Pointer::new(chain)
+    }
+
+    /// The chain there that has `rule`; null where none has. However many rules it has,
+    /// that takes no longer.
+    #[inline(always)]
+    pub fn owner(self, rule: Pointer) -> Pointer {
+        let chain = nft_owner(self.first.address(), self.count, rule.address());
+        Pointer::new(chain)
+    }
+}
+
+/// What is at the hook at which the event's packet was dropped by a chain; nothing
+/// where that is not known, and at hooks of devices.
 #[inline(always)]
-fn entries(ctx: *mut c_void, event: &Event, layout: &RuleLayout) -> (Pointer, u32) {
-    let none = (Pointer::NULL, 0);
+pub fn entries(ctx: *mut c_void, event: &Event, layout: &RuleLayout) -> Entries {
     let state = state_of_chain(Stack::of(ctx), event, layout);
     let net = state.follow(constant!(LAYOUT.hook_state_net));
     let hook: u8 = state.read(constant!(LAYOUT.hook_state_hook));
@@ -111,14 +139,17 @@ fn entries(ctx: *mut c_void, event: &Event, layout: &RuleLayout) -> (Pointer, u3
         _ => ABSENT,
     };
     if hooks == ABSENT || hook >= NF_INET_NUMHOOKS || inode_of(net) != event.key.cause.netns {
-        return none;
+        return Entries::NONE;
     }
     let entries = net.follow(hooks + u32::from(hook) * 8);
     let count = u32::from(entries.read::<u16>(0));
     if count > MAX_ENTRIES {
-        return none;
+        return Entries::NONE;
     }
-    (entries.at(constant!(LAYOUT.hooks_of_entries)), count)
+    Entries {
+        first: entries.at(constant!(LAYOUT.hooks_of_entries)),
+        count,
+    }
 }
 
 /// What entry `n` works on, which is a chain if nftables put it there.
@@ -127,41 +158,6 @@ fn private(first: Pointer, n: u32) -> Pointer {
     first
         .at(n * constant!(CONFIG.hook_size))
         .follow(constant!(LAYOUT.hook_private))
-}
-
-/// The only chain of a table at the hook at which the event's packet was dropped;
-/// null where there are several or none, and where the hook is not known.
-#[inline(always)]
-pub fn base_chain(ctx: *mut c_void, event: &Event, layout: &RuleLayout, table: Pointer) -> Pointer {
-    let (first, count) = entries(ctx, event, layout);
-    let mut found = Pointer::NULL;
-    for i in 0..MAX_ENTRIES {
-        let chain = private(first, i);
-        let is_it = i < count
-            && chain.follow(layout.chain_table).address() == table.address()
-            && rule::is_base(layout, chain);
-        if is_it && !found.is_null() {
-            return Pointer::NULL;
-        }
-        if is_it {
-            found = chain;
-        }
-    }
-    found
-}
-
-/// The chain at the hook at which the event's packet was dropped that has `rule`; null
-/// where none has. However many rules it has, that takes no longer.
-#[inline(always)]
-pub fn owner(ctx: *mut c_void, event: &Event, layout: &RuleLayout, rule: Pointer) -> Pointer {
-    let (first, count) = entries(ctx, event, layout);
-    for i in 0..MAX_ENTRIES {
-        let chain = private(first, i);
-        if i < count && rule::is_base(layout, chain) && rule::owns(layout, chain, rule) {
-            return chain;
-        }
-    }
-    Pointer::NULL
 }
 
 /// Says at which hook the event's packet was dropped, and by whom, as far as
@@ -200,4 +196,47 @@ pub fn find(ctx: *mut c_void, event: &Event, found: &mut HookAt) -> u32 {
     found.family = state.read(constant!(LAYOUT.hook_state_family));
     found.is_known = 1;
     1
+}
+
+// The functions from here on have names of their own in the object, by which the
+// kernel verifies each once and not for every call.
+
+/// See [`Entries::base_chain`]: of the `count` entries of a hook, `first` and those behind it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn nft_base_chain(first: u64, count: u32, table: u64) -> u64 {
+    let Some(layout) = RULE_LAYOUT.get(0) else {
+        return 0;
+    };
+    let mut found = 0;
+    for i in 0..MAX_ENTRIES {
+        let chain = private(Pointer::new(first), i);
+        let is_it = i < count
+            && chain.follow(layout.chain_table).address() == table
+            && rule::is_base(layout, chain);
+        if is_it && found != 0 {
+            return 0;
+        }
+        if is_it {
+            found = chain.address();
+        }
+    }
+    found
+}
+
+/// See [`Entries::owner`]: of the `count` entries of a hook, `first` and those behind it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn nft_owner(first: u64, count: u32, rule: u64) -> u64 {
+    let Some(layout) = RULE_LAYOUT.get(0) else {
+        return 0;
+    };
+    let rule = Pointer::new(rule);
+    for i in 0..MAX_ENTRIES {
+        let chain = private(Pointer::new(first), i);
+        if i < count && rule::is_base(layout, chain) && rule::owns(layout, chain, rule) {
+            return chain.address();
+        }
+    }
+    0
 }

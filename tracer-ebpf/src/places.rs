@@ -41,19 +41,12 @@ pub fn is_trial(ctx: *mut c_void, event: &Event) -> bool {
     if places.trial_netns == 0 || places.trial_netns != event.key.cause.netns {
         return false;
     }
-    let (Some(copy), Some(layout)) = (TRIAL.get_ptr_mut(0), RULE_LAYOUT.get(0)) else {
+    let Some(copy) = TRIAL.get_ptr_mut(0) else {
         return true;
     };
-    let stack = Stack::of(ctx);
-    for i in 0..STACK_WORDS {
-        let word = Pointer::new(stack.word(i as u32));
-        // SAFETY: inside the element; nobody else writes it meanwhile.
-        unsafe {
-            (&raw mut (*copy).words[i]).write_volatile(word.address());
-            (&raw mut (*copy).heads[i]).write_volatile(word.read(0));
-            (&raw mut (*copy).chains[i]).write_volatile(word.read(layout.chain_handle));
-        }
-    }
+    // SAFETY: inside the element; nobody else writes it meanwhile.
+    unsafe { (&raw mut (*copy).at).write_volatile(Stack::of(ctx).0.address()) };
+    trial_stack();
     let decided = verdict::find(event.packet.skb, false);
     let head: u64 = Pointer::new(decided & !POLICY).read(0);
     verdict::forget(event.packet.skb);
@@ -61,9 +54,33 @@ pub fn is_trial(ctx: *mut c_void, event: &Event) -> bool {
     unsafe {
         (&raw mut (*copy).verdict).write_volatile(decided);
         (&raw mut (*copy).verdict_head).write_volatile(head);
-        (&raw mut (*copy).at).write_volatile(stack.0.address());
         (&raw mut (*copy).packet).write_volatile(event.packet.skb.address());
         (&raw mut (*copy).location).write_volatile(event.key.cause.location);
     }
     true
+}
+
+/// Hands user space the [`STACK_WORDS`] of the trial's stack, and what they point to. By
+/// its name in the object the kernel verifies it once and not for every call.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn trial_stack() -> u64 {
+    let (Some(copy), Some(layout)) = (TRIAL.get_ptr_mut(0), RULE_LAYOUT.get(0)) else {
+        return 0;
+    };
+    // SAFETY: inside the element. Read from there, the address is a plain number to the
+    // verifier.
+    let stack = Stack(Pointer::new(unsafe {
+        (&raw const (*copy).at).read_volatile()
+    }));
+    for i in 0..STACK_WORDS {
+        let word = Pointer::new(stack.word(i as u32));
+        // SAFETY: as above; nobody else writes it meanwhile.
+        unsafe {
+            (&raw mut (*copy).words[i]).write_volatile(word.address());
+            (&raw mut (*copy).heads[i]).write_volatile(word.read(0));
+            (&raw mut (*copy).chains[i]).write_volatile(word.read(layout.chain_handle));
+        }
+    }
+    1
 }

@@ -15,9 +15,10 @@ use crate::{
     places::Stack,
 };
 
-/// Rules behind the one that dropped, up to the end of its chain, that are
-/// walked over at most.
-const MAX_RULES: u32 = 1024;
+/// Rules behind the one that dropped, up to the end of its chain, that are walked over
+/// at most: so many strides of so many rules.
+const STRIDES: u32 = 16;
+const STRIDE: u32 = 64;
 
 /// A chain's rules take less memory than this, bytes. What is no chain may seem to
 /// have more.
@@ -47,23 +48,25 @@ pub fn find(ctx: *mut c_void, event: &Event, found: &mut RuleAt) -> u32 {
         return 0;
     }
     let rule = Pointer::new(event.key.cause.rule);
+    let at_hook = hook::entries(ctx, event, layout);
     let mut stacked = Pointer::NULL;
     if places.chain.chain_at != ABSENT {
         stacked = Pointer::new(Stack::of(ctx).word(places.chain.chain_at));
     }
     let mut chain = stacked;
-    if !owns(layout, chain, rule) && layout.last_chain != ABSENT {
-        chain = last_of(rule).follow(layout.last_chain);
+    if nft_owns(chain.address(), rule.address()) == 0 && layout.last_chain != ABSENT {
+        let last = Pointer::new(nft_last_rule(rule.address()));
+        chain = last.follow(layout.last_chain);
     }
-    if !owns(layout, chain, rule) {
-        chain = hook::owner(ctx, event, layout, rule);
+    if nft_owns(chain.address(), rule.address()) == 0 {
+        chain = at_hook.owner(rule);
     }
     let head = RuleHead(rule.read(0));
     if chain.is_null() && head.is_last() && !stacked.is_null() {
         // The packet came back from another chain, whose end is still in the rule's
         // place, and met no rule behind the jump.
         let table = stacked.follow(layout.chain_table);
-        if hook::base_chain(ctx, event, layout, table).address() == stacked.address() {
+        if at_hook.base_chain(table).address() == stacked.address() {
             chain = stacked;
         }
     }
@@ -73,7 +76,7 @@ pub fn find(ctx: *mut c_void, event: &Event, found: &mut RuleAt) -> u32 {
     let table = chain.follow(layout.chain_table);
     if head.is_last() && !is_base(layout, chain) {
         // The packet was sent there by `goto`, and so did not come back.
-        chain = hook::base_chain(ctx, event, layout, table);
+        chain = at_hook.base_chain(table);
     }
     let family: u8 = table.bits(layout.table_family) & 0x3f;
     *found = RuleAt {
@@ -97,23 +100,6 @@ pub fn is_base(layout: &RuleLayout, chain: Pointer) -> bool {
     chain.bits(layout.chain_flags) & 1 != 0
 }
 
-/// The end of the chain that `rule` is in; null where it is too far.
-#[inline(always)]
-fn last_of(rule: Pointer) -> Pointer {
-    let mut last = rule;
-    for _ in 0..MAX_RULES {
-        let head = RuleHead(last.read(0));
-        if head.is_last() {
-            return last;
-        }
-        if head.0 == 0 {
-            break;
-        }
-        last = Pointer::new(last.address() + RuleHead::BYTES + head.body_len());
-    }
-    Pointer::NULL
-}
-
 /// Whether the memory of the chain's rules, of one generation or the other, has
 /// `rule` in it.
 #[inline(always)]
@@ -126,8 +112,50 @@ pub fn owns(layout: &RuleLayout, chain: Pointer, rule: Pointer) -> bool {
 fn holds(layout: &RuleLayout, blob: Pointer, rule: Pointer) -> bool {
     let rules = blob.at(layout.blob_data).address();
     let size: u64 = blob.read(layout.blob_size);
-    !blob.is_null()
-        && size < MAX_SIZE
-        && rules <= rule.address()
-        && rule.address() <= rules.wrapping_add(size)
+    // Without a blob there is no size, and no rule so far down in memory.
+    size < MAX_SIZE && rule.address().wrapping_sub(rules) <= size
+}
+
+// The functions from here on have names of their own in the object, by which the
+// kernel verifies each once and not for every call.
+
+/// See [`owns`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn nft_owns(chain: u64, rule: u64) -> u64 {
+    let Some(layout) = RULE_LAYOUT.get(0) else {
+        return 0;
+    };
+    u64::from(owns(layout, Pointer::new(chain), Pointer::new(rule)))
+}
+
+/// The end of the chain that `rule` is in; 0 where it is too far.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn nft_last_rule(rule: u64) -> u64 {
+    let mut last = rule;
+    for _ in 0..STRIDES {
+        last = nft_stride(last);
+    }
+    if RuleHead(Pointer::new(last).read(0)).is_last() {
+        last
+    } else {
+        0
+    }
+}
+
+/// A [`STRIDE`] of rules on, or the end of the chain if that is nearer. The kernel
+/// verifies one stride, and not as many rules as all strides have.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn nft_stride(rule: u64) -> u64 {
+    let mut at = Pointer::new(rule);
+    for _ in 0..STRIDE {
+        let head = RuleHead(at.read(0));
+        if head.is_last() || head.0 == 0 {
+            break;
+        }
+        at = Pointer::new(at.address() + RuleHead::BYTES + head.body_len());
+    }
+    at.address()
 }

@@ -91,39 +91,30 @@ pub struct XtCpu {
 }
 
 /// The rule that dropped the packet, as a [`droptrace_types::XtRule`]; 0 where it is not known.
-#[inline(never)]
+#[inline(always)]
 pub fn find(ctx: *mut c_void, event: &Event) -> u64 {
     let netns = event.key.cause.netns;
+    match xtables_find(netns, event.packet.skb.address()) {
+        UNMOVED => policy(ctx, event, netns),
+        found => found,
+    }
+}
+
+/// The group of a namespace's blocks.
+#[inline(always)]
+fn group(netns: u32) -> Option<&'static XtGroup> {
     // SAFETY: user space may put another in its place, and has then not yet used
     // this one's blocks again.
-    let Some(group) = (unsafe { XT_GROUPS.get(&netns) }) else {
-        return 0;
-    };
-    let (Some(cpu), Some(seen)) = (XT_CPU.get_ptr_mut(0), XT_SEEN.get_ptr_mut(group.first)) else {
-        return 0;
-    };
-    // SAFETY: this CPU's elements. What an interrupting event may write in them,
-    // it does not write while `busy`, but for `missed`.
-    unsafe {
-        if (&raw const (*cpu).busy).read_volatile() != 0 {
-            (&raw mut (*seen).missed).write_volatile(1);
-            return 0;
-        }
-        (&raw mut (*cpu).busy).write_volatile(1);
-        let found = look(group, &mut *cpu, seen, event.packet.skb);
-        (&raw mut (*cpu).busy).write_volatile(0);
-        if found == UNMOVED {
-            policy(ctx, event, group)
-        } else {
-            found
-        }
-    }
+    unsafe { XT_GROUPS.get(&netns) }
 }
 
 /// The policy of the table whose hook function dropped the packet, if it has one that
 /// drops at that hook.
 #[inline(always)]
-fn policy(ctx: *mut c_void, event: &Event, group: &XtGroup) -> u64 {
+fn policy(ctx: *mut c_void, event: &Event, netns: u32) -> u64 {
+    let Some(group) = group(netns) else {
+        return 0;
+    };
     let mut at = HookAt::default();
     if group.policies == 0 || hook::find(ctx, event, &mut at) == 0 || at.private == 0 {
         return 0;
@@ -299,6 +290,31 @@ unsafe fn counter(copy: *const XtCopy, at: u16) -> (u64, u64) {
 
 // The functions from here on have names of their own in the object, by which the
 // kernel verifies each once and not for every call.
+
+/// The rule among those of a namespace that dropped the packet at `skb`; 0 where it is
+/// not known, [`UNMOVED`] where none did.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xtables_find(netns: u32, skb: u64) -> u64 {
+    let Some(group) = group(netns) else {
+        return 0;
+    };
+    let (Some(cpu), Some(seen)) = (XT_CPU.get_ptr_mut(0), XT_SEEN.get_ptr_mut(group.first)) else {
+        return 0;
+    };
+    // SAFETY: this CPU's elements. What an interrupting event may write in them,
+    // it does not write while `busy`, but for `missed`.
+    unsafe {
+        if (&raw const (*cpu).busy).read_volatile() != 0 {
+            (&raw mut (*seen).missed).write_volatile(1);
+            return 0;
+        }
+        (&raw mut (*cpu).busy).write_volatile(1);
+        let found = look(group, &mut *cpu, seen, Pointer::new(skb));
+        (&raw mut (*cpu).busy).write_volatile(0);
+        found
+    }
+}
 
 /// Compares a block's counters with how they were: a sum of [`MOVED`],
 /// [`ONE_FITTING`] and so on.
