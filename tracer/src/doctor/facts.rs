@@ -18,7 +18,7 @@ use crate::{
         nft,
         trial::{self, Known},
     },
-    tracer::{self, Means, Probed, Setup, TRACEPOINTS, Tracer, Watching},
+    tracer::{self, Loader, Means, Probed, Setup, TRACEPOINTS, Tracer, Watching},
     xtables,
 };
 
@@ -263,7 +263,9 @@ fn setup<'a>(config: &'a Config, layout: &'a Layout) -> Setup<'a> {
 
 /// Makes the trial that every run begins with.
 fn try_netfilter(btf: &Btf, config: &Config, layout: &Layout) -> Result<Netfilter, String> {
-    let mut tracer = Tracer::start(&setup(config, layout)).map_err(|error| error.to_string())?;
+    let mut tracer = Loader::new()
+        .and_then(|loader| Tracer::start(loader, &setup(config, layout)))
+        .map_err(|error| error.to_string())?;
     let mut known = Known::new(config, layout);
     let in_module = || layout::rules(&Btf::with_module(modules::NFTABLES).ok()?);
     if let Some(rules) = layout::rules(btf).or_else(in_module) {
@@ -289,7 +291,9 @@ fn try_netfilter(btf: &Btf, config: &Config, layout: &Layout) -> Result<Netfilte
 fn probe(btf: &Btf, types: &Types, layout: &Layout, obstacles: &mut Vec<String>) -> Vec<Probed> {
     let functions = tracer::functions(&types.config);
     if obstacles.is_empty() {
-        match tracer::probe(&setup(&types.config, layout)) {
+        let probed =
+            Loader::new().and_then(|loader| tracer::probe(loader, &setup(&types.config, layout)));
+        match probed {
             Ok(programs) => {
                 let refused = programs.iter().find_map(|(name, means)| {
                     let why = means.as_ref().err()?;

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use droptrace_types::{Config, Sighting};
 use tokio::{
     runtime::Handle,
@@ -17,8 +17,7 @@ use super::{
     conversations::{self, Watch},
     follow::Follow,
     rules::Rules,
-    select::{self, Selected},
-    traces,
+    select, traces,
 };
 use crate::{
     cli::Trace,
@@ -34,7 +33,7 @@ use crate::{
     },
     nftrace::Traces,
     record::{Comparison, Recorder},
-    tracer::{Setup, Tracer, Watching},
+    tracer::{Loader, Setup, Tracer},
     xtables,
 };
 
@@ -95,8 +94,9 @@ impl Capture {
         Checked { filter, follow }: Checked,
         runtime: &Handle,
     ) -> Result<Self, Failure> {
-        // Reading the symbols takes the kernel a while; meanwhile, the types.
+        // Reading each of these takes a while, so it is done at the same time.
         let symbols = thread::spawn(Symbols::of_running_kernel);
+        let loader = thread::spawn(Loader::new);
         let btf = Btf::of_running_kernel().map_err(Failure::unable)?;
         preflight::check_types(&btf).map_err(Failure::unable)?;
         let reasons = Reasons::from_btf(&btf);
@@ -128,7 +128,22 @@ impl Capture {
         let xt_layout = xtables::Layout::of(&btf);
         let modules = Modules::new(&btf);
         drop(btf);
-        let mut tracer = start(args, &layout, &config, &selected, watching)?;
+        let setup = Setup {
+            layout: &layout,
+            config: &config,
+            filter: &selected.filter,
+            reasons: &selected.reasons,
+            harmless: &selected.harmless,
+            max_flows: args.max_flows,
+            conversations: watching,
+            debug: args.developer.debug_programs,
+        };
+        let loader = loader
+            .join()
+            .map_err(|_| Failure::unable(anyhow!("reading the kernel's types has failed")))?;
+        let mut tracer = loader
+            .and_then(|loader| Tracer::start(loader, &setup))
+            .map_err(Failure::unable)?;
         if let Some(conntrack) = conntrack {
             tracer
                 .set_conntrack(&conntrack)
@@ -352,27 +367,7 @@ impl Capture {
     }
 }
 
-fn start(
-    args: &Trace,
-    layout: &droptrace_types::Layout,
-    config: &Config,
-    selected: &Selected,
-    watching: Watching,
-) -> Result<Tracer, Failure> {
-    Tracer::start(&Setup {
-        layout,
-        config,
-        filter: &selected.filter,
-        reasons: &selected.reasons,
-        harmless: &selected.harmless,
-        max_flows: args.max_flows,
-        conversations: watching,
-        debug: args.developer.debug_programs,
-    })
-    .map_err(Failure::unable)
-}
-
-/// Gives the kernel back what only setting up needed: two readings of its type
+/// Gives the kernel back what only setting up needed: readings of its type
 /// information, which are larger than all that comes later.
 fn return_memory() {
     #[cfg(target_env = "gnu")]

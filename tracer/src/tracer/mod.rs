@@ -24,7 +24,7 @@ pub use details::DETAILS_PER_SECOND;
 pub use losses::Losses;
 pub use probe::{Probed, probe};
 pub(crate) use programs::raise_memory_limit;
-pub use programs::{LoadError, Means, SEND_RESET, TRACEPOINTS, functions};
+pub use programs::{LoadError, Loader, Means, SEND_RESET, TRACEPOINTS, functions};
 
 pub use rules::RuleMaps;
 pub use sightings::TRACEPOINTS as CONVERSATION_TRACEPOINTS;
@@ -149,16 +149,16 @@ impl Tracer {
     /// # Errors
     ///
     /// If the kernel refuses a program or a map.
-    pub fn start(setup: &Setup<'_>) -> Result<Self, LoadError> {
-        let mut ebpf = programs::load(setup)?;
+    pub fn start(loader: Loader, setup: &Setup<'_>) -> Result<Self, LoadError> {
+        let (mut ebpf, btf) = programs::load(loader, setup)?;
         let mut maps = Maps::fill(&mut ebpf, setup)?;
-        let attached = programs::attach(&mut ebpf, setup.config, &mut maps.first)?;
+        let attached = programs::attach(&mut ebpf, &btf, setup.config, &mut maps.first)?;
         let mut watched: Vec<_> = attached.iter().map(|program| program.name).collect();
         let programs = attached.into_iter().map(|attached| attached.program);
         maps.losses.watch(programs.collect());
         let for_conversations = sightings::tracepoints(setup.conversations);
         let watches_conversations = !for_conversations.is_empty()
-            && match programs::attach_conversations(&mut ebpf, for_conversations) {
+            && match sightings::attach(&mut ebpf, &btf, for_conversations) {
                 Ok(programs) => {
                     maps.losses.watch_conversations(programs);
                     watched.extend(for_conversations);

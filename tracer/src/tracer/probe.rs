@@ -5,7 +5,7 @@ use aya::{Btf, Ebpf, programs::ProgramError};
 use aya_obj::btf::BtfKind;
 
 use super::{
-    LoadError, Maps, Means, Setup, TRACEPOINTS, XT_PROGRAMS,
+    LoadError, Loader, Maps, Means, Setup, TRACEPOINTS, XT_PROGRAMS,
     programs::{self, chain},
     sightings, xtables,
 };
@@ -19,10 +19,9 @@ pub type Probed = (&'static str, Result<Means, String>);
 /// # Errors
 ///
 /// If the kernel refuses the object as a whole or a map.
-pub fn probe(setup: &Setup<'_>) -> Result<Vec<Probed>, LoadError> {
-    let mut ebpf = programs::load(setup)?;
+pub fn probe(loader: Loader, setup: &Setup<'_>) -> Result<Vec<Probed>, LoadError> {
+    let (mut ebpf, btf) = programs::load(loader, setup)?;
     let maps = Maps::fill(&mut ebpf, setup)?;
-    let btf = Btf::from_sys_fs()?;
     let tracepoints = TRACEPOINTS
         .iter()
         .chain(&sightings::TRACEPOINTS)

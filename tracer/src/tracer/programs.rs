@@ -13,7 +13,7 @@ use std::{
 
 use droptrace_types::Config;
 
-use super::{Setup, Watching, sightings};
+use super::{Setup, Watching};
 
 /// Built by `cargo xtask build`.
 static OBJECT: &[u8] = include_bytes_aligned!(env!("DROPTRACE_BPF_OBJECT"));
@@ -125,11 +125,35 @@ pub(super) fn verdict(error: &ProgramError) -> String {
 /// Bytes of a ring buffer that nothing is written to: whole pages, whatever their size.
 const SMALLEST_RING: u32 = 64 * 1024;
 
-/// Loads the object and creates its maps.
-pub fn load(setup: &Setup<'_>) -> Result<Ebpf, LoadError> {
+/// What loading the programs takes whatever they are to do: the kernel's types, in which
+/// aya finds what each is attached to. Reading them takes a while, for which a thread of
+/// its own may be used.
+pub struct Loader {
+    loader: EbpfLoader<'static>,
+    btf: Btf,
+}
+
+impl Loader {
+    /// Reads the kernel's types.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be read.
+    pub fn new() -> Result<Self, LoadError> {
+        Ok(Self {
+            loader: EbpfLoader::new(),
+            btf: Btf::from_sys_fs()?,
+        })
+    }
+}
+
+/// Loads the object and creates its maps. Gives also the kernel's types.
+pub fn load(loader: Loader, setup: &Setup<'_>) -> Result<(Ebpf, Btf), LoadError> {
     raise_memory_limit();
     let level = if setup.debug { LOG_DEBUG } else { LOG_OFF };
-    let mut loader = EbpfLoader::new();
+    let Loader { loader, btf } = loader;
+    // For as long as `setup` lives.
+    let mut loader: EbpfLoader<'_> = loader;
     loader
         .override_global("LAYOUT", setup.layout, true)
         .override_global("CONFIG", setup.config, true)
@@ -143,7 +167,7 @@ pub fn load(setup: &Setup<'_>) -> Result<Ebpf, LoadError> {
     if setup.conversations != Watching::Troubles {
         loader.map_max_entries("TROUBLED", 1);
     }
-    Ok(loader.load(OBJECT)?)
+    Ok((loader.load(OBJECT)?, btf))
 }
 
 /// Before Linux 5.11 maps count against this limit of the process
@@ -251,20 +275,20 @@ pub struct Attached {
 /// `first` is the kernel side's map of the first one.
 pub fn attach(
     ebpf: &mut Ebpf,
+    btf: &Btf,
     config: &Config,
     first: &mut ProgramArray<MapData>,
 ) -> Result<Vec<Attached>, LoadError> {
-    let btf = Btf::from_sys_fs()?;
     let mut attached = Vec::new();
     for name in TRACEPOINTS {
         let refused = |error| LoadError::Program {
             tracepoint: name,
             error,
         };
-        let means = load_tracepoint(ebpf, &btf, name).map_err(refused)?;
+        let means = load_tracepoint(ebpf, btf, name).map_err(refused)?;
         let program = attach_loaded(ebpf, name, name, means).map_err(refused)?;
         if name == TRACEPOINTS[0]
-            && let Err(error) = attach_nested(ebpf, &btf, name, means, first)
+            && let Err(error) = attach_nested(ebpf, btf, name, means, first)
         {
             log::info!(
                 "packets that are dropped in the middle of another's drop are counted as lost: \
@@ -274,8 +298,8 @@ pub fn attach(
         attached.push(Attached { name, program });
     }
     for name in functions(config) {
-        let program = load_function(ebpf, &btf, name)
-            .and_then(|means| attach_loaded(ebpf, name, name, means));
+        let program =
+            load_function(ebpf, btf, name).and_then(|means| attach_loaded(ebpf, name, name, means));
         match program {
             Ok(program) => attached.push(Attached { name, program }),
             Err(error) => log::warn!(
@@ -286,15 +310,6 @@ pub fn attach(
         }
     }
     Ok(attached)
-}
-
-/// Loads and attaches the programs that watch conversations. The answer is to be asked
-/// for statistics.
-pub fn attach_conversations(
-    ebpf: &mut Ebpf,
-    tracepoints: &'static [&'static str],
-) -> Result<Vec<OwnedFd>, LoadError> {
-    sightings::attach(ebpf, &Btf::from_sys_fs()?, tracepoints)
 }
 
 /// Attaches [`NESTED`] behind the program for `tracepoint`.
