@@ -143,6 +143,9 @@ mod tests {
         let record = json!({"stack": ["nf_hook_slow+0x41", "ip_local_deliver+0xf0"]});
         assert!(differences(&json!({"stack": {"contains": "ip_local"}}), &record).is_empty());
         assert!(!differences(&json!({"stack": {"contains": "ip_rcv"}}), &record).is_empty());
+        let record = json!({"timeline": [{"time": "now", "what": "SYN left"}]});
+        assert!(differences(&json!({"timeline": {"contains": "SYN"}}), &record).is_empty());
+        assert!(!differences(&json!({"timeline": {"contains": "RST"}}), &record).is_empty());
     }
 
     #[test]
