@@ -105,7 +105,7 @@ fn of_error(story: &Story) -> Option<Outcome> {
 /// known rejects them.
 fn sent_back(story: &Story, drop: &Dropped) -> Option<String> {
     let netns = drop.netns?;
-    let is_with_it = |at| between(drop.first, at) <= TOGETHER && between(at, drop.last) <= TOGETHER;
+    let is_with_it = |at| between(at, drop.first) <= TOGETHER && between(drop.last, at) <= TOGETHER;
     let view = story.views.iter().find(|view| view.netns == netns);
     let reset = view.and_then(|view| view.sent.of(drop.by.other()).reset.as_ref());
     if let Some(reset) = reset.filter(|reset| reset.left && !reset.came_in)

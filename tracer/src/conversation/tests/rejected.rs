@@ -62,6 +62,11 @@ fn an_icmp_error_that_leaves_with_the_drop_says_so_too() {
     assert_eq!(says(9, &[Way::Out]), Outcome::Refused);
     assert_eq!(says(1500, &[Way::Out]), Outcome::Timeout);
     assert_eq!(says(9, &[Way::In, Way::Out]), Outcome::Timeout);
+    let more_were_dropped = outcome(|world| {
+        world.port_unreachable(9, Way::Out, "10.0.0.5", (CLIENT, SERVER));
+        world.record(syn_dropped(1010));
+    });
+    assert_eq!(more_were_dropped, Outcome::Refused);
     let about_the_server = outcome(|world| {
         world.port_unreachable(9, Way::Out, "10.0.0.5", (SERVER, CLIENT));
     });
