@@ -395,7 +395,7 @@ fn namespaces_with_the_same_addresses_are_told_apart() {
         )
     });
     assert_eq!(
-        Vec::from_iter(whole),
+        whole.collect::<Vec<_>>(),
         [
             (Some(HOME), Outcome::Connected, 2, 2),
             (Some(HOME + 1), Outcome::Refused, 2, 2),
