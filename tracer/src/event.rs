@@ -228,7 +228,8 @@ pub struct Reason {
     /// One sentence in plain words.
     pub summary: String,
     /// True where the kernel gives no reason, or none that says anything: class
-    /// and summary then derive from the function that freed the packet.
+    /// and summary then derive from the function that freed the packet, or from those
+    /// that led to the reset.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub derived: bool,
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use droptrace::doctor::{Ability, Status};
-use droptrace::event::{Event, EventKind, LossCause, LossOf, SCHEMA};
+use droptrace::event::{Class, Event, EventKind, LossCause, LossOf, SCHEMA};
 use serde_json::Value;
 
 use super::doctor::Doctor;
@@ -295,14 +295,18 @@ fn matches(pattern: &Value, record: &Record) -> bool {
     differences(pattern, &record.value).is_empty()
 }
 
-/// Whether the class of a drop is told as derived where the kernel gave no
-/// reason for it.
+/// Whether the class of a drop, or of a reset that was sent, is told as derived where the
+/// kernel gave no reason for it.
 fn says_how_it_knows(event: &Event) -> bool {
     let Some(reason) = &event.reason else {
         return true;
     };
     let is_named = !matches!(reason.name.as_deref(), None | Some("NOT_SPECIFIED"));
-    event.kind != EventKind::Drop || is_named || reason.derived
+    match event.kind {
+        EventKind::Drop => is_named || reason.derived,
+        EventKind::ResetSent => is_named || reason.derived || reason.class == Class::Unknown,
+        _ => true,
+    }
 }
 
 fn is_lost_packets(event: &Event) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! A pattern names some fields of a record and what they must be:
 //! a value, a list of allowed values, `"(null)"`, `"(any)"` (not null),
-//! `{ at_least = N }`, `{ contains = "TEXT" }` (of a list: one of its texts),
+//! `{ at_least = N }`, `{ contains = "TEXT" }` (of a list: one of its texts, in tables too),
 //! `{ is = [VALUE, …] }` (this list), `{ reads = "TEXT" }` (figures that go on
 //! counting aside) or a table of further fields.
 
@@ -59,11 +59,12 @@ fn operator(fields: &Map<String, Value>, actual: &Value) -> Option<bool> {
     }
 }
 
-/// Of a list, whether one of its texts does.
+/// Of a list or a table, whether one of its texts does.
 fn contains(actual: &Value, part: &str) -> bool {
     match actual {
         Value::String(text) => text.contains(part),
         Value::Array(items) => items.iter().any(|item| contains(item, part)),
+        Value::Object(fields) => fields.values().any(|field| contains(field, part)),
         _ => false,
     }
 }
@@ -142,6 +143,9 @@ mod tests {
         let record = json!({"stack": ["nf_hook_slow+0x41", "ip_local_deliver+0xf0"]});
         assert!(differences(&json!({"stack": {"contains": "ip_local"}}), &record).is_empty());
         assert!(!differences(&json!({"stack": {"contains": "ip_rcv"}}), &record).is_empty());
+        let record = json!({"timeline": [{"time": "now", "what": "SYN left"}]});
+        assert!(differences(&json!({"timeline": {"contains": "SYN"}}), &record).is_empty());
+        assert!(!differences(&json!({"timeline": {"contains": "RST"}}), &record).is_empty());
     }
 
     #[test]

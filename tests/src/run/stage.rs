@@ -145,7 +145,8 @@ fn trace(
     sandbox: &Sandbox,
     before: &Truths,
 ) -> anyhow::Result<Traced> {
-    let mut arguments = arguments(scenario, sandbox)?;
+    cast.perform(sandbox, scenario, before, true)?;
+    let mut arguments = arguments(scenario, sandbox, &cast.pids)?;
     if how.compares {
         arguments.extend(compare::arguments(scenario, sandbox)?);
     }
@@ -169,14 +170,14 @@ fn trace(
     // Whatever goes wrong from here on, the tracer is ended first.
     let skipped = || statistics::skipped(tracer.process());
     let truths = cast
-        .perform(sandbox, scenario, before)
+        .perform(sandbox, scenario, before, false)
         .and_then(|()| {
             // An interrupt cannot be ordered for a moment.
             for _ in 1..ROUNDS {
                 if !scenario.tracer.is_interrupted || skipped()? > 0 {
                     break;
                 }
-                cast.perform(sandbox, scenario, before)?;
+                cast.perform(sandbox, scenario, before, false)?;
             }
             Ok(())
         })
@@ -208,7 +209,7 @@ fn probe_after(
     sandbox: &Sandbox,
     before: &Truths,
 ) -> anyhow::Result<Traced> {
-    cast.perform(sandbox, scenario, before)?;
+    cast.perform(sandbox, scenario, before, false)?;
     let mut arguments = vec!["probe".to_owned()];
     arguments.extend(probe.args.iter().cloned());
     let netns = sandbox.host(&probe.r#in)?.inode.to_string();
@@ -233,15 +234,24 @@ pub fn can_be_a_daemon(scenario: &Scenario) -> bool {
     !is_special && Place::new().is_ok_and(|place| place.arguments(&tracer.args).is_some())
 }
 
-/// droptrace's arguments, with inode numbers for `(netns of HOST)`.
-fn arguments(scenario: &Scenario, sandbox: &Sandbox) -> anyhow::Result<Vec<String>> {
+/// droptrace's arguments, with inode numbers for `(netns of HOST)` and process identifiers
+/// for `(pid of NAME)`.
+fn arguments(
+    scenario: &Scenario,
+    sandbox: &Sandbox,
+    pids: &BTreeMap<String, u32>,
+) -> anyhow::Result<Vec<String>> {
     let fill_in = |arg: &String| {
-        let host = arg
-            .strip_prefix("(netns of ")
-            .and_then(|rest| rest.strip_suffix(')'));
-        host.map_or(Ok(arg.clone()), |host| {
-            Ok(sandbox.host(host)?.inode.to_string())
-        })
+        let name = |what| arg.strip_prefix(what)?.strip_suffix(')');
+        if let Some(host) = name("(netns of ") {
+            return Ok(sandbox.host(host)?.inode.to_string());
+        }
+        let Some(process) = name("(pid of ") else {
+            return Ok(arg.clone());
+        };
+        let pid = pids.get(process);
+        let pid = pid.with_context(|| format!("{process} does not run before droptrace does"))?;
+        Ok(pid.to_string())
     };
     scenario.tracer.args.iter().map(fill_in).collect()
 }
@@ -300,13 +310,16 @@ pub struct Cast {
 }
 
 impl Cast {
+    /// Makes the traffic that begins before droptrace does, or (`is_early` false) the rest.
     fn perform(
         &mut self,
         sandbox: &Sandbox,
         scenario: &Scenario,
         before: &Truths,
+        is_early: bool,
     ) -> anyhow::Result<()> {
-        for (index, step) in scenario.traffic.iter().enumerate() {
+        let steps = scenario.traffic.iter().enumerate();
+        for (index, step) in steps.filter(|(_, step)| step.before == is_early) {
             for round in 0..ROUNDS {
                 self.step(sandbox, index + 1, step, round)
                     .with_context(|| format!("traffic {}, in {}", index + 1, step.r#in))?;

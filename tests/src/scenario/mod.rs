@@ -241,6 +241,9 @@ impl Scenario {
             let at = format!("traffic {}", index + 1);
             self.check_host(&traffic.r#in, &at)?;
             traffic.verb().with_context(|| at.clone())?;
+            if traffic.before && self.probe.is_some() {
+                bail!("{at}: a `probe` comes after all traffic, `before` or not");
+            }
             if let Some(name) = &traffic.until
                 && !self.truth.contains_key(name)
             {

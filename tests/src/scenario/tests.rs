@@ -132,6 +132,10 @@ fn a_probe_needs_no_traffic_and_no_tracer() {
         .contains("exclude each other")
     );
     assert!(
+        complaint("[[traffic]]", &format!("{probe}[[traffic]]\nbefore = true"))
+            .contains("comes after all traffic")
+    );
+    assert!(
         parse(&format!("{head}{rest}").replace(probe, ""))
             .unwrap_err()
             .to_string()

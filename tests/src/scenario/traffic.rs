@@ -17,6 +17,9 @@ pub struct Traffic {
     pub name: Option<String>,
     /// User identifier that the process takes on.
     pub uid: Option<u32>,
+    /// Whether it begins before droptrace does.
+    #[serde(default)]
+    pub before: bool,
     /// The truth that must have risen; until then the step is done again.
     pub until: Option<String>,
     tcp_listen: Option<TcpListen>,

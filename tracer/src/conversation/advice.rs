@@ -1,12 +1,31 @@
 //! What to do next, by code.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use super::story::Role;
 use crate::event::Code;
 
+/// Who has a conversation, seen from this machine.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parties {
+    pub server: SocketAddr,
+    /// The other end, if it is the client.
+    pub client: Option<IpAddr>,
+}
+
+impl Parties {
+    pub(super) fn of(role: Role, client: IpAddr, server: SocketAddr) -> Self {
+        Self {
+            server,
+            client: (role == Role::Server).then_some(client),
+        }
+    }
+}
+
 /// What to do next; `None` where nothing is wrong.
-pub(super) fn of(code: Code, server: SocketAddr) -> Option<String> {
-    let (address, port) = (server.ip(), server.port());
+pub(super) fn of(code: Code, parties: Parties) -> Option<String> {
+    let port = parties.server.port();
+    let address = parties.client.unwrap_or_else(|| parties.server.ip());
     Some(match code {
         Code::Connected | Code::Answered | Code::InProgress => return None,
         Code::LocalRuleDrop => "change that rule, or allow the connection before it".to_owned(),
@@ -27,6 +46,7 @@ pub(super) fn of(code: Code, server: SocketAddr) -> Option<String> {
         }
         Code::LocalAbort => "see why the application named closes with data unread or without an orderly end".to_owned(),
         Code::LocalGiveUp => "see whether the other end and the path live; keepalive timing: sysctl net.ipv4.tcp_keepalive_time net.ipv4.tcp_keepalive_intvl".to_owned(),
+        Code::PeerRefused if parties.client.is_some() => format!("see why {address} takes no answers: its program has ended, or its firewall refuses them"),
         Code::PeerRefused => format!("start or expose the service on {address}, or use another port than {port}"),
         Code::PeerReset => format!("ask {address}: its application or kernel broke the connection off; its log at that time tells"),
         Code::PathReset => format!("find the device that many hops away: traceroute -n {address}; its firewall rules decide"),

@@ -20,8 +20,12 @@ const MAX_DESTINATIONS: usize = 1024;
 /// What is known of destinations.
 #[derive(Debug, Default)]
 pub(super) struct Destinations {
-    known: HashMap<(u8, SocketAddr), Destination>,
+    known: HashMap<Where, Destination>,
 }
+
+/// Protocol, address and the namespace that its conversations are seen from: others may
+/// have other hosts by the same addresses.
+type Where = (u8, SocketAddr, Option<u32>);
 
 /// What became of the conversations with one.
 #[derive(Debug)]
@@ -59,7 +63,7 @@ pub(super) fn severity(finding: &Finding) -> u8 {
 
 impl Destinations {
     fn of(&mut self, story: &Story) -> Option<&mut Destination> {
-        let key = (story.proto, story.server);
+        let key = (story.proto, story.server, story.home());
         if !self.known.contains_key(&key) && self.known.len() == MAX_DESTINATIONS {
             return None;
         }
@@ -92,7 +96,6 @@ impl Destinations {
         destination.idle.explain(story, finding, addresses);
         destination.client = story.client.ip();
         destination.role = story.role();
-        destination.home = story.home().or(destination.home);
         destination.began = destination.began.min(story.began);
         destination.last = destination.last.max(story.last);
         destination.conversations += 1;
@@ -123,6 +126,7 @@ impl Destinations {
                 destination.last,
                 destination.server,
                 destination.proto,
+                destination.home,
             )
         });
         whole

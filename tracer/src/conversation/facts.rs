@@ -8,7 +8,10 @@ use super::{
     ends::End,
     input::{TcpState, Way},
 };
-use crate::event::{Class, Direction, Engine, Process, Rule};
+use crate::{
+    event::{Class, Direction, Engine, Process, Rule},
+    reason::Text,
+};
 
 /// What kind of packet a record is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +144,12 @@ impl Dropped {
         matches!(engine, Some(Engine::Conntrack | Engine::Nat))
     }
 
+    /// What the rule does is not known: it may answer, too.
+    pub(super) fn is_by_unknown(&self) -> bool {
+        let is_told = |rule: &Rule| rule.text.is_some() || rule.iptables.is_some();
+        self.class == Class::Policy && !self.rule.as_ref().is_some_and(is_told)
+    }
+
     /// The rule answers instead of dropping silently.
     pub(super) fn is_rejected(&self) -> bool {
         self.rule
@@ -168,8 +177,9 @@ pub(super) struct ResetSent {
     pub netns_name: Option<String>,
     pub name: Option<String>,
     pub summary: String,
+    /// What the functions that led to it say.
+    pub by_calls: Option<&'static Text>,
     pub process: Option<Process>,
-    pub stack: Vec<String>,
 }
 
 /// Why a segment was sent again.

@@ -11,7 +11,10 @@ use super::{
     story::Story,
     words,
 };
-use crate::event::{Class, Event, EventKind, Flow};
+use crate::{
+    event::{Class, Event, EventKind, Flow},
+    reason::reset_by_calls,
+};
 
 /// The conversation that a record is about.
 #[derive(Clone, Copy, Debug)]
@@ -179,6 +182,7 @@ impl Story {
         for name in &mut stack {
             plain(name);
         }
+        let state = event.tcp.as_ref().and_then(|tcp| tcp.state.as_deref());
         self.add_reset_sent(ResetSent {
             at: about.first,
             by,
@@ -186,8 +190,8 @@ impl Story {
             netns_name: place.and_then(|place| place.netns_name.clone()),
             name: reason.and_then(|reason| reason.name.clone()),
             summary: reason.map_or_else(String::new, |reason| reason.summary.clone()),
+            by_calls: reset_by_calls(&stack, state),
             process: event.process.clone(),
-            stack,
         });
     }
 

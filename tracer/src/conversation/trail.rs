@@ -55,8 +55,8 @@ pub(super) struct Trail {
     pub data: Option<Timestamp>,
     /// Its sequence number, and what it acknowledges.
     pub first_data: Option<(u32, u32)>,
-    /// The sequence number behind each of the first segments with new data, and when they
-    /// passed.
+    /// The sequence number behind each of the first segments with new data or the end of
+    /// all, and when they passed.
     pub asked: Vec<(u32, Timestamp)>,
     /// What its SYN or SYN-ACK carries.
     pub opening: Opening,
@@ -231,7 +231,7 @@ impl Trail {
             self.largest = self.largest.max(tcp.payload);
         }
         if self.next_seq.is_none_or(|next| is_after(end, next)) {
-            if tcp.payload > 0 && self.asked.len() < MAX_ASKED {
+            if (tcp.payload > 0 || has(FIN)) && self.asked.len() < MAX_ASKED {
                 self.asked.push((end, at));
             }
             self.next_seq = Some(end);

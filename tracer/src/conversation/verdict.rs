@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use jiff::Timestamp;
 
 use super::{
-    advice,
+    advice::{self, Parties},
     destination::{Destination, Tally},
     judge::{self, Finding},
     proto_name,
@@ -25,11 +25,12 @@ pub(super) fn of_one(story: &Story, finding: &Finding) -> Event {
         (story.server.ip(), Some(story.server.port())),
         Some(story.role()),
     );
+    let parties = Parties::of(story.role(), story.client.ip(), story.server);
     let mut event = event(finding, flow, home, story.began, story.last);
     event.advice = finding
         .advice
         .clone()
-        .or_else(|| advice::of(finding.code, story.server));
+        .or_else(|| advice::of(finding.code, parties));
     let name = story.drops.iter().find(|drop| drop.netns == home);
     if let (Some(place), Some(name)) = (&mut event.r#where, name) {
         place.netns_name.clone_from(&name.netns_name);
@@ -41,6 +42,7 @@ pub(super) fn of_one(story: &Story, finding: &Finding) -> Event {
 /// About all conversations with a destination.
 pub(super) fn of_all(destination: &Destination, tally: &Tally) -> Event {
     let finding = &tally.finding;
+    let parties = Parties::of(destination.role, destination.client, destination.server);
     let flow = flow(
         proto_name(destination.proto),
         (destination.client, None),
@@ -57,7 +59,7 @@ pub(super) fn of_all(destination: &Destination, tally: &Tally) -> Event {
     event.advice = finding
         .advice
         .clone()
-        .or_else(|| advice::of(finding.code, destination.server));
+        .or_else(|| advice::of(finding.code, parties));
     event.verdict = Some(verdict(
         finding,
         destination.conversations,
@@ -99,7 +101,10 @@ pub(super) fn of_none(
         process: None,
         advice: advice::of(
             Code::NoTraffic,
-            SocketAddr::new(address, port.unwrap_or_default()),
+            Parties {
+                server: SocketAddr::new(address, port.unwrap_or_default()),
+                client: None,
+            },
         ),
     };
     let unknown: IpAddr = if address.is_ipv4() {

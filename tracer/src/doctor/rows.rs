@@ -301,7 +301,10 @@ fn reset_reasons(_: &Facts, types: &Types) -> Answer {
     if types.config.reset_has_reason != 0 {
         yes("third argument of tcp_send_reset")
     } else {
-        no("this kernel gives no reasons for resets; newer ones do")
+        no(
+            "this kernel gives no reasons for resets; newer ones do. Class and summary derive \
+             from the functions that led to the reset",
+        )
     }
 }
 

@@ -71,4 +71,6 @@ pub struct Evidence {
     /// The functions above the one that freed the packet, nearest first, without
     /// a compiler's suffix.
     pub callers: Vec<String>,
+    /// The state of the TCP socket concerned.
+    pub tcp_state: Option<&'static str>,
 }

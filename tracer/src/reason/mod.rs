@@ -10,6 +10,7 @@ mod evidence;
 mod functions;
 mod openvswitch;
 mod qdisc;
+mod reset_calls;
 mod reset_reasons;
 mod wifi;
 
@@ -77,6 +78,19 @@ pub fn drop_reason(name: &str) -> Option<&'static Text> {
 #[must_use]
 pub fn reset_reason(name: &str) -> Option<&'static Text> {
     find(reset_reasons::TEXTS, name)
+}
+
+/// Whether the reason of this name says nothing.
+#[must_use]
+pub fn is_silent(name: &str) -> bool {
+    matches!(name, "NOT_SPECIFIED" | "ERROR")
+}
+
+/// Why this machine sent a TCP reset, by the functions that led to it, nearest first and without a compiler's
+/// suffix, and the state of the socket that sent it, if one did.
+#[must_use]
+pub fn reset_by_calls(callers: &[String], state: Option<&str>) -> Option<&'static Text> {
+    reset_calls::find(callers, state)
 }
 
 /// Functions that free on behalf of their caller.

@@ -37,7 +37,7 @@ pub(super) static TEXTS: &[Text] = texts! {
     "TCP_ABORT_ON_DATA" Protocol
         "data came after the program had closed the connection"
         => "see the counter: nstat -az TcpExtTCPAbortOnData";
-    // The program asked for it: SO_LINGER with time 0.
+    // The program asked for it: TCP_LINGER2 below 0. SO_LINGER with time 0 is TCP_STATE.
     "TCP_ABORT_ON_LINGER" Policy
         "the program closed the connection and asked for a reset instead of a normal end"
         => "see the counter: nstat -az TcpExtTCPAbortOnLinger";

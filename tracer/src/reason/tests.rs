@@ -38,11 +38,12 @@ const RESET_NAMES: [&str; 25] = [
 ];
 
 /// Each table with its name.
-const TABLES: [(&str, &[Text]); 7] = [
+const TABLES: [(&str, &[Text]); 8] = [
     ("drop_reasons", drop_reasons::TEXTS),
     ("openvswitch", openvswitch::TEXTS),
     ("qdisc", qdisc::TEXTS),
     ("wifi", wifi::TEXTS),
+    ("reset_calls", reset_calls::TEXTS),
     ("reset_reasons", reset_reasons::TEXTS),
     ("functions", functions::TEXTS),
     ("function prefixes", functions::PREFIXES),
@@ -228,5 +229,73 @@ fn a_cause_that_is_not_told_is_never_given_a_class() {
             by_function(function).map(|text| text.class),
             Some(Class::Unknown)
         );
+    }
+}
+
+fn by_calls(callers: &[&str], state: Option<&str>) -> Option<&'static str> {
+    let callers: Vec<_> = callers.iter().map(|name| (*name).to_owned()).collect();
+    reset_by_calls(&callers, state).map(|text| text.name)
+}
+
+#[test]
+fn the_functions_that_led_to_a_reset_tell_what_the_kernel_would() {
+    // Call chains of 6.18, with the reasons that it gave.
+    let close = ["tcp_send_active_reset", "__tcp_close", "tcp_close"];
+    let linger = ["tcp_send_active_reset", "tcp_disconnect", "__tcp_close"];
+    let listener = [
+        "tcp_disconnect",
+        "inet_child_forget",
+        "inet_csk_listen_stop",
+        "__tcp_close",
+    ];
+    let disconnect = ["tcp_disconnect", "__inet_stream_connect"];
+    let nobody = ["tcp_v4_send_reset", "tcp_v4_rcv"];
+    let segment = ["tcp_v6_send_reset", "tcp_v6_do_rcv", "tcp_v6_rcv"];
+    let fast_close = ["mptcp_do_fastclose", "__mptcp_close", "mptcp_close"];
+    for (callers, state, reason) in [
+        (&close[..], Some("CLOSE"), "CLOSED"),
+        (&linger, Some("CLOSE"), "LINGER"),
+        (&listener, Some("CLOSE"), "LISTENER_CLOSED"),
+        (&disconnect, Some("CLOSE"), "DISCONNECTED"),
+        (&["tcp_abort"], Some("ESTABLISHED"), "ENDED"),
+        (&nobody, None, "NO_SOCKET"),
+        (&nobody, Some("TIME_WAIT"), "TCP_TIMEWAIT_SOCKET"),
+        (&segment, Some("CLOSE"), "TCP_ABORT_ON_DATA"),
+        (&segment, Some("LISTEN"), "TCP_FLAGS"),
+        (&segment, Some("SYN_SENT"), "TCP_INVALID_ACK_SEQUENCE"),
+        (&fast_close, Some("ESTABLISHED"), "TCP_ABORT_ON_CLOSE"),
+        (
+            &["tcp_keepalive_timer", "call_timer_fn"],
+            Some("ESTABLISHED"),
+            "TCP_KEEPALIVE_TIMEOUT",
+        ),
+    ] {
+        assert_eq!(by_calls(callers, state), Some(reason), "{callers:?}");
+    }
+    assert_eq!(by_calls(&[], None), None);
+    assert_eq!(by_calls(&["tcp_send_active_reset"], Some("CLOSE")), None);
+}
+
+#[test]
+fn what_brought_a_segment_did_not_send_the_reset_that_answers_it() {
+    // The other end of the connection, on this machine too, closes: its FIN comes on.
+    let brought = [
+        "tcp_v4_rcv",
+        "process_backlog",
+        "tcp_send_fin",
+        "__tcp_close",
+    ];
+    assert_eq!(by_calls(&brought, None), Some("NO_SOCKET"));
+    let brought = ["tcp_v4_do_rcv", "tcp_v4_rcv", "__tcp_close"];
+    assert_eq!(by_calls(&brought, Some("ESTABLISHED")), None);
+}
+
+#[test]
+fn every_case_of_a_reset_has_a_text() {
+    for case in reset_calls::CASES
+        .iter()
+        .filter(|case| !case.reason.is_empty())
+    {
+        assert!(reset_calls::text(case.reason).is_some(), "{}", case.reason);
     }
 }

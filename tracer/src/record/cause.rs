@@ -94,7 +94,7 @@ impl Causes {
     ) -> (Reason, Option<String>) {
         match kind {
             EventKind::Drop => self.drop_reason(code, location, evidence),
-            EventKind::ResetSent => self.reset_reason(code),
+            EventKind::ResetSent => self.reset_reason(code, evidence),
             EventKind::ResetReceived => (
                 own(
                     "tcp",
@@ -176,10 +176,13 @@ impl Causes {
         )
     }
 
-    fn reset_reason(&self, code: u32) -> (Reason, Option<String>) {
+    fn reset_reason(&self, code: u32, evidence: &Evidence) -> (Reason, Option<String>) {
         let known = self.reasons.get(List::Reset, code);
         let text = known.and_then(|known| reason::reset_reason(&known.name));
-        let (class, summary, advice) = text.map_or_else(
+        let is_told = text.is_some_and(|text| !reason::is_silent(text.name));
+        let by_calls = || reason::reset_by_calls(&evidence.callers, evidence.tcp_state);
+        let derived = (!is_told).then(by_calls).flatten();
+        let (class, summary, advice) = derived.or(text).map_or_else(
             || {
                 (
                     Class::Unknown,
@@ -195,7 +198,7 @@ impl Causes {
             subsystem: "tcp_reset".to_owned(),
             class,
             summary,
-            derived: false,
+            derived: derived.is_some(),
         };
         (reason, advice)
     }
@@ -233,6 +236,41 @@ mod tests {
 
     const KALLSYMS: &[u8] = b"1000 t bpf_trace_run2\n2000 T kfree_skb\n3000 T kfree_skb_list\n\
         4000 t __dev_queue_xmit.constprop.0\n5000 t ip_finish_output2\n6000 T end\n";
+
+    /// The functions that lead to a reset, each at an address of its own.
+    const RESETS: &[u8] = b"1000 t bpf_trace_run3\n2000 T tcp_send_active_reset\n\
+        3000 T __tcp_close\n4000 T tcp_disconnect\n5000 T tcp_v4_rcv\n6000 T end\n";
+
+    fn reset(kernel: Reasons, code: u32, stack: &[u64], state: Option<&'static str>) -> Reason {
+        let causes = Causes::new(kernel, Symbols::parse(RESETS));
+        let above = causes.stack(stack, 0).above;
+        let callers = above.iter().map(|name| reason::plain_name(name).to_owned());
+        let evidence = Evidence {
+            callers: callers.collect(),
+            tcp_state: state,
+            ..Evidence::default()
+        };
+        causes.reset_reason(code, &evidence).0
+    }
+
+    #[test]
+    fn where_the_kernel_gives_no_reason_the_functions_tell_why_it_sent_a_reset() {
+        let old = |stack: &[u64], state| reset(Reasons::default(), NO_REASON, stack, state);
+        let unread = old(&[0x1010, 0x2010, 0x3010], Some("CLOSE"));
+        assert_eq!((unread.name, unread.code), (None, None));
+        assert_eq!((unread.class, unread.derived), (Class::Protocol, true));
+        assert!(unread.summary.contains("unread"));
+        let linger = old(&[0x1010, 0x2010, 0x4010, 0x3010], Some("CLOSE"));
+        assert!(linger.summary.contains("SO_LINGER 0"));
+        assert_eq!(linger.class, Class::Policy);
+        // Of the start of a function there is no tracepoint below.
+        let nobody = old(&[0x5010, 0x3010], None);
+        assert_eq!((nobody.class, nobody.derived), (Class::NoListener, true));
+        for stack in [&[][..], &[0x1010, 0x2010]] {
+            let untold = old(stack, None);
+            assert_eq!((untold.class, untold.derived), (Class::Unknown, false));
+        }
+    }
 
     fn stack(addresses: &[u64], location: u64) -> Stack {
         let symbols = Symbols::parse(KALLSYMS);

@@ -2,7 +2,7 @@
 
 use droptrace_types::{Decode, Detail, HEADER_LEN, Key, TUPLE_FRAGMENT, TUPLE_ICMP, TUPLE_PORTS};
 
-use super::{cause::Stack, flow, headers};
+use super::{cause::Stack, flow, headers, packet};
 use crate::reason::{Evidence, Sign, Signs, plain_name};
 
 const ICMP: u8 = 1;
@@ -44,6 +44,7 @@ pub fn of(key: &Key, detail: Option<&Detail>, stack: &Stack) -> Evidence {
             .iter()
             .map(|name| plain_name(name).to_owned())
             .collect(),
+        tcp_state: detail.and_then(packet::tcp_state),
     }
 }
 

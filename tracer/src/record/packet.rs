@@ -39,15 +39,18 @@ pub fn tcp(detail: &Detail) -> Option<Tcp> {
     let has_header = !is_drop || detail.key.cause.decode == Decode::Headers as u8;
     // A reset for which no socket exists has numbers that nobody knows yet.
     let is_numbered = has_header && (is_drop || detail.tcp_state != 0);
-    let state = STATES
-        .get(usize::from(detail.tcp_state))
-        .filter(|name| !name.is_empty());
     Some(Tcp {
         flags: has_header.then(|| flags(detail.tcp_flags)),
         seq: is_numbered.then_some(detail.tcp_seq),
         ack: is_numbered.then_some(detail.tcp_ack),
-        state: state.map(|name| (*name).to_owned()),
+        state: tcp_state(detail).map(ToOwned::to_owned),
     })
+}
+
+/// The state of the TCP socket concerned; `None` without one.
+pub fn tcp_state(detail: &Detail) -> Option<&'static str> {
+    let state = STATES.get(usize::from(detail.tcp_state)).copied();
+    state.filter(|name| !name.is_empty())
 }
 
 /// TCP flags as letters.

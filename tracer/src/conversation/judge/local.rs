@@ -1,8 +1,14 @@
 //! What this machine dropped of a conversation.
 
-use super::{Finding, losses};
+use super::{Finding, losses, opening::TOGETHER};
 use crate::{
-    conversation::{ends::End, facts::Dropped, story::Story, words},
+    conversation::{
+        ends::End,
+        facts::{Complaint, Dropped},
+        input::Way,
+        story::{Story, between},
+        words,
+    },
     event::{Class, Code, Confidence, Outcome},
 };
 
@@ -95,6 +101,32 @@ fn of_error(story: &Story) -> Option<Outcome> {
     }
 }
 
+/// What the namespace that dropped the packets sent back with that: a rule that is not
+/// known rejects them.
+fn sent_back(story: &Story, drop: &Dropped) -> Option<String> {
+    let netns = drop.netns?;
+    let is_with_it = |at| between(at, drop.first) <= TOGETHER && between(drop.last, at) <= TOGETHER;
+    let view = story.views.iter().find(|view| view.netns == netns);
+    let reset = view.and_then(|view| view.sent.of(drop.by.other()).reset.as_ref());
+    if let Some(reset) = reset.filter(|reset| reset.left && !reset.came_in)
+        && is_with_it(reset.at)
+    {
+        let sender = story.address(drop.by.other()).ip();
+        return Some(format!("a RST of {sender} left with that"));
+    }
+    let about = || {
+        let complaints = story.complaints.iter();
+        complaints.filter(|complaint| complaint.netns == netns && complaint.about == drop.by)
+    };
+    let is_passed_on = |complaint: &Complaint| {
+        about().any(|other| other.way == Way::In && other.from == complaint.from)
+    };
+    let complaint = about().find(|complaint| {
+        complaint.way == Way::Out && is_with_it(complaint.at) && !is_passed_on(complaint)
+    })?;
+    Some(format!("{} left with that", words::complaint(complaint)))
+}
+
 /// A conversation whose packets this machine dropped. `answers` are the other end's;
 /// `outcome` is how it ended if the drop does not tell.
 pub(super) fn finding(
@@ -105,6 +137,7 @@ pub(super) fn finding(
 ) -> Finding {
     let home = story.home();
     let told = words::dropped(drop, home);
+    let answer = sent_back(story, drop).filter(|_| drop.class == Class::Policy);
     let (code, own) = if is_answer {
         (Code::ReturnPathDrop, Outcome::Timeout)
     } else if drop.is_overflow() {
@@ -117,8 +150,9 @@ pub(super) fn finding(
             // A race or a clash of translations, no rule.
             Class::Policy if drop.is_by_tracking() => (Code::LocalDrop, Outcome::Timeout),
             Class::Policy => {
-                let outcome = of_error(story).unwrap_or(Outcome::Timeout);
-                (Code::LocalRuleDrop, outcome)
+                let refused = answer.as_ref().map(|_| Outcome::Refused);
+                let outcome = refused.or_else(|| of_error(story));
+                (Code::LocalRuleDrop, outcome.unwrap_or(Outcome::Timeout))
             }
             Class::Routing if drop.is_for_its_addresses() => (Code::LocalDrop, Outcome::Timeout),
             Class::Malformed if drop.is_out_of_hops() => (Code::TtlExceeded, Outcome::Unreachable),
@@ -149,6 +183,8 @@ pub(super) fn finding(
     };
     let mut finding = Finding::new(outcome.unwrap_or(own), code, confidence, explanation);
     finding.evidence.push(told);
+    let answer = answer.filter(|_| code == Code::LocalRuleDrop);
+    finding.evidence.extend(answer);
     finding.rule.clone_from(&drop.rule);
     finding.advice.clone_from(&drop.advice);
     finding

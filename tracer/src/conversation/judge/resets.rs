@@ -11,7 +11,7 @@ use crate::{
         words,
     },
     event::{Code, Confidence, Outcome},
-    reason::reset_reason,
+    reason::{is_silent, reset_reason},
 };
 
 /// Who sent the reset that came in from `end`.
@@ -62,58 +62,44 @@ enum Why {
 }
 
 fn why(reset: &ResetSent) -> Why {
-    let by_name = match reset.name.as_deref() {
-        Some("NO_SOCKET") => Why::NoListener,
+    let named = reset.name.as_deref().filter(|name| !is_silent(name));
+    let called = reset.by_calls.map(|text| text.name);
+    // What ends a connection in several ways has one name.
+    let told = match named {
+        Some("TCP_STATE") => called.or(named),
+        _ => named.or(called),
+    };
+    match told {
+        Some("NO_SOCKET") | None => Why::NoListener,
         Some("TCP_ABORT_ON_CLOSE") => Why::Application("closed it with received data unread"),
-        Some("TCP_ABORT_ON_LINGER") => Why::Application("closed it with SO_LINGER 0"),
+        Some("CLOSED") => {
+            Why::Application("closed it with received data unread, or without a normal end")
+        }
+        Some("TCP_ABORT_ON_LINGER") => {
+            Why::Application("closed it without waiting for its end (TCP_LINGER2)")
+        }
+        Some("LINGER") => Why::Application("closed it with SO_LINGER 0"),
         Some("TCP_ABORT_ON_DATA") => Why::Application("had closed it when more data came"),
         Some("TCP_DISCONNECT_WITH_DATA") => {
             Why::Application("disconnected it with data still to be sent")
         }
+        Some("DISCONNECTED") => Why::Application("disconnected it"),
+        Some("LISTENER_CLOSED") => Why::Application("closed the listener before it was accepted"),
+        Some("ENDED") => Why::Application("or an administrator broke it off (ss -K)"),
         Some("TCP_STATE") => Why::Application("or an administrator broke it off"),
+        Some("TCP_TIMEWAIT_SOCKET") => Why::Application("had ended it when more came"),
         Some("TCP_KEEPALIVE_TIMEOUT") => Why::Kernel("the other end answered no keepalive probe"),
         Some("TCP_ABORT_ON_MEMORY") => Why::Kernel("memory or orphaned sockets are at a limit"),
-        Some("TCP_TIMEWAIT_SOCKET") => Why::Application("had ended it when more came"),
         Some(name) if name.starts_with("MPTCP_RST_") => {
             Why::Kernel(reset_reason(name).map_or("multipath TCP", |text| text.summary))
         }
-        Some(name) if !matches!(name, "NOT_SPECIFIED" | "ERROR") => {
-            Why::Kernel("what came did not fit the connection")
-        }
-        _ => return by_stack(&reset.stack).unwrap_or(Why::NoListener),
-    };
-    // What closes a connection in several ways has one name.
-    match (&by_name, by_stack(&reset.stack)) {
-        (Why::Application(_), Some(Why::Application(more)))
-            if reset.name.as_deref() == Some("TCP_STATE") =>
-        {
-            Why::Application(more)
-        }
-        _ => by_name,
+        Some(_) => Why::Kernel("what came did not fit the connection"),
     }
 }
 
 /// Whether it says that there is no socket.
 pub(super) fn is_of_nobody(reset: &ResetSent) -> bool {
     matches!(why(reset), Why::NoListener)
-}
-
-/// By the function that decided, the innermost first.
-fn by_stack(stack: &[String]) -> Option<Why> {
-    stack.iter().find_map(|name| {
-        Some(match name.as_str() {
-            "tcp_disconnect" => Why::Application("closed it with SO_LINGER 0, or disconnected it"),
-            "inet_csk_listen_stop" => {
-                Why::Application("closed the listener before it was accepted")
-            }
-            "tcp_close" | "__tcp_close" => Why::Application("closed it with received data unread"),
-            "tcp_abort" => Why::Application("or an administrator broke it off (ss -K)"),
-            "tcp_keepalive_timer" => Why::Kernel("the other end answered no keepalive probe"),
-            "tcp_out_of_resources" => Why::Kernel("memory or orphaned sockets are at a limit"),
-            "tcp_rcv_state_process" => Why::Application("had closed it when more data came"),
-            _ => return None,
-        })
-    })
 }
 
 /// A conversation that a reset of this machine ended.

@@ -2,7 +2,7 @@
 //! concerned ended. Packets that pass were not watched, so nothing follows from those
 //! that are missing; and what is not certain is not said.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use super::{
     Court, DROPPED_NONE, Finding, established, local,
@@ -95,6 +95,11 @@ fn opening_dropped(story: &Story) -> Option<Finding> {
     }
     let is_answer = drop.kind == Kind::SynAck && role != Role::Server;
     let finding = local::finding(story, drop, is_answer, None);
+    if let Some(waited) = gave_up_at_once(story, drop)
+        && finding.outcome == Outcome::Timeout
+    {
+        return Some(seems_refused(finding, waited));
+    }
     // The own end tells how the attempt ended.
     let has_failed = story.sockets.client.closed.is_some();
     Some(if has_failed {
@@ -102,6 +107,30 @@ fn opening_dropped(story: &Story) -> Option<Finding> {
     } else {
         inferred(finding)
     })
+}
+
+/// How soon after its SYN was dropped the client's socket was closed, if that was too soon
+/// for silence. The error of an ICMP error is not seen where it comes before `connect` has
+/// returned, and the application asks for it.
+fn gave_up_at_once(story: &Story, drop: &Dropped) -> Option<Duration> {
+    /// Applications wait longer for an answer.
+    const AT_ONCE: Duration = Duration::from_millis(50);
+    let client = &story.sockets.client;
+    let closed = client.closed.filter(|_| client.error == 0)?;
+    let waited = between(drop.last, closed);
+    let is_syn = drop.by == End::Client && drop.kind == Kind::Syn && drop.is_by_unknown();
+    (is_syn && waited <= AT_ONCE).then_some(waited)
+}
+
+/// The rule is not known, and what the application did is as if it rejects.
+fn seems_refused(mut finding: Finding, waited: Duration) -> Finding {
+    finding.outcome = Outcome::Refused;
+    finding.confidence = Confidence::Inferred;
+    finding.evidence.push(format!(
+        "the application gave up {} later: it was told, so the rule seems to reject",
+        words::span(waited)
+    ));
+    finding
 }
 
 fn is_of_handshake(drop: &Dropped) -> bool {

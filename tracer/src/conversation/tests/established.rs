@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        TcpState,
+        TcpState, Way,
         trail::{ACK, FIN, RST, SYN},
         words,
     },
@@ -165,14 +165,28 @@ fn own_reset(name: Option<&str>, stack: &[&str]) -> (Code, Outcome, String) {
 fn the_application_that_breaks_off_is_named() {
     for (name, stack, why) in [
         (Some("TCP_ABORT_ON_CLOSE"), &[][..], "unread"),
-        (Some("TCP_ABORT_ON_LINGER"), &[], "SO_LINGER 0"),
+        (Some("TCP_ABORT_ON_LINGER"), &[], "TCP_LINGER2"),
+        (
+            Some("TCP_STATE"),
+            &["tcp_send_active_reset", "tcp_disconnect", "__tcp_close"],
+            "SO_LINGER 0",
+        ),
         (
             None,
             &["tcp_send_active_reset", "__tcp_close", "tcp_close"],
             "unread",
         ),
         (None, &["tcp_disconnect", "__tcp_close"], "SO_LINGER 0"),
-        (None, &["inet_csk_listen_stop", "tcp_close"], "listener"),
+        (
+            None,
+            &[
+                "tcp_disconnect",
+                "inet_child_forget",
+                "inet_csk_listen_stop",
+                "__tcp_close",
+            ],
+            "listener",
+        ),
         (Some("NOT_SPECIFIED"), &["tcp_abort"], "administrator"),
     ] {
         let (code, outcome, explanation) = own_reset(name, stack);
@@ -203,7 +217,7 @@ fn own_resets(resets: &[(i64, Option<&str>, &str)]) -> Code {
 #[test]
 fn what_an_abort_led_to_may_be_told_before_it() {
     let abort = |ms, name| (ms, name, "tcp_disconnect");
-    let nobody = |ms, name| (ms, name, "tcp_v4_send_reset");
+    let nobody = |ms, name| (ms, name, "tcp_v4_rcv");
     for (aborted, gone) in [(Some("TCP_STATE"), Some("NO_SOCKET")), (None, None)] {
         let told = own_resets(&[nobody(500, gone), abort(501, aborted)]);
         assert_eq!(told, Code::LocalAbort);
@@ -331,5 +345,60 @@ fn the_servers_handshake_ends_with_the_clients_acknowledgement() {
     assert_eq!(
         said(&event).explanation,
         "10.0.0.2 reached 10.0.0.5:443 in 20 ms, and the connection is open"
+    );
+}
+
+#[test]
+fn advice_about_the_other_end_names_it() {
+    let mut world = World::new();
+    world.is_asked(0, 62, SYN, CLIENT_ISN, 0, 0);
+    world.answers(0, SYN | ACK, SERVER_ISN, CLIENT_ISN + 1, 0);
+    world.server_is(1, TcpState::Listen, TcpState::SynRecv, 0);
+    world.port_unreachable(2, Way::In, "10.0.0.2", (SERVER, CLIENT));
+    world.server_is(2, TcpState::SynRecv, TcpState::Close, libc::ECONNREFUSED);
+    let event = world.verdict(9000);
+    assert_eq!(code(&event), Code::PeerRefused);
+    let advice = event.advice.expect("advice");
+    assert!(advice.contains("10.0.0.2"), "{advice}");
+    assert!(!advice.contains("10.0.0.5"), "{advice}");
+}
+
+#[test]
+fn namespaces_with_the_same_addresses_are_told_apart() {
+    let mut world = World::new();
+    for (netns, port) in [(HOME, 40000), (HOME + 1, 40001)] {
+        world.netns = netns;
+        for port in [port, port + 10] {
+            world.client.set_port(port);
+            if netns == HOME {
+                world.is_connected(0, 61);
+                world.parts(200, 61, 0);
+            } else {
+                world.connects(0);
+                world.refusal(1, 63);
+                world.client_is(1, TcpState::SynSent, TcpState::Close, libc::ECONNREFUSED);
+            }
+        }
+    }
+    let verdicts = world.conversations.conclude(at(9000), &[]);
+    let whole = verdicts
+        .iter()
+        .filter(|event| said(event).conversations > 1);
+    let whole = whole.map(|event| {
+        let verdict = said(event);
+        let netns = event.r#where.as_ref().and_then(|place| place.netns);
+        (
+            netns,
+            verdict.outcome,
+            verdict.conversations,
+            verdict.affected,
+        )
+    });
+    assert_eq!(
+        whole.collect::<Vec<_>>(),
+        [
+            (Some(HOME), Outcome::Connected, 2, 2),
+            (Some(HOME + 1), Outcome::Refused, 2, 2),
+        ]
     );
 }

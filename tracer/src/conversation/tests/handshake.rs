@@ -3,7 +3,7 @@
 use super::{
     super::{
         Multipath, TcpState,
-        trail::{ACK, RST, SYN},
+        trail::{ACK, FIN, RST, SYN},
     },
     world::*,
 };
@@ -34,6 +34,19 @@ fn the_first_byte_of_the_answer_is_timed_from_the_last_of_the_request() {
     let event = world.verdict(5000);
     assert_eq!(code(&event), Code::InProgress);
     has(&event, "first byte of the answer after 12 ms");
+}
+
+#[test]
+fn a_request_that_ends_with_a_fin_is_timed_as_well() {
+    let mut world = World::new();
+    world.is_connected(0, 61);
+    world.sends(100, ACK, CLIENT_ISN + 1, SEQ, 1000);
+    world.sends(101, FIN | ACK, CLIENT_ISN + 1001, SEQ, 0);
+    world.gets(351, 61, ACK, SEQ, CLIENT_ISN + 1002, 300);
+    has(
+        &world.verdict(5000),
+        "first byte of the answer after 250 ms",
+    );
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod losses;
 mod opening;
 mod origin;
 mod overflow;
+mod rejected;
 mod stuck;
 mod troubles;
 mod unlisted;

@@ -212,6 +212,21 @@ impl World {
         self.packet(ms, Way::In, ends, 63, Content::IcmpError(error));
     }
 
+    /// "Port unreachable" passes, about the packets of the client or of the server.
+    pub fn port_unreachable(&mut self, ms: i64, way: Way, from: &str, about: (&str, &str)) {
+        let from: IpAddr = from.parse().expect("an address");
+        let (src, dst) = (address(about.0), address(about.1));
+        let error = IcmpError {
+            kind: 3,
+            code: 3,
+            mtu: None,
+            about: Endpoints { src, dst },
+            proto: 6,
+        };
+        let ends = (SocketAddr::new(from, 0), src);
+        self.packet(ms, way, ends, 64, Content::IcmpError(error));
+    }
+
     fn state(
         &mut self,
         ms: i64,
@@ -411,6 +426,14 @@ pub fn by_rule(mut event: Event, text: &str, verdict: &str) -> Event {
         exact: true,
         compared: Vec::new(),
     });
+    event
+}
+
+/// The same drop, by a rule that the kernel does not tell.
+pub fn by_hook(event: Event) -> Event {
+    let mut event = by_rule(event, "", "drop");
+    let rule = event.rule.as_mut().expect("a rule");
+    (rule.text, rule.handle, rule.position) = (None, None, None);
     event
 }
 
