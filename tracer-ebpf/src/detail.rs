@@ -38,16 +38,12 @@ pub fn send<const DROP: bool>(ctx: *mut c_void, event: &Event, now: u64) -> u32 
         lose(Loss::DetailRingFull, 1);
         return 0;
     };
-    // SAFETY: the reservation is writable and as large as a `Detail`; every
-    // field is written through `fill` before it is submitted.
-    unsafe {
-        fill::<DROP>(
-            entry.as_mut_ptr(),
-            &RawTracePointContext::new(ctx),
-            event,
-            now,
-        )
-    };
+    // SAFETY: the reservation is writable and as large as a `Detail`; every field is
+    // written before it is submitted.
+    let detail = unsafe { &mut *entry.as_mut_ptr() };
+    detail.time_ns = now;
+    name_rule::<DROP>(ctx, event, detail);
+    fill::<DROP>(ctx, event, detail);
     entry.submit(NO_WAKEUP);
     1
 }
@@ -68,20 +64,9 @@ fn within_rate(now: u64) -> bool {
     rate.sent <= rate.allowed
 }
 
-/// # Safety
-///
-/// `detail` must be writable.
+/// Says what decided, where netfilter dropped the packet.
 #[inline(always)]
-unsafe fn fill<const DROP: bool>(
-    detail: *mut Detail,
-    ctx: &RawTracePointContext,
-    event: &Event,
-    now: u64,
-) {
-    // SAFETY: `detail` is writable, by contract.
-    let detail = unsafe { &mut *detail };
-    detail.key = event.key;
-    detail.time_ns = now;
+fn name_rule<const DROP: bool>(ctx: *mut c_void, event: &Event, detail: &mut Detail) {
     detail.rule = RuleAt::UNKNOWN;
     detail.verdict = RuleAt::UNKNOWN;
     detail.hook = HookAt {
@@ -94,14 +79,22 @@ unsafe fn fill<const DROP: bool>(
         pad: 0,
     };
     if DROP && event.key.cause.rule != 0 {
-        hook::find(ctx.as_ptr(), event, &mut detail.hook);
+        hook::find(ctx, event, &mut detail.hook);
         let location = event.key.cause.location;
         if !hook::freed(location) && !hook::freed_by_queue(location) {
-            rule::find(ctx.as_ptr(), event, &mut detail.rule);
+            rule::find(ctx, event, &mut detail.rule);
         }
         let is_alone = detail.rule.is_known == 0;
         verdict::tell(event, is_alone, &mut detail.verdict);
     }
+}
+
+/// Says all the rest. A function of its own, so that its variables are not on the stack
+/// together with those of finding the rule.
+#[inline(never)]
+fn fill<const DROP: bool>(ctx: *mut c_void, event: &Event, detail: &mut Detail) -> u32 {
+    let ctx = RawTracePointContext::new(ctx);
+    detail.key = event.key;
     let (inode, uid) = event.socket.owner();
     detail.socket_inode = inode;
     detail.socket_uid = uid;
@@ -127,7 +120,7 @@ unsafe fn fill<const DROP: bool>(
     let packet = &event.packet;
     if !packet.skb.is_null() {
         detail.mark = packet.skb.read(constant!(LAYOUT.skb_mark));
-        detail.bad_checksum = u32::from(signs::has_bad_checksum(packet.skb));
+        detail.bad_checksum = signs::has_bad_checksum(packet.skb) as u32;
         conntrack::read(packet.skb, &mut detail.conntrack);
         if DROP {
             conntrack::read_hooks(event, &mut detail.conntrack);
@@ -142,4 +135,5 @@ unsafe fn fill<const DROP: bool>(
         }
         detail.header_len = packet.copy_headers(event.network, &mut detail.header);
     }
+    1
 }

@@ -22,7 +22,7 @@ const NFPROTO_IPV6: u8 = 10;
 /// Hooks of each of those families, at least.
 const NF_INET_NUMHOOKS: u8 = 5;
 /// Entries of a hook that are looked at.
-const MAX_ENTRIES: u32 = 16;
+const MAX_ENTRIES: u64 = 16;
 
 /// Whether `nf_hook_slow` freed the packet.
 #[inline(always)]
@@ -100,7 +100,7 @@ fn state_of_chain(stack: Stack, event: &Event, layout: &RuleLayout) -> Pointer {
 #[derive(Clone, Copy)]
 pub struct Entries {
     first: Pointer,
-    count: u32,
+    count: u64,
 }
 
 impl Entries {
@@ -142,7 +142,7 @@ pub fn entries(ctx: *mut c_void, event: &Event, layout: &RuleLayout) -> Entries 
         return Entries::NONE;
     }
     let entries = net.follow(hooks + u32::from(hook) * 8);
-    let count = u32::from(entries.read::<u16>(0));
+    let count = u64::from(entries.read::<u16>(0));
     if count > MAX_ENTRIES {
         return Entries::NONE;
     }
@@ -150,14 +150,6 @@ pub fn entries(ctx: *mut c_void, event: &Event, layout: &RuleLayout) -> Entries 
         first: entries.at(constant!(LAYOUT.hooks_of_entries)),
         count,
     }
-}
-
-/// What entry `n` works on, which is a chain if nftables put it there.
-#[inline(always)]
-fn private(first: Pointer, n: u32) -> Pointer {
-    first
-        .at(n * constant!(CONFIG.hook_size))
-        .follow(constant!(LAYOUT.hook_private))
 }
 
 /// Says at which hook the event's packet was dropped, and by whom, as far as
@@ -201,40 +193,48 @@ pub fn find(ctx: *mut c_void, event: &Event, found: &mut HookAt) -> u32 {
 // The functions from here on have names of their own in the object, by which the
 // kernel verifies each once and not for every call.
 
-/// See [`Entries::base_chain`]: of the `count` entries of a hook, `first` and those behind it.
+/// See [`Entries::base_chain`]: of the `count` entries of a hook, `entry` and those
+/// behind it.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn nft_base_chain(first: u64, count: u32, table: u64) -> u64 {
+pub extern "C" fn nft_base_chain(entry: u64, count: u64, table: u64) -> u64 {
     let Some(layout) = RULE_LAYOUT.get(0) else {
         return 0;
     };
+    let mut entry = Pointer::new(entry);
     let mut found = 0;
     for i in 0..MAX_ENTRIES {
-        let chain = private(Pointer::new(first), i);
-        let is_it = i < count
-            && chain.follow(layout.chain_table).address() == table
-            && rule::is_base(layout, chain);
-        if is_it && found != 0 {
-            return 0;
+        if i >= count {
+            break;
         }
-        if is_it {
+        // What it works on, which is a chain if nftables put it there.
+        let chain = entry.follow(constant!(LAYOUT.hook_private));
+        entry = entry.at(constant!(CONFIG.hook_size));
+        if chain.follow(layout.chain_table).address() == table && rule::is_base(layout, chain) {
+            if found != 0 {
+                return 0;
+            }
             found = chain.address();
         }
     }
     found
 }
 
-/// See [`Entries::owner`]: of the `count` entries of a hook, `first` and those behind it.
+/// See [`Entries::owner`]: of the `count` entries of a hook, `entry` and those behind it.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn nft_owner(first: u64, count: u32, rule: u64) -> u64 {
+pub extern "C" fn nft_owner(entry: u64, count: u64, rule: u64) -> u64 {
     let Some(layout) = RULE_LAYOUT.get(0) else {
         return 0;
     };
-    let rule = Pointer::new(rule);
+    let mut entry = Pointer::new(entry);
     for i in 0..MAX_ENTRIES {
-        let chain = private(Pointer::new(first), i);
-        if i < count && rule::is_base(layout, chain) && rule::owns(layout, chain, rule) {
+        if i >= count {
+            break;
+        }
+        let chain = entry.follow(constant!(LAYOUT.hook_private));
+        entry = entry.at(constant!(CONFIG.hook_size));
+        if rule::is_base(layout, chain) && rule::owns(layout, chain, Pointer::new(rule)) {
             return chain.address();
         }
     }

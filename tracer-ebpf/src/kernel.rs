@@ -106,6 +106,33 @@ pub fn forget<T: Copy>(value: &mut T) {
     unsafe { bpf_probe_read_kernel(place, size_of::<T>() as u32, place) };
 }
 
+/// 1 if `value` is not 0, without a branch, which the verifier would follow both ways,
+/// and everything behind it for each.
+#[inline(always)]
+pub const fn nonzero(value: u64) -> u64 {
+    (value | value.wrapping_neg()) >> 63
+}
+
+/// Bits below those that are all set in each address of kernel memory, told from one:
+/// page tables have four levels, or five.
+#[inline(always)]
+pub const fn address_bits(address: u64) -> u64 {
+    const FOUR_LEVELS: u64 = 47;
+    const FIVE_LEVELS: u64 = 56;
+    if address >> FOUR_LEVELS == u64::MAX >> FOUR_LEVELS {
+        FOUR_LEVELS
+    } else {
+        FIVE_LEVELS
+    }
+}
+
+/// Whether `word` may be an address of kernel memory. Some kernels warn in their log where
+/// one is read that no address can be.
+#[inline(always)]
+pub const fn may_be_address(word: u64, address_bits: u64) -> bool {
+    word >> address_bits == u64::MAX >> address_bits
+}
+
 /// Argument `n` of a tracepoint, as a number. An argument that the tracepoint
 /// lacks must not be asked for; [`CONFIG`] tells which of the optional ones it has.
 #[inline(always)]

@@ -36,8 +36,6 @@ pub struct Packet {
     head: Pointer,
     /// Offset from `head` at which the linear part ends.
     tail: u32,
-    /// Bytes in pages.
-    paged: u32,
 }
 
 impl Packet {
@@ -46,7 +44,6 @@ impl Packet {
         skb: Pointer::NULL,
         head: Pointer::NULL,
         tail: 0,
-        paged: 0,
     };
 
     /// Becomes the packet `skb`.
@@ -55,7 +52,6 @@ impl Packet {
         self.skb = skb;
         self.head = skb.follow(constant!(LAYOUT.skb_head));
         self.tail = skb.read(constant!(LAYOUT.skb_tail));
-        self.paged = skb.read(constant!(LAYOUT.skb_data_len));
     }
 
     /// Bytes from `skb->data` on; which header that points to changes on the
@@ -83,7 +79,8 @@ impl Packet {
     /// The `T` at `offset` from `head`.
     #[inline(always)]
     pub fn load<T: Copy>(&self, offset: u32) -> Result<T, Decode> {
-        match address(self, offset, size_of::<T>() as u32) {
+        let (skb, head) = (self.skb.address(), self.head.address());
+        match packet_address(skb, head, self.tail, offset, size_of::<T>() as u32) {
             OUTSIDE => Err(Decode::NoHeaders),
             OUT_OF_REACH => Err(Decode::Paged),
             address => Ok(Pointer::new(address).read(0)),
@@ -184,33 +181,36 @@ impl Event {
     }
 }
 
-/// [`address`] of bytes behind the packet's end.
+/// [`packet_address`] of bytes behind the packet's end.
 const OUTSIDE: u64 = 0;
-/// [`address`] of bytes in a page that cannot be reached.
+/// [`packet_address`] of bytes in a page that cannot be reached.
 const OUT_OF_REACH: u64 = 1;
 
-/// Address of `len` bytes, `offset` bytes from `head`. A function of its own
-/// because it is needed in many places.
+/// Address of `len` bytes of the packet `skb`, `offset` bytes from its `head`, behind
+/// which its linear part ends with `tail`. By its name in the object the kernel verifies
+/// it once and not for every call.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn address(packet: &Packet, offset: u32, len: u32) -> u64 {
+pub extern "C" fn packet_address(skb: u64, head: u64, tail: u32, offset: u32, len: u32) -> u64 {
     let end = offset.wrapping_add(len);
-    if end <= packet.tail {
-        return packet.head.at(offset).address();
+    if end <= tail {
+        return Pointer::new(head).at(offset).address();
     }
-    if packet.paged == 0 {
+    let skb = Pointer::new(skb);
+    if skb.read::<u32>(constant!(LAYOUT.skb_data_len)) == 0 {
         return OUTSIDE;
     }
-    if constant!(CONFIG.page_size) == 0 || offset < packet.tail {
+    if constant!(CONFIG.page_size) == 0 || offset < tail {
         return OUT_OF_REACH;
     }
-    paged_address(packet, offset - packet.tail, len)
+    paged_address(skb, Pointer::new(head), offset - tail, len)
 }
 
 /// Address of `len` bytes, `offset` bytes into the pages.
 #[inline(always)]
-fn paged_address(packet: &Packet, mut offset: u32, len: u32) -> u64 {
-    let end: u32 = packet.skb.read(constant!(LAYOUT.skb_end));
-    let shared = packet.head.at(end);
+fn paged_address(skb: Pointer, head: Pointer, mut offset: u32, len: u32) -> u64 {
+    let end: u32 = skb.read(constant!(LAYOUT.skb_end));
+    let shared = head.at(end);
     let count: u8 = shared.read(constant!(LAYOUT.shared_nr_frags));
     let mut frag = shared.at(constant!(LAYOUT.shared_frags));
     for i in 0..MAX_FRAGS {

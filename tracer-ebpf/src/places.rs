@@ -8,7 +8,7 @@ use droptrace_types::{POLICY, STACK_WORDS, STACK_WORDS_BELOW};
 
 use crate::{
     event::Event,
-    kernel::Pointer,
+    kernel::{Pointer, address_bits, may_be_address},
     maps::{PLACES, RULE_LAYOUT, TRIAL},
     verdict,
 };
@@ -70,16 +70,21 @@ pub extern "C" fn trial_stack() -> u64 {
     };
     // SAFETY: inside the element. Read from there, the address is a plain number to the
     // verifier.
-    let stack = Stack(Pointer::new(unsafe {
-        (&raw const (*copy).at).read_volatile()
-    }));
+    let stack = unsafe { (&raw const (*copy).at).read_volatile() };
+    let address_bits = address_bits(stack);
+    let stack = Stack(Pointer::new(stack));
     for i in 0..STACK_WORDS {
-        let word = Pointer::new(stack.word(i as u32));
+        let word = stack.word(i as u32);
+        let behind = if may_be_address(word, address_bits) {
+            Pointer::new(word)
+        } else {
+            Pointer::NULL
+        };
         // SAFETY: as above; nobody else writes it meanwhile.
         unsafe {
-            (&raw mut (*copy).words[i]).write_volatile(word.address());
-            (&raw mut (*copy).heads[i]).write_volatile(word.read(0));
-            (&raw mut (*copy).chains[i]).write_volatile(word.read(layout.chain_handle));
+            (&raw mut (*copy).words[i]).write_volatile(word);
+            (&raw mut (*copy).heads[i]).write_volatile(behind.read(0));
+            (&raw mut (*copy).chains[i]).write_volatile(behind.read(layout.chain_handle));
         }
     }
     1

@@ -9,7 +9,7 @@ use crate::{
     device,
     event::Event,
     ip::decode,
-    kernel::{Pointer, argument, constant},
+    kernel::{Pointer, argument, constant, nonzero},
     maps::ANSWERED,
     packet::Packet,
     socket::{Socket, reverse},
@@ -105,21 +105,20 @@ fn remember(answered: Pointer) {
     }
 }
 
-/// Whether TCP has just decided about a reset for this packet because there is
-/// no socket for it.
+/// 1 if TCP has just decided about a reset for this packet because there is no socket
+/// for it.
 #[inline(always)]
-pub fn answered_without_socket(skb: Pointer) -> bool {
+pub fn answered_without_socket(skb: Pointer) -> u64 {
     let Some(place) = ANSWERED.get_ptr_mut(0) else {
-        return false;
+        return 0;
     };
     // SAFETY: this CPU's element. Another packet may get the same address, so
     // what was remembered counts once.
     unsafe {
-        let is_that = place.read() == skb.address();
-        if is_that {
-            place.write(0);
-        }
-        is_that
+        let remembered = place.read_volatile();
+        let differs = nonzero(remembered ^ skb.address());
+        place.write_volatile(remembered * differs);
+        1 ^ differs
     }
 }
 

@@ -4,7 +4,7 @@ use droptrace_types::{ABSENT, Sign};
 
 use crate::{
     event::Event,
-    kernel::{Pointer, constant},
+    kernel::{Pointer, constant, nonzero},
     packet::Packet,
     reset,
 };
@@ -18,7 +18,8 @@ const PACKET_OTHERHOST: u8 = 3;
 const IP_SUMMED: u8 = 3;
 const CHECKSUM_COMPLETE: u8 = 2;
 
-/// Signs as they are collected.
+/// Signs as they are collected, without a branch: older verifiers follow each one, and
+/// those behind it for both of its outcomes.
 #[derive(Clone, Copy)]
 struct Signs {
     seen: u32,
@@ -26,13 +27,22 @@ struct Signs {
 }
 
 impl Signs {
+    /// Adds a sign, which is seen if `value` is not 0.
     #[inline(always)]
-    fn add(&mut self, sign: Sign, seen: bool) {
+    fn add(&mut self, sign: Sign, value: u64) {
         self.read |= sign.bit();
-        if seen {
-            self.seen |= sign.bit();
-        }
+        self.seen |= sign.bit() * nonzero(value) as u32;
     }
+}
+
+/// Whether `value` is one of these, as a number.
+#[inline(always)]
+fn is_one_of<const N: usize>(value: u8, these: [u8; N]) -> u64 {
+    let mut set = 0;
+    for one in these {
+        set |= 1 << one;
+    }
+    set >> (value & 63) & 1
 }
 
 /// Reads the signs of the event's packet. A function of its own as
@@ -51,32 +61,32 @@ pub fn read(event: &mut Event) -> u32 {
     0
 }
 
-/// Whether the kernel computed the checksum and found it wrong: set by
+/// 1 if the kernel computed the checksum and found it wrong: set by
 /// `__skb_checksum_complete` together with its verdict.
 /// <https://github.com/torvalds/linux/blob/v5.10/net/core/skbuff.c>
 #[inline(always)]
-pub fn has_bad_checksum(skb: Pointer) -> bool {
+pub fn has_bad_checksum(skb: Pointer) -> u64 {
     let summed = skb.bits(constant!(CONFIG.ip_summed)) & IP_SUMMED;
     let by_kernel = skb.bits(constant!(CONFIG.csum_complete_sw)) & 1;
     let valid = skb.bits(constant!(CONFIG.csum_valid)) & 1;
-    (summed == CHECKSUM_COMPLETE) & (by_kernel == 1) & (valid == 0)
+    let all = summed << 2 | by_kernel << 1 | valid;
+    is_one_of(all, [CHECKSUM_COMPLETE << 2 | 1 << 1])
 }
 
 #[inline(always)]
 fn of_packet(signs: &mut Signs, packet: &Packet) {
     let skb = packet.skb;
     let kind = skb.bits(constant!(CONFIG.pkt_type)) & PKT_TYPE;
-    signs.add(Sign::OtherHost, kind == PACKET_OTHERHOST);
-    let to_all = kind == PACKET_BROADCAST || kind == PACKET_MULTICAST;
+    signs.add(Sign::OtherHost, is_one_of(kind, [PACKET_OTHERHOST]));
+    let to_all = is_one_of(kind, [PACKET_BROADCAST, PACKET_MULTICAST]);
     signs.add(Sign::ToAll, to_all);
     signs.add(Sign::BadChecksum, has_bad_checksum(skb));
     let transport: u16 = skb.read(constant!(LAYOUT.skb_transport_header));
-    signs.add(
-        Sign::HeaderTaken,
-        packet.data_offset() > u32::from(transport),
-    );
+    // Negative where the data begins behind the header.
+    let ahead = u64::from(transport).wrapping_sub(u64::from(packet.data_offset()));
+    signs.add(Sign::HeaderTaken, ahead >> 63);
     let tc = skb.bits(constant!(CONFIG.tc_at_ingress)) & 1;
-    signs.add(Sign::TcIngress, tc == 1);
+    signs.add(Sign::TcIngress, tc.into());
     let answered = reset::answered_without_socket(skb);
     signs.add(Sign::NoSocketReset, answered);
 }
@@ -84,11 +94,12 @@ fn of_packet(signs: &mut Signs, packet: &Packet) {
 #[inline(always)]
 fn of_device(signs: &mut Signs, device: Pointer, skb: Pointer) {
     let handler = device.follow(constant!(LAYOUT.dev_rx_handler));
-    signs.add(Sign::IsPort, !handler.is_null());
+    signs.add(Sign::IsPort, handler.address());
     if constant!(LAYOUT.dev_ip6) != ABSENT {
         let ip6 = device.follow(constant!(LAYOUT.dev_ip6));
         let disabled: u32 = ip6.read(constant!(LAYOUT.ip6_disabled));
-        signs.add(Sign::Ipv6Off, ip6.is_null() | (disabled != 0));
+        let is_missing = 1 ^ nonzero(ip6.address());
+        signs.add(Sign::Ipv6Off, is_missing | u64::from(disabled));
     }
     let mapping: u16 = skb.read(constant!(LAYOUT.skb_queue_mapping));
     let queue = device
@@ -97,7 +108,7 @@ fn of_device(signs: &mut Signs, device: Pointer, skb: Pointer) {
     let enqueue = queue
         .follow(constant!(LAYOUT.queue_qdisc))
         .follow(constant!(LAYOUT.qdisc_enqueue));
-    signs.add(Sign::Queued, !enqueue.is_null());
+    signs.add(Sign::Queued, enqueue.address());
 }
 
 #[inline(always)]
@@ -105,13 +116,13 @@ fn of_namespace(signs: &mut Signs, net: Pointer) {
     if constant!(LAYOUT.net_ip6_all) != ABSENT {
         let all = net.follow(constant!(LAYOUT.net_ip6_all));
         let forwarding: u32 = all.read(constant!(LAYOUT.ip6_forwarding));
-        signs.add(Sign::Ipv6Forwarding, forwarding != 0);
+        signs.add(Sign::Ipv6Forwarding, forwarding.into());
     }
     if constant!(LAYOUT.net_echo_ignore_all) != ABSENT {
         let ignored: u8 = net.read::<u8>(constant!(LAYOUT.net_echo_ignore_all))
             | net.read::<u8>(constant!(LAYOUT.net_echo_ignore_multicast))
             | net.read::<u8>(constant!(LAYOUT.net_echo_ignore_anycast));
-        signs.add(Sign::EchoOff, ignored != 0);
+        signs.add(Sign::EchoOff, ignored.into());
     }
     let mut ipsec = 0;
     if constant!(LAYOUT.net_xfrm_policies) != ABSENT {
@@ -122,5 +133,5 @@ fn of_namespace(signs: &mut Signs, net: Pointer) {
     if constant!(LAYOUT.net_xfrm_states) != ABSENT {
         ipsec |= u64::from(net.read::<u32>(constant!(LAYOUT.net_xfrm_states)));
     }
-    signs.add(Sign::Ipsec, ipsec != 0);
+    signs.add(Sign::Ipsec, ipsec);
 }

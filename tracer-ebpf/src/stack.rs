@@ -6,7 +6,7 @@ use droptrace_types::{Direction, TUPLE_PORTS};
 
 use crate::{
     event::Event,
-    kernel::{Pointer, zero},
+    kernel::{Pointer, address_bits, may_be_address, zero},
     maps::STACK_COPY,
     socket::Socket,
 };
@@ -22,6 +22,8 @@ const OWN_WORDS: usize = 64;
 const BELOW: usize = 128;
 /// Words that are read at once: a read that ends behind the stack's end fails.
 const WORDS_PER_READ: usize = 16;
+/// What the kernel allocates begins at a multiple of this.
+const OBJECT_ALIGN: u64 = 8;
 /// Sockets bound to the right port that are looked at.
 const CANDIDATES: usize = 4;
 
@@ -80,7 +82,7 @@ pub fn find_receiver(ctx: *mut c_void, event: &mut Event) -> u32 {
     copy.fill::<0, OWN_WORDS>(own);
     // The arguments of the tracepoint lie in the frame of who called the program.
     copy.fill::<OWN_WORDS, CALLERS_WORDS>(ctx);
-    collect(key.flow.dst_port, copy);
+    collect(key.flow.dst_port, address_bits(own as u64), copy);
     for candidate in &copy.candidates {
         // SAFETY: a valid word, which may change at any time.
         let candidate = unsafe { core::ptr::read_volatile(candidate) };
@@ -93,26 +95,23 @@ pub fn find_receiver(ctx: *mut c_void, event: &mut Event) -> u32 {
     0
 }
 
-/// Collects the innermost addresses of what may be sockets bound to `port`.
+/// Collects the innermost addresses of what may be sockets bound to `port`. `bits`: see
+/// [`address_bits`].
 #[inline(always)]
-fn collect(port: u16, copy: &mut StackCopy) {
+fn collect(port: u16, bits: u64, copy: &mut StackCopy) {
     zero(&mut copy.candidates);
     copy.found = 0;
     for word in &copy.words {
         // SAFETY: as for the candidates.
         let word = unsafe { core::ptr::read_volatile(word) };
-        if is_kernel_object(word) && Socket::port_of(Pointer::new(word)) == port {
+        if may_be_address(word, bits)
+            && word % OBJECT_ALIGN == 0
+            && Socket::port_of(Pointer::new(word)) == port
+        {
             if let Some(place) = copy.candidates.get_mut(copy.found as usize) {
                 *place = word;
                 copy.found += 1;
             }
         }
     }
-}
-
-/// Kernel addresses have their highest bits set, with page tables of five levels
-/// the highest eight; objects are aligned.
-#[inline(always)]
-const fn is_kernel_object(word: u64) -> bool {
-    word >> 56 == 0xff && word & 7 == 0
 }

@@ -28,7 +28,7 @@ use droptrace_types::{
 use crate::{
     event::Event,
     hook,
-    kernel::{Pointer, argument, constant},
+    kernel::{Pointer, argument, constant, nonzero},
     maps::{XT_BLOCKS, XT_COPY, XT_CPU, XT_GROUPS, XT_MEMORY, XT_SEEN},
 };
 
@@ -112,24 +112,11 @@ fn group(netns: u32) -> Option<&'static XtGroup> {
 /// drops at that hook.
 #[inline(always)]
 fn policy(ctx: *mut c_void, event: &Event, netns: u32) -> u64 {
-    let Some(group) = group(netns) else {
-        return 0;
-    };
     let mut at = HookAt::default();
-    if group.policies == 0 || hook::find(ctx, event, &mut at) == 0 || at.private == 0 {
+    if hook::find(ctx, event, &mut at) == 0 || at.private == 0 {
         return 0;
     }
-    for i in 0..XT_NETNS_BLOCKS {
-        if i >= group.count {
-            break;
-        }
-        let slot = group.first + i;
-        if xtables_policy(slot, at.private, at.hook.into()) != 0 {
-            let which = slot << 8 | (XtRule::POLICY + u32::from(at.hook));
-            return u64::from(group.serial) << 32 | u64::from(which);
-        }
-    }
-    0
+    xtables_policy(netns, at.private, at.hook.into())
 }
 
 /// # Safety
@@ -214,13 +201,6 @@ fn take_all(first: u32, count: u32) {
         }
         xtables_take(first + i);
     }
-}
-
-/// 1 if `value` is not 0, without a branch, which the verifier would follow both
-/// ways for every counter.
-#[inline(always)]
-const fn nonzero(value: u64) -> u64 {
-    (value | value.wrapping_neg()) >> 63
 }
 
 /// 1 if the counter has moved by one packet that fits.
@@ -429,17 +409,33 @@ pub extern "C" fn xtables_accept(which: u32, wanted: u64) -> u64 {
     1
 }
 
-/// Whether a block's table drops by a policy at a hook, which has `private` as its
-/// data, and is still the one that was registered.
+/// The policy by which one of a namespace's tables drops at a hook, as a
+/// [`droptrace_types::XtRule`]; 0 if there is none. The table has `private` as the hook
+/// function's data, and is still the one that was registered.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn xtables_policy(slot: u32, private: u64, hook: u32) -> u64 {
-    match XT_BLOCKS.get(slot) {
-        Some(block) if block.owner == private && hook < u32::BITS => {
-            u64::from(block.policies >> hook & 1 != 0 && is_in_force(block))
-        }
-        _ => 0,
+pub extern "C" fn xtables_policy(netns: u32, private: u64, hook: u32) -> u64 {
+    let Some(group) = group(netns) else {
+        return 0;
+    };
+    if group.policies == 0 || hook >= u32::BITS {
+        return 0;
     }
+    for i in 0..XT_NETNS_BLOCKS {
+        if i >= group.count {
+            break;
+        }
+        let slot = group.first + i;
+        if let Some(block) = XT_BLOCKS.get(slot)
+            && block.owner == private
+            && block.policies >> hook & 1 != 0
+            && is_in_force(block)
+        {
+            let which = slot << 8 | (XtRule::POLICY + hook);
+            return u64::from(group.serial) << 32 | u64::from(which);
+        }
+    }
+    0
 }
 
 /// Whether a block's table still has the rules that were registered.
