@@ -1,0 +1,181 @@
+//! What a contender says it saw, from its output.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail};
+use droptrace::kernel::btf::Btf;
+use droptrace::kernel::reasons::{List, Reasons};
+use serde::Deserialize;
+
+use super::load::REASON;
+
+/// What a contender says it saw.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counted {
+    /// Drops of the load. Who does not tell them apart from others' counts those too.
+    pub drops: u64,
+    /// Drops that it says it lost.
+    pub lost: u64,
+    /// Drops of the load whose rule is named.
+    pub with_rule: u64,
+}
+
+/// Of a droptrace record only what is counted here.
+#[derive(Deserialize)]
+struct Record {
+    kind: String,
+    #[serde(default)]
+    packets: u64,
+    reason: Option<Reason>,
+    r#where: Option<Where>,
+    rule: Option<Rule>,
+}
+
+#[derive(Deserialize)]
+struct Reason {
+    name: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Where {
+    netns: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Rule {}
+
+/// In a file of droptrace's records: those of the load's reason in this namespace.
+pub fn of_records(file: &Path, netns: u64) -> anyhow::Result<Counted> {
+    of_reason(file, REASON, |of| of == netns)
+}
+
+/// In a file of droptrace's records: those of a reason in some namespaces.
+pub fn of_reason(
+    file: &Path,
+    reason: &str,
+    is_ours: impl Fn(u64) -> bool,
+) -> anyhow::Result<Counted> {
+    let mut counted = Counted::default();
+    for line in lines(file)? {
+        let record: Record = serde_json::from_str(&line?).context("no record")?;
+        if record.kind == "loss" {
+            counted.lost += record.packets;
+            continue;
+        }
+        let has_reason = record.reason.is_some_and(|given| given.name.as_deref() == Some(reason));
+        let netns = record.r#where.and_then(|place| place.netns);
+        if record.kind == "drop" && has_reason && netns.is_some_and(&is_ours) {
+            counted.drops += record.packets;
+            if record.rule.is_some() {
+                counted.with_rule += record.packets;
+            }
+        }
+    }
+    Ok(counted)
+}
+
+/// In the table that droptrace prints at its end: the rows whose cause is the load's rule,
+/// or its reason where the rule is not known.
+pub fn of_summary(file: &Path) -> anyhow::Result<Counted> {
+    let mut counted = Counted::default();
+    let mut has_totals = false;
+    for line in lines(file)? {
+        let line = line?;
+        if let Some(rest) = line.strip_prefix("lost: ") {
+            counted.lost = leading_number(rest).context("the summary has no number of losses")?;
+            has_totals = true;
+            continue;
+        }
+        let Some((packets, rest)) = line.trim_start().split_once("  DROP  ") else {
+            continue;
+        };
+        let has_rule = rest.starts_with("nft rule: ip bench ");
+        if let (Some(packets), true) = (
+            leading_number(packets),
+            has_rule || rest.starts_with(REASON),
+        ) {
+            counted.drops += packets;
+            counted.with_rule += if has_rule { packets } else { 0 };
+        }
+    }
+    if !has_totals {
+        bail!("the output has no summary");
+    }
+    Ok(counted)
+}
+
+/// A number with its thousands set apart, at the beginning of a text.
+fn leading_number(text: &str) -> Option<u64> {
+    let digits = text
+        .chars()
+        .take_while(|c| c.is_ascii_digit() || *c == ',')
+        .filter(char::is_ascii_digit);
+    digits.collect::<String>().parse().ok()
+}
+
+/// What bpftrace prints, for both programs: `@[12]: 345` at its end, or a line for each
+/// event, which begins with the reason.
+pub fn of_bpftrace(stdout: &Path, stderr: &Path) -> anyhow::Result<Counted> {
+    let reason = reason_code()?;
+    let (in_all, each) = (format!("@[{reason}]: "), format!("{reason} "));
+    let mut counted = Counted::default();
+    for line in lines(stdout)?.chain(lines(stderr)?) {
+        let line = line?;
+        if let Some(count) = line.strip_prefix(&in_all) {
+            counted.drops += count.trim().parse::<u64>()?;
+        } else if line.starts_with(&each) {
+            counted.drops += 1;
+        } else if let Some(rest) = line.strip_prefix("Lost ") {
+            let count = rest.split(' ').next().and_then(|count| count.parse().ok());
+            counted.lost += count.unwrap_or(0);
+        }
+    }
+    Ok(counted)
+}
+
+/// The number of samples in perf's file, whatever their reason.
+pub fn of_perf(file: &Path) -> anyhow::Result<Counted> {
+    let output = Command::new("perf")
+        .args(["report", "--stats", "-i"])
+        .arg(file)
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot start perf report")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let of = |name: &str| {
+        let line = text.lines().find_map(|line| {
+            let (found, count) = line.trim().split_once(" events:")?;
+            (found == name).then_some(count)
+        });
+        line.and_then(|count| count.split_whitespace().next()?.parse().ok())
+    };
+    let Some(drops) = of("SAMPLE") else {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("perf report tells no samples: {}", said.trim());
+    };
+    let _ = fs::remove_file(file);
+    Ok(Counted {
+        drops,
+        // It tells where some were lost, not how many.
+        ..Counted::default()
+    })
+}
+
+/// The number of [`REASON`] on this kernel.
+fn reason_code() -> anyhow::Result<u32> {
+    let btf = Btf::of_running_kernel().context("cannot read the kernel's types")?;
+    let reasons = Reasons::from_btf(&btf);
+    let named = reasons.named(REASON);
+    let reason = named.iter().find(|reason| reason.list == List::Drop);
+    reason
+        .map(|reason| reason.code)
+        .with_context(|| format!("this kernel gives no reason {REASON}"))
+}
+
+fn lines(file: &Path) -> anyhow::Result<std::io::Lines<BufReader<File>>> {
+    let open = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
+    Ok(BufReader::new(open).lines())
+}
