@@ -53,13 +53,7 @@ pub fn case(flows: u32) -> String {
 pub fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     bench.rounds(&CONTENDERS, one)?;
     let samples = &mut bench.samples;
-    samples.relate(
-        PART,
-        KERNEL_TIME,
-        Contender::Floor.name(),
-        TIMES_FLOOR,
-        1.0,
-    );
+    samples.relate(PART, KERNEL_TIME, Contender::Floor.name(), TIMES_FLOOR, 1.0);
     let count = Contender::BpftraceCount.name();
     samples.relate(PART, KERNEL_TIME, count, TIMES_BPFTRACE, 1.0);
     samples.relate(PART, THROUGHPUT, Contender::Nothing.name(), SHARE, 100.0);

@@ -97,7 +97,10 @@ fn rules(size: u32) -> String {
         .to_owned();
     for rule in 1..size {
         // Of a network for documentation, which sends nothing.
-        text += &format!("\tip saddr 192.0.2.1 udp dport {} drop\n", 1 + rule % 65_535);
+        text += &format!(
+            "\tip saddr 192.0.2.1 udp dport {} drop\n",
+            1 + rule % 65_535
+        );
     }
     text + "\tudp dport 9 counter name dropped drop\n\t}\n}\n"
 }
@@ -133,11 +136,7 @@ fn with_rules(bench: &mut Bench, contender: Contender, size: u32) -> anyhow::Res
     Ok(())
 }
 
-fn with_namespaces(
-    bench: &mut Bench,
-    contender: Contender,
-    hosts: &[NetNs],
-) -> anyhow::Result<()> {
+fn with_namespaces(bench: &mut Bench, contender: Contender, hosts: &[NetNs]) -> anyhow::Result<()> {
     let case = format!("{} namespaces", thousands(u64::try_from(hosts.len())?));
     let session = bench.start(contender)?;
     bench.add(NAMESPACES, &case, contender, ALL, millis(session.began.all));
@@ -161,7 +160,13 @@ fn with_namespaces(
     let time = session.programs()?.time - before.time;
     drop(statistics);
     let drops = figure(u64::try_from(hosts.len())?);
-    bench.add(NAMESPACES, &case, contender, KERNEL_TIME, figure(time) / drops);
+    bench.add(
+        NAMESPACES,
+        &case,
+        contender,
+        KERNEL_TIME,
+        figure(time) / drops,
+    );
     std::thread::sleep(cost::SETTLE);
     let peak = usage::peak(session.process())?;
     bench.add(NAMESPACES, &case, contender, MEMORY, mib(peak));

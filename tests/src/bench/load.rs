@@ -317,7 +317,10 @@ mod tests {
             write_flow(&mut frame, flow);
             // The sum over a header with its checksum is zero.
             assert_eq!(checksum(&frame[IP..UDP]), 0);
-            senders.insert((frame[IP + 12..IP + 16].to_vec(), frame[UDP..UDP + 2].to_vec()));
+            senders.insert((
+                frame[IP + 12..IP + 16].to_vec(),
+                frame[UDP..UDP + 2].to_vec(),
+            ));
         }
         assert_eq!(senders.len(), 1_000_000_usize.div_ceil(997));
     }

@@ -12,8 +12,8 @@ pub const PART: &str = "loss";
 
 /// Drops while the contender was at work.
 const RATE: Metric = metric("drops", "packets/s");
-/// That it says were lost.
-const LOST: Metric = metric("told as lost", "packets");
+/// With those that it says were lost.
+const TOLD: Metric = metric("with those told as lost", "%");
 
 /// Numbers of flows.
 pub const FLOWS: [u32; 2] = [1_000, 1_000_000];
@@ -29,12 +29,7 @@ pub fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn one(
-    bench: &mut Bench,
-    contender: Contender,
-    flows: u32,
-    senders: usize,
-) -> anyhow::Result<()> {
+fn one(bench: &mut Bench, contender: Contender, flows: u32, senders: usize) -> anyhow::Result<()> {
     let session = bench.start(contender)?;
     let before = bench.ground.dropped()?;
     let sent = bench.ground.drop(Load {
@@ -46,9 +41,11 @@ fn one(
     let rate = figure(sent.dropped) / sent.took.as_secs_f64();
     bench.add(PART, &case, contender, RATE, rate);
     if let Some(counted) = session.stop(&bench.ground)? {
-        let share = 100.0 * figure(counted.drops) / figure(dropped);
-        bench.add(PART, &case, contender, ACCOUNTED, share);
-        bench.add(PART, &case, contender, LOST, figure(counted.lost));
+        let told = counted.drops + counted.lost;
+        for (metric, packets) in [(ACCOUNTED, counted.drops), (TOLD, told)] {
+            let share = 100.0 * figure(packets) / figure(dropped);
+            bench.add(PART, &case, contender, metric, share);
+        }
     }
     Ok(())
 }

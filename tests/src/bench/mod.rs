@@ -85,6 +85,7 @@ pub fn run(droptrace: &Path, args: &BenchArgs) -> anyhow::Result<()> {
     if args.check {
         return check::run(&mut bench);
     }
+    count::reason_code().context("the load's drops cannot be told from others")?;
     for part in PARTS {
         if !args.only.is_empty() && !args.only.contains(&part) {
             continue;

@@ -141,7 +141,10 @@ impl<'a> Report<'a> {
     }
 
     fn targets(&self) -> Table {
-        let mut table = Table::new("targets", &["droptrace daemon", "limit", "measured", "reached"]);
+        let mut table = Table::new(
+            "targets",
+            &["droptrace daemon", "limit", "measured", "reached"],
+        );
         table.rows = self
             .targets
             .iter()
@@ -291,7 +294,11 @@ pub fn show(figure: f64) -> String {
             let whole = size.round() as u64;
             thousands(whole)
         }
-        _ if (99.0..100.0).contains(&size) => format!("{:.3}", (figure * 1000.0).floor() / 1000.0),
+        _ if (99.0..100.0).contains(&size) => {
+            // Less than any packet's share, but not less than what a division leaves.
+            let below = (figure * 1000.0 + 1e-6).floor() / 1000.0;
+            format!("{below:.3}")
+        }
         _ if (100.0..101.0).contains(&size) => format!("{figure:.3}"),
         _ if size >= 100.0 => format!("{figure:.0}"),
         _ if size >= 10.0 => format!("{figure:.1}"),

@@ -76,13 +76,7 @@ impl Samples {
     }
 
     /// A series that was measured.
-    pub fn find(
-        &self,
-        part: &str,
-        case: &str,
-        contender: &str,
-        metric: Metric,
-    ) -> Option<&Series> {
+    pub fn find(&self, part: &str, case: &str, contender: &str, metric: Metric) -> Option<&Series> {
         self.0.iter().find(|series| {
             (series.part, series.contender, series.metric) == (part, contender, metric)
                 && series.case == case

@@ -104,7 +104,9 @@ impl Session {
                 let own = settings.iter().map(|setting| (*setting).to_owned());
                 let quiet = ["metrics.listen=off", "file.max_size=4GiB"].map(ToOwned::to_owned);
                 let mut command = Command::new(with.droptrace);
-                command.args(command_line(place.settings().into_iter().chain(quiet).chain(own)));
+                command.args(command_line(
+                    place.settings().into_iter().chain(quiet).chain(own),
+                ));
                 session.place = Some(place);
                 command
             }
@@ -245,7 +247,16 @@ impl Session {
         let (answers, mut from) = pipe("answers")?;
         let mut command = Command::new("perf");
         command
-            .args(["record", "-q", "-a", "-e", "skb:kfree_skb", "-D", "-1", "-o"])
+            .args([
+                "record",
+                "-q",
+                "-a",
+                "-e",
+                "skb:kfree_skb",
+                "-D",
+                "-1",
+                "-o",
+            ])
             .arg(self.data())
             .arg(format!(
                 "--control=fifo:{},{}",

@@ -72,8 +72,7 @@ pub fn millis(time: Duration) -> f64 {
 fn forget(path: &Path) -> anyhow::Result<()> {
     let file = File::open(path)?;
     // SAFETY: no pointers are passed.
-    let error =
-        unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    let error = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
     if error != 0 {
         return Err(Errno::from_raw(error)).context("cannot clear the cache of a file");
     }

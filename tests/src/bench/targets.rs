@@ -56,8 +56,18 @@ pub fn of(bench: &Bench) -> Vec<Target> {
     }
     for (what, case, metric, most) in [
         ("CPU at rest, % of one", space::AT_REST, space::CPU, 0.1),
-        ("CPU at 100,000 drops/s, % of one", space::STEADY, space::CPU, 2.0),
-        ("resident memory at rest, MiB", space::AT_REST, space::MEMORY, 20.0),
+        (
+            "CPU at 100,000 drops/s, % of one",
+            space::STEADY,
+            space::CPU,
+            2.0,
+        ),
+        (
+            "resident memory at rest, MiB",
+            space::AT_REST,
+            space::MEMORY,
+            20.0,
+        ),
     ] {
         add(what, Limit::AtMost(most), daemon(space::PART, case, metric));
     }
@@ -98,7 +108,13 @@ pub fn of(bench: &Bench) -> Vec<Target> {
 fn accepted(samples: &Samples) -> impl Iterator<Item = Target> {
     Stream::ALL.into_iter().filter_map(|stream| {
         let of = |contender| {
-            spread(samples, accepted::PART, stream.name(), contender, accepted::SHARE)
+            spread(
+                samples,
+                accepted::PART,
+                stream.name(),
+                contender,
+                accepted::SHARE,
+            )
         };
         let noise = (100.0 - of(Contender::NothingAgain)?.min).max(0.0);
         let least = 99.5 - noise;
@@ -119,9 +135,7 @@ fn spread(
     contender: Contender,
     metric: Metric,
 ) -> Option<Spread> {
-    samples
-        .find(part, case, contender.name(), metric)?
-        .spread()
+    samples.find(part, case, contender.name(), metric)?.spread()
 }
 
 #[expect(clippy::float_cmp, reason = "all or not all: nothing was rounded")]
@@ -134,7 +148,11 @@ fn judge(what: &str, limit: Limit, spread: Spread) -> Target {
         ),
         Limit::Always(always) => (
             format!("= {always:.0}, always"),
-            if spread.min == always { spread.max } else { spread.min },
+            if spread.min == always {
+                spread.max
+            } else {
+                spread.min
+            },
             spread.min == always && spread.max == always,
         ),
     };
