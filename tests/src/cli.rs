@@ -85,7 +85,7 @@ pub struct BenchArgs {
     /// Measure only this part; may be repeated.
     #[arg(long, value_name = "PART")]
     pub only: Vec<Part>,
-    /// Rounds of each part.
+    /// Rounds of each part, instead of three or five.
     #[arg(long, value_name = "N")]
     pub repeat: Option<usize>,
     /// One round of smaller loads: a first look, in about a minute.

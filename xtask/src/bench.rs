@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(long, value_name = "PART")]
     only: Vec<String>,
 
-    /// Rounds of each part, instead of five
+    /// Rounds of each part, instead of three or five
     #[arg(long, value_name = "N")]
     repeat: Option<usize>,
 

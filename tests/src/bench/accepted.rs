@@ -36,8 +36,9 @@ const RULES: &str = "table ip passed {
 
 /// Measures it.
 pub fn measure(bench: &mut Bench) -> anyhow::Result<()> {
+    let rounds = bench.rounds_or(5);
     bench.ground.sandbox.shell("server", "nft -f -", RULES)?;
-    let outcome = bench.rounds(&CONTENDERS, one);
+    let outcome = bench.rounds(rounds, &CONTENDERS, one);
     let sandbox = &bench.ground.sandbox;
     sandbox.shell("server", "nft delete table ip passed", "")?;
     outcome?;

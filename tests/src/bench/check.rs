@@ -20,10 +20,9 @@ pub fn run(bench: &mut Bench) -> anyhow::Result<()> {
         println!("skipped: {error:#}");
         return Ok(());
     }
-    bench.rounds = 1;
     let mut wrong = Vec::new();
     let contenders = [&[Contender::Floor][..], &TRACERS].concat();
-    bench.rounds(&contenders, |bench, contender| {
+    bench.rounds(1, &contenders, |bench, contender| {
         let session = bench.start(contender)?;
         // A peer that does not start is left out; one whose counts are wrong is not.
         match agree(bench, contender, session) {

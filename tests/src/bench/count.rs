@@ -85,7 +85,12 @@ pub fn of_summary(file: &Path) -> anyhow::Result<Counted> {
     let mut counted = Counted::default();
     let mut others = 0;
     let mut total = None;
-    for line in lines(file)? {
+    // Before the table stand the lines of what was seen as it happened.
+    let is_live = |line: &std::io::Result<String>| match line {
+        Ok(line) => !line.starts_with("PACKETS "),
+        Err(_) => false,
+    };
+    for line in lines(file)?.skip_while(is_live) {
         let line = line?;
         if let Some(rest) = line.strip_prefix("drops ") {
             total = leading_number(rest);

@@ -54,11 +54,12 @@ const READING: Duration = Duration::from_secs(3);
 
 /// Measures it.
 pub fn measure(bench: &mut Bench) -> anyhow::Result<()> {
-    let last = if bench.is_short { 3 } else { SIZES.len() };
-    for size in &SIZES[..last] {
+    let rounds = bench.rounds_or(3);
+    let sizes = if bench.is_short { 2 } else { SIZES.len() };
+    for size in &SIZES[..sizes] {
         let rules = rules(*size);
         bench.ground.sandbox.shell("server", "nft -f -", &rules)?;
-        bench.rounds(&CONTENDERS, |bench, contender| {
+        bench.rounds(rounds, &CONTENDERS, |bench, contender| {
             with_rules(bench, contender, *size)
         })?;
     }
@@ -67,10 +68,10 @@ pub fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     samples.relate(RULES, LATER, without, TIMES_NO_RULES, 1.0);
     let few = rules(1);
     bench.ground.sandbox.shell("server", "nft -f -", &few)?;
-    let last = if bench.is_short { 2 } else { HOSTS.len() };
-    for count in &HOSTS[..last] {
+    let counts = if bench.is_short { 1 } else { HOSTS.len() };
+    for count in &HOSTS[..counts] {
         let hosts = hosts(*count)?;
-        bench.rounds(&CONTENDERS[..1], |bench, contender| {
+        bench.rounds(rounds, &CONTENDERS[..1], |bench, contender| {
             with_namespaces(bench, contender, &hosts)
         })?;
     }
@@ -84,7 +85,7 @@ pub fn case(size: u32) -> String {
 
 /// The last rule of the largest set that this run measures.
 pub fn largest(is_short: bool) -> u32 {
-    if is_short { SIZES[2] } else { SIZES[4] }
+    if is_short { SIZES[1] } else { SIZES[4] }
 }
 
 /// The smallest rule set.
@@ -92,17 +93,22 @@ pub const SMALLEST: u32 = SIZES[0];
 
 /// The load's table with so many rules, of which the last one drops.
 fn rules(size: u32) -> String {
-    let mut text = "flush ruleset\ntable ip bench {\n\tcounter dropped { }\n\tchain early {\n\
-                    \ttype filter hook prerouting priority raw;\n"
-        .to_owned();
-    for rule in 1..size {
-        // Of a network for documentation, which sends nothing.
-        text += &format!(
-            "\tip saddr 192.0.2.1 udp dport {} drop\n",
-            1 + rule % 65_535
-        );
-    }
-    text + "\tudp dport 9 counter name dropped drop\n\t}\n}\n"
+    // Of a network for documentation, which sends nothing.
+    let others: Vec<_> = (1..size)
+        .map(|rule| format!("ip saddr 192.0.2.1 udp dport {} drop", 1 + rule % 65_535))
+        .collect();
+    let others = others.join("\n");
+    format!(
+        "flush ruleset
+        table ip bench {{
+            counter dropped {{ }}
+            chain early {{
+                type filter hook prerouting priority raw;
+                {others}
+                udp dport 9 counter name dropped drop
+            }}
+        }}"
+    )
 }
 
 fn with_rules(bench: &mut Bench, contender: Contender, size: u32) -> anyhow::Result<()> {
@@ -120,7 +126,7 @@ fn with_rules(bench: &mut Bench, contender: Contender, size: u32) -> anyhow::Res
         drop(statistics);
         let each = figure(time) / figure(sent.dropped);
         bench.add(RULES, &case, contender, metric, each);
-        std::thread::sleep(cost::SETTLE);
+        cost::settle(contender);
     }
     let cpu = session.cpu()?.as_secs_f64();
     bench.add(RULES, &case, contender, CPU, cpu);
@@ -140,11 +146,11 @@ fn with_namespaces(bench: &mut Bench, contender: Contender, hosts: &[NetNs]) -> 
     let case = format!("{} namespaces", thousands(u64::try_from(hosts.len())?));
     let session = bench.start(contender)?;
     bench.add(NAMESPACES, &case, contender, ALL, millis(session.began.all));
-    std::thread::sleep(cost::SETTLE);
+    cost::settle(contender);
     let begin = session.cpu()?;
     let rest = Duration::from_secs(2);
     std::thread::sleep(rest);
-    let spent = (session.cpu()? - begin).as_secs_f64();
+    let spent = session.cpu()?.saturating_sub(begin).as_secs_f64();
     let share = 100.0 * spent / rest.as_secs_f64();
     bench.add(NAMESPACES, &case, contender, REST, share);
 
@@ -167,7 +173,7 @@ fn with_namespaces(bench: &mut Bench, contender: Contender, hosts: &[NetNs]) -> 
         KERNEL_TIME,
         figure(time) / drops,
     );
-    std::thread::sleep(cost::SETTLE);
+    cost::settle(contender);
     let peak = usage::peak(session.process())?;
     bench.add(NAMESPACES, &case, contender, MEMORY, mib(peak));
     let cpu = session.cpu()?.as_secs_f64();

@@ -69,6 +69,8 @@ pub struct Load {
     pub rate: Option<u32>,
     /// Threads that send, each on a CPU of its own.
     pub senders: usize,
+    /// After this time nothing more is sent.
+    pub limit: Duration,
 }
 
 /// What was sent.
@@ -88,6 +90,7 @@ impl Load {
             flows,
             rate: None,
             senders: 1,
+            limit: Duration::from_secs(10),
         }
     }
 }
@@ -147,7 +150,7 @@ impl Ground {
             let done = work();
             is_over.store(true, Ordering::Relaxed);
             match prober.join() {
-                Ok(probed) => done.and_then(|done| probed.map(|()| done)),
+                Ok(outcome) => done.and_then(|done| outcome.map(|()| done)),
                 Err(_) => bail!("the thread that sends probes panicked"),
             }
         })
@@ -244,7 +247,7 @@ fn send_frames(socket: &OwnedFd, load: Load, number: usize) -> anyhow::Result<Du
     let begin = Instant::now();
     let mut sent: u32 = 0;
     let mut packets = packets.peekable();
-    while packets.peek().is_some() {
+    while packets.peek().is_some() && begin.elapsed() < load.limit {
         if let Some(rate) = load.rate {
             let due = begin + Duration::from_secs(1) * sent / (rate / senders).max(1);
             std::thread::sleep(due.saturating_duration_since(Instant::now()));

@@ -1,6 +1,8 @@
 //! Part 2: which share of the drops each contender accounts for, at the highest rate
 //! that all CPUs can make.
 
+use std::time::Duration;
+
 use super::Bench;
 use super::contender::{Contender, TRACERS};
 use super::cost::{self, ACCOUNTED};
@@ -18,11 +20,15 @@ const TOLD: Metric = metric("with those told as lost", "%");
 /// Numbers of flows.
 pub const FLOWS: [u32; 2] = [1_000, 1_000_000];
 
+/// Who slows the senders down much is not waited for until the last packet.
+const LIMIT: Duration = Duration::from_secs(3);
+
 /// Measures it.
 pub fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     let senders = load::cpus()?.len();
+    let rounds = bench.rounds_or(5);
     for flows in FLOWS {
-        bench.rounds(&TRACERS, |bench, contender| {
+        bench.rounds(rounds, &TRACERS, |bench, contender| {
             one(bench, contender, flows, senders)
         })?;
     }
@@ -34,7 +40,8 @@ fn one(bench: &mut Bench, contender: Contender, flows: u32, senders: usize) -> a
     let before = bench.ground.dropped()?;
     let sent = bench.ground.drop(Load {
         senders,
-        ..Load::of(if bench.is_short { 400_000 } else { 3_000_000 }, flows)
+        limit: LIMIT,
+        ..Load::of(if bench.is_short { 200_000 } else { 2_000_000 }, flows)
     })?;
     let dropped = bench.ground.dropped()? - before;
     let case = cost::case(flows);

@@ -24,15 +24,18 @@ mod usage;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 
 use self::contender::Contender;
+use self::floor::Floor;
 use self::load::Ground;
 use self::report::Report;
 use self::samples::{Metric, Samples};
 use self::session::{Session, Start};
 use crate::cli::BenchArgs;
+use crate::run::statistics;
 
 /// A part of the benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -61,9 +64,12 @@ const PARTS: [Part; 6] = [
     Part::Growth,
 ];
 
-/// Rounds if nothing else is said.
-const ROUNDS: usize = 5;
-const SHORT_ROUNDS: usize = 1;
+/// From this load on, other processes take time of the contenders.
+const BUSY: f64 = 0.7;
+
+/// How long others' drops are looked at, and how many are no disturbance.
+const LOOK: Duration = Duration::from_secs(2);
+const FOREIGN: u64 = 100;
 
 /// What all parts share.
 pub struct Bench {
@@ -71,7 +77,8 @@ pub struct Bench {
     /// For outputs of the contenders, gone at the end.
     folder: PathBuf,
     ground: Ground,
-    rounds: usize,
+    /// As many as `--repeat` says.
+    repeat: Option<usize>,
     /// About a minute for all parts, for a first look.
     is_short: bool,
     samples: Samples,
@@ -86,6 +93,7 @@ pub fn run(droptrace: &Path, args: &BenchArgs) -> anyhow::Result<()> {
         return check::run(&mut bench);
     }
     count::reason_code().context("the load's drops cannot be told from others")?;
+    bench.look_around()?;
     for part in PARTS {
         if !args.only.is_empty() && !args.only.contains(&part) {
             continue;
@@ -114,16 +122,39 @@ impl Bench {
     fn new(droptrace: &Path, args: &BenchArgs) -> anyhow::Result<Self> {
         let folder = args.out.join("outputs");
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let rounds = if args.short { SHORT_ROUNDS } else { ROUNDS };
         Ok(Self {
             droptrace: droptrace.to_owned(),
             folder: folder.canonicalize()?,
             ground: Ground::new()?,
-            rounds: args.repeat.unwrap_or(rounds),
+            repeat: args.repeat,
             is_short: args.short,
             samples: Samples::default(),
             notes: Vec::new(),
         })
+    }
+
+    /// Notes what disturbs the figures.
+    fn look_around(&mut self) -> anyhow::Result<()> {
+        let load = fs::read_to_string("/proc/loadavg")?;
+        let load: f64 = load.split(' ').next().unwrap_or("").parse()?;
+        if load > BUSY {
+            self.note(format!(
+                "the machine was busy at the start (load {load}): times are those of a busy machine"
+            ));
+        }
+        let _floor = Floor::attach()?;
+        let _statistics = statistics::enable()?;
+        let begin = statistics::totals(std::process::id())?.runs;
+        std::thread::sleep(LOOK);
+        let drops = statistics::totals(std::process::id())?.runs - begin;
+        if drops > FOREIGN {
+            self.note(format!(
+                "the machine dropped {drops} packets of others in {} s: who does not tell \
+                 them apart counts them, and they take the time of all",
+                LOOK.as_secs()
+            ));
+        }
+        Ok(())
     }
 
     /// Starts a contender.
@@ -136,10 +167,17 @@ impl Bench {
         Session::start(contender, &with)
     }
 
+    /// How many rounds: what the user says, one in a short run, or this many.
+    fn rounds_or(&self, rounds: usize) -> usize {
+        let rounds = if self.is_short { 1 } else { rounds };
+        self.repeat.unwrap_or(rounds)
+    }
+
     /// Measures every contender once a round. One that cannot be measured here is left
     /// out and noted; if it is droptrace, that is an error.
     fn rounds(
         &mut self,
+        rounds: usize,
         contenders: &[Contender],
         mut measure: impl FnMut(&mut Self, Contender) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
@@ -150,8 +188,8 @@ impl Bench {
                 None => able.push(*contender),
             }
         }
-        for round in 0..self.rounds {
-            eprintln!("    round {} of {}", round + 1, self.rounds);
+        for round in 0..rounds {
+            eprintln!("    round {} of {rounds}", round + 1);
             let first = round % able.len().max(1);
             able.rotate_left(first);
             let mut unable = Vec::new();

@@ -24,7 +24,6 @@ pub struct Report<'a> {
     /// Seconds since 1970.
     time: u64,
     machine: Machine,
-    rounds: usize,
     short: bool,
     targets: Vec<Target>,
     series: Vec<Row<'a>>,
@@ -56,7 +55,6 @@ impl<'a> Report<'a> {
             schema: "droptrace.bench/1",
             time: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
             machine: Machine::this(&bench.droptrace)?,
-            rounds: bench.rounds,
             short: bench.is_short,
             targets: targets::of(bench),
             series: series
@@ -95,19 +93,17 @@ impl<'a> Report<'a> {
     fn render(&self, shape: impl Fn(&Table) -> String) -> String {
         let machine = &self.machine;
         let mut text = format!(
-            "{} CPUs ({}), Linux {}; {}.\nMedian of {} rounds (least – most).\n\n",
+            "{} CPUs ({}), Linux {}; {}.\nMedian of all rounds (least – most).\n\n",
             machine.cpus,
             machine.processor,
             machine.kernel,
             machine.versions.join(", "),
-            self.rounds,
         );
         for table in self.tables() {
             text += &shape(&table);
         }
-        for note in self.notes {
-            text += &format!("Note: {note}.\n");
-        }
+        let notes = self.notes.iter().map(|note| format!("Note: {note}.\n"));
+        text.extend(notes);
         text
     }
 
@@ -243,32 +239,31 @@ impl Table {
             let cells = lines.clone().filter_map(|line| line.get(column));
             cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
         };
-        let mut text = format!("{}\n", self.title);
-        for line in lines.clone() {
+        let aligned = lines.clone().map(|line| {
             let cells = line.iter().enumerate();
             let cells: Vec<_> = cells
                 .map(|(column, cell)| format!("{cell:<width$}", width = width(column)))
                 .collect();
-            text += &format!("  {}\n", cells.join("  ").trim_end());
-        }
-        text + "\n"
+            format!("  {}\n", cells.join("  ").trim_end())
+        });
+        format!("{}\n{}\n", self.title, aligned.collect::<String>())
     }
 
     /// For documentation.
     fn markdown(&self) -> String {
-        let mut text = format!("### {}\n\n", self.title);
-        let line = |cells: &[String]| {
+        let line = |cells: &Vec<String>| {
             let empty = String::new();
             let cells = (0..self.head.len()).map(|column| cells.get(column).unwrap_or(&empty));
             let cells: Vec<_> = cells.map(String::as_str).collect();
             format!("| {} |\n", cells.join(" | "))
         };
-        text += &line(&self.head);
-        text += &format!("|{}\n", "---|".repeat(self.head.len()));
-        for row in &self.rows {
-            text += &line(row);
-        }
-        text + "\n"
+        let rows: String = self.rows.iter().map(line).collect();
+        let rule = "---|".repeat(self.head.len());
+        format!(
+            "### {}\n\n{}|{rule}\n{rows}\n",
+            self.title,
+            line(&self.head)
+        )
     }
 }
 

@@ -72,21 +72,19 @@ impl Session {
         let means = contender.means();
         let output = |kind: &str| with.folder.join(kind);
         let (stdout, stderr) = (output("stdout"), output("stderr"));
+        let floor = matches!(means, Means::Floor).then(Floor::attach);
+        let floor = floor.transpose()?;
         let mut session = Self {
             means,
             child: None,
-            _floor: None,
+            _floor: floor,
             place: None,
             stdout,
             stderr,
             began: Began::default(),
         };
         let command = match means {
-            Means::Nothing => return Ok(session),
-            Means::Floor => {
-                session._floor = Some(Floor::attach()?);
-                return Ok(session);
-            }
+            Means::Nothing | Means::Floor => return Ok(session),
             Means::Bpftrace(program) => {
                 let mut command = Command::new("bpftrace");
                 command.args(["-e", program]);

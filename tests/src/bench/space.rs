@@ -36,19 +36,21 @@ const CONTENDERS: [Contender; 6] = [
 const RATE: u32 = 100_000;
 const FLOWS: u32 = 10_000;
 const MANY_FLOWS: u32 = 1_000_000;
+const FEWER_FLOWS: u32 = 100_000;
 
 /// Until what a start takes is over.
-const AFTER_START: Duration = Duration::from_secs(1);
+const AFTER_START: Duration = Duration::from_millis(700);
 
 /// Measures it.
 pub fn measure(bench: &mut Bench) -> anyhow::Result<()> {
-    bench.rounds(&CONTENDERS, one)
+    let rounds = bench.rounds_or(3);
+    bench.rounds(rounds, &CONTENDERS, one)
 }
 
 fn one(bench: &mut Bench, contender: Contender) -> anyhow::Result<()> {
     let session = bench.start(contender)?;
     let before = bench.ground.dropped()?;
-    let seconds = if bench.is_short { 1 } else { 4 };
+    let seconds = if bench.is_short { 1 } else { 3 };
     std::thread::sleep(AFTER_START);
 
     let resting = cpu_during(&session, || {
@@ -72,15 +74,20 @@ fn one(bench: &mut Bench, contender: Contender) -> anyhow::Result<()> {
         bench.ground.drop(load).map(|_| ())
     })?;
     bench.add(PART, STEADY, contender, CPU, steady);
-    std::thread::sleep(cost::SETTLE);
+    cost::settle(contender);
     let peak = usage::peak(session.process())?;
     bench.add(PART, STEADY, contender, MEMORY, mib(peak));
 
     usage::forget_peak(session.process())?;
-    bench.ground.drop(Load::of(MANY_FLOWS, MANY_FLOWS))?;
-    std::thread::sleep(cost::SETTLE);
+    let many = if bench.is_short {
+        FEWER_FLOWS
+    } else {
+        MANY_FLOWS
+    };
+    bench.ground.drop(Load::of(many, many))?;
+    cost::settle(contender);
     let peak = usage::peak(session.process())?;
-    let case = cost::case(MANY_FLOWS);
+    let case = cost::case(many);
     bench.add(PART, &case, contender, MEMORY, mib(peak));
 
     let dropped = bench.ground.dropped()? - before;

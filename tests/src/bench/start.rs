@@ -31,7 +31,8 @@ const STARTS: usize = 3;
 
 /// Measures it.
 pub fn measure(bench: &mut Bench) -> anyhow::Result<()> {
-    bench.rounds(&TRACERS, |bench, contender| {
+    let rounds = bench.rounds_or(3);
+    bench.rounds(rounds, &TRACERS, |bench, contender| {
         let starts = if bench.is_short { 1 } else { STARTS };
         (0..starts).try_for_each(|_| one(bench, contender, WARM))
     })?;
@@ -42,6 +43,7 @@ pub fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     File::open(&cold)?.sync_all()?;
     bench.droptrace.clone_from(&cold);
     let outcome = bench.rounds(
+        rounds,
         &[Contender::Daemon, Contender::Command],
         |bench, contender| {
             forget(&cold)?;

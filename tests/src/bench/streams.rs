@@ -158,7 +158,7 @@ fn both(
         let server = scope.spawn(server);
         let done = client();
         match server.join() {
-            Ok(served) => done.and_then(|done| served.map(|()| done)),
+            Ok(outcome) => done.and_then(|done| outcome.map(|()| done)),
             Err(_) => bail!("the server of a stream panicked"),
         }
     })

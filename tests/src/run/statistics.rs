@@ -79,12 +79,12 @@ pub fn totals(process: u32) -> anyhow::Result<Totals> {
         let number = |name: &str| number(&text, name);
         match (number("prog_id:"), number("map_id:")) {
             // A link names its program, too.
-            (Some(program), _) if !text.contains("link_type:") => {
-                if seen.insert(("program", program)) {
-                    totals.runs += number("run_cnt:").unwrap_or(0);
-                    totals.time += number("run_time_ns:").unwrap_or(0);
-                    totals.has_kprobes |= number("prog_type:") == Some(KPROBE);
-                }
+            (Some(program), _)
+                if !text.contains("link_type:") && seen.insert(("program", program)) =>
+            {
+                totals.runs += number("run_cnt:").unwrap_or(0);
+                totals.time += number("run_time_ns:").unwrap_or(0);
+                totals.has_kprobes |= number("prog_type:") == Some(KPROBE);
             }
             (None, Some(map)) if seen.insert(("map", map)) => {
                 totals.maps += number("memlock:").unwrap_or(0);
