@@ -1,5 +1,5 @@
-//! Part 6: what grows with the number of rules and of network namespaces. Of flows,
-//! part 1 tells.
+//! Part 6: what grows with the number of rules, of network namespaces and of CPUs. Of
+//! flows, part 1 tells.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsRawFd as _;
@@ -12,7 +12,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::Bench;
 use super::contender::Contender;
 use super::cost::{self, ACCOUNTED, KERNEL_TIME};
-use super::load::Load;
+use super::load::{self, Load};
 use super::report::thousands;
 use super::samples::{Metric, figure, metric};
 use super::space::{MEMORY, mib};
@@ -24,19 +24,33 @@ use crate::sandbox::NetNs;
 /// As the report names these parts.
 pub const RULES: &str = "growth: rules";
 pub const NAMESPACES: &str = "growth: namespaces";
+pub const CPUS: &str = "growth: CPUs";
 
 /// Of flows that have one drop each.
-pub const FIRST: Metric = metric("kernel time, first drop", "ns");
+const FIRST: Metric = metric("kernel time, first drop", "ns");
 /// Of one flow.
-pub const LATER: Metric = metric("kernel time, later drops", "ns");
-/// Later drops of one that names no rules.
-pub const TIMES_NO_RULES: Metric = metric("later drops, × without rules", "×");
+const LATER: Metric = metric("kernel time, later drops", "ns");
+/// The same, by that of a daemon which names no rules. Both grow with a rule set: the
+/// kernel walks over it for each packet, which takes the caches.
+pub const FIRST_RATIO: Metric = metric("first drop, × without rules", "×");
+pub const LATER_RATIO: Metric = metric("later drops, × without rules", "×");
 /// Drops whose rule is named.
 const NAMED: Metric = metric("with rule", "%");
 /// Of the process, from its start on.
 const CPU: Metric = metric("user space", "s of CPU");
 /// At rest.
 const REST: Metric = metric("CPU at rest", "% of one");
+
+/// Of the CPUs that send, together.
+const THROUGHPUT: Metric = metric("throughput", "packets/s");
+
+/// All CPUs count the same flow, which is the worst for a map that they share.
+const ON_CPUS: [Contender; 4] = [
+    Contender::Nothing,
+    Contender::Floor,
+    Contender::Daemon,
+    Contender::BpftraceCount,
+];
 
 const CONTENDERS: [Contender; 2] = [Contender::Daemon, Contender::DaemonNoRules];
 
@@ -65,7 +79,8 @@ pub fn measure(bench: &mut Bench) -> anyhow::Result<()> {
     }
     let without = Contender::DaemonNoRules.name();
     let samples = &mut bench.samples;
-    samples.relate(RULES, LATER, without, TIMES_NO_RULES, 1.0);
+    samples.relate(RULES, FIRST, without, FIRST_RATIO, 1.0);
+    samples.relate(RULES, LATER, without, LATER_RATIO, 1.0);
     let few = rules(1);
     bench.ground.sandbox.shell("server", "nft -f -", &few)?;
     let counts = if bench.is_short { 1 } else { HOSTS.len() };
@@ -75,7 +90,7 @@ pub fn measure(bench: &mut Bench) -> anyhow::Result<()> {
             with_namespaces(bench, contender, &hosts)
         })?;
     }
-    Ok(())
+    bench.rounds(rounds, &ON_CPUS, on_cpus)
 }
 
 /// The case's name.
@@ -182,6 +197,32 @@ fn with_namespaces(bench: &mut Bench, contender: Contender, hosts: &[NetNs]) -> 
     let counted = session.stop_and_count("NO_SOCKET", is_ours)?;
     let accounted = 100.0 * figure(counted.drops) / drops;
     bench.add(NAMESPACES, &case, contender, ACCOUNTED, accounted);
+    Ok(())
+}
+
+fn on_cpus(bench: &mut Bench, contender: Contender) -> anyhow::Result<()> {
+    let session = bench.start(contender)?;
+    let packets = if bench.is_short { 50_000 } else { 300_000 };
+    for senders in 1..=load::cpus()?.len() {
+        let case = format!("{senders} CPUs");
+        let load = Load {
+            senders,
+            ..Load::of(packets * u32::try_from(senders)?, 1)
+        };
+        let sent = bench.ground.drop(load)?;
+        let rate = figure(sent.dropped) / sent.took.as_secs_f64();
+        bench.add(CPUS, &case, contender, THROUGHPUT, rate);
+        let statistics = statistics::enable()?;
+        let begin = session.programs()?;
+        let sent = bench.ground.drop(load)?;
+        let time = session.programs()?.time - begin.time;
+        drop(statistics);
+        if time > 0 {
+            let each = figure(time) / figure(sent.dropped);
+            bench.add(CPUS, &case, contender, KERNEL_TIME, each);
+        }
+    }
+    session.stop(&bench.ground)?;
     Ok(())
 }
 

@@ -121,6 +121,8 @@ pub fn run(droptrace: &Path, args: &BenchArgs) -> anyhow::Result<()> {
 impl Bench {
     fn new(droptrace: &Path, args: &BenchArgs) -> anyhow::Result<Self> {
         let folder = args.out.join("outputs");
+        // Of one that was killed.
+        let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         Ok(Self {
             droptrace: droptrace.to_owned(),

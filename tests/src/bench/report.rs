@@ -125,7 +125,7 @@ impl<'a> Report<'a> {
             let by_contender: Of = |series| series.contender;
             let by_case: Of = |series| &series.case;
             // A curve is read downwards, contenders are compared with each other.
-            let is_curve = [growth::RULES, growth::NAMESPACES].contains(&part);
+            let is_curve = [growth::RULES, growth::NAMESPACES, growth::CPUS].contains(&part);
             let (title, head) = if is_curve {
                 (by_contender, by_case)
             } else {
@@ -145,12 +145,11 @@ impl<'a> Report<'a> {
             .targets
             .iter()
             .map(|target| {
-                let reached = if target.reached { "yes" } else { "no" };
                 vec![
                     target.what.clone(),
                     target.limit.clone(),
                     show(target.measured),
-                    reached.to_owned(),
+                    target.reached.word().to_owned(),
                 ]
             })
             .collect();

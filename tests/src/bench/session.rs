@@ -28,8 +28,8 @@ use crate::run::statistics::{self, Totals};
 /// How long a contender may take to start, and to end.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How often it is looked whether it has started.
-const GLANCE: Duration = Duration::from_micros(500);
+/// How often it is looked whether it has started: seldom enough to leave it the CPUs.
+const GLANCE: Duration = Duration::from_millis(2);
 
 /// Where perf and bpftrace look for tracepoints.
 const TRACEFS: &str = "/sys/kernel/tracing";
@@ -98,7 +98,7 @@ impl Session {
                 command
             }
             Means::Daemon(settings) => {
-                let place = Place::new()?;
+                let place = Place::at(with.folder.join("daemon"))?;
                 let own = settings.iter().map(|setting| (*setting).to_owned());
                 let quiet = ["metrics.listen=off", "file.max_size=4GiB"].map(ToOwned::to_owned);
                 let mut command = Command::new(with.droptrace);

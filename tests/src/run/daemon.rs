@@ -10,9 +10,14 @@ use anyhow::Context as _;
 pub struct Place(PathBuf);
 
 impl Place {
-    /// Makes the directory.
+    /// Makes the directory, among those of temporary files.
     pub fn new() -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("droptrace-daemon-{}", std::process::id()));
+        let name = format!("droptrace-daemon-{}", std::process::id());
+        Self::at(std::env::temp_dir().join(name))
+    }
+
+    /// Makes the directory.
+    pub fn at(path: PathBuf) -> anyhow::Result<Self> {
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Self(path))
     }
