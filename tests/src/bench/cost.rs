@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Bench;
 use super::contender::Contender;
 use super::load::Load;
+use super::report::several;
 use super::samples::{Metric, figure, metric};
 use crate::run::statistics;
 
@@ -50,10 +51,7 @@ pub fn settle(contender: Contender) {
 
 /// The case's name.
 pub fn case(flows: u32) -> String {
-    match flows {
-        1 => "1 flow".to_owned(),
-        _ => format!("{} flows", super::report::thousands(flows.into())),
-    }
+    several(flows.into(), "flow")
 }
 
 /// Measures it.

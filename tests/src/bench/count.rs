@@ -11,6 +11,7 @@ use droptrace::kernel::reasons::{List, Reasons};
 use serde::Deserialize;
 
 use super::load::REASON;
+use super::tracefs::with_tracefs;
 
 /// What a contender says it saw.
 #[derive(Clone, Copy, Debug, Default)]
@@ -143,9 +144,10 @@ pub fn of_bpftrace(stdout: &Path, stderr: &Path) -> anyhow::Result<Counted> {
 
 /// The number of samples in perf's file, whatever their reason.
 pub fn of_perf(file: &Path) -> anyhow::Result<Counted> {
-    let output = Command::new("perf")
-        .args(["report", "--stats", "-i"])
-        .arg(file)
+    let mut command = Command::new("perf");
+    command.args(["report", "--stats", "-i"]).arg(file);
+    with_tracefs(&mut command);
+    let output = command
         .stdin(Stdio::null())
         .output()
         .context("cannot start perf report")?;

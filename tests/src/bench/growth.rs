@@ -13,7 +13,7 @@ use super::Bench;
 use super::contender::Contender;
 use super::cost::{self, ACCOUNTED, KERNEL_TIME};
 use super::load::{self, Load};
-use super::report::thousands;
+use super::report::several;
 use super::samples::{Metric, figure, metric};
 use super::space::{MEMORY, mib};
 use super::start::{ALL, millis};
@@ -95,7 +95,7 @@ pub fn measure(bench: &mut Bench) -> anyhow::Result<()> {
 
 /// The case's name.
 pub fn case(size: u32) -> String {
-    format!("{} rules", thousands(size.into()))
+    several(size.into(), "rule")
 }
 
 /// The last rule of the largest set that this run measures.
@@ -158,7 +158,7 @@ fn with_rules(bench: &mut Bench, contender: Contender, size: u32) -> anyhow::Res
 }
 
 fn with_namespaces(bench: &mut Bench, contender: Contender, hosts: &[NetNs]) -> anyhow::Result<()> {
-    let case = format!("{} namespaces", thousands(u64::try_from(hosts.len())?));
+    let case = several(u64::try_from(hosts.len())?, "namespace");
     let session = bench.start(contender)?;
     bench.add(NAMESPACES, &case, contender, ALL, millis(session.began.all));
     cost::settle(contender);
@@ -204,7 +204,7 @@ fn on_cpus(bench: &mut Bench, contender: Contender) -> anyhow::Result<()> {
     let session = bench.start(contender)?;
     let packets = if bench.is_short { 50_000 } else { 300_000 };
     for senders in 1..=load::cpus()?.len() {
-        let case = format!("{senders} CPUs");
+        let case = several(u64::try_from(senders)?, "CPU");
         let load = Load {
             senders,
             ..Load::of(packets * u32::try_from(senders)?, 1)

@@ -20,6 +20,7 @@ mod space;
 mod start;
 mod streams;
 mod targets;
+mod tracefs;
 mod usage;
 
 use std::fs;

@@ -301,8 +301,14 @@ pub fn show(figure: f64) -> String {
     }
 }
 
+/// A number with what it counts: `1 flow`, `1,000 flows`.
+pub fn several(number: u64, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", thousands(number))
+}
+
 /// A number with its thousands set apart.
-pub fn thousands(number: u64) -> String {
+fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {

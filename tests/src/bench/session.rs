@@ -3,15 +3,12 @@
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
@@ -20,6 +17,7 @@ use super::contender::{Contender, Means};
 use super::count::{self, Counted};
 use super::floor::Floor;
 use super::load::Ground;
+use super::tracefs::with_tracefs;
 use super::usage;
 use crate::run::daemon::{Place, command_line};
 use crate::run::die_with_parent;
@@ -30,9 +28,6 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How often it is looked whether it has started: seldom enough to leave it the CPUs.
 const GLANCE: Duration = Duration::from_millis(2);
-
-/// Where perf and bpftrace look for tracepoints.
-const TRACEFS: &str = "/sys/kernel/tracing";
 
 /// Who started, with what, and where its output goes.
 pub struct Start<'a> {
@@ -310,24 +305,4 @@ fn interrupt(child: &mut Child) -> anyhow::Result<()> {
         std::thread::sleep(Duration::from_millis(2));
     }
     Ok(())
-}
-
-/// In a mount namespace of its own, the process finds the tracepoints, also where the
-/// machine has not mounted them.
-fn with_tracefs(command: &mut Command) {
-    // SAFETY: between fork and exec only bare system calls are made; the paths are
-    // short, for which nothing is allocated.
-    unsafe {
-        command.pre_exec(|| {
-            let none: Option<&str> = None;
-            unshare(CloneFlags::CLONE_NEWNS)?;
-            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
-            let kind = Some("tracefs");
-            match mount(kind, TRACEFS, kind, MsFlags::empty(), none) {
-                // There already.
-                Ok(()) | Err(nix::errno::Errno::EBUSY) => Ok(()),
-                Err(error) => Err(error.into()),
-            }
-        });
-    }
 }

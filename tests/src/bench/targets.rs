@@ -124,7 +124,11 @@ pub fn of(bench: &Bench) -> Vec<Target> {
             max: by(many_cost.max),
         };
         let log = f64::from(many).ln() / f64::from(few).ln();
-        let what = format!("naming the rule of a first drop, {many} rules × {few} rules");
+        let what = format!(
+            "naming the rule of a first drop, {} by {}",
+            growth::case(many),
+            growth::case(few)
+        );
         add(&what, Limit::AtMost(log), Some(grown));
     }
     add(
