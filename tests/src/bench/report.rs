@@ -84,10 +84,11 @@ impl<'a> Report<'a> {
     pub fn update(&self, file: &Path) -> anyhow::Result<()> {
         let at = || format!("cannot put the figures into {}", file.display());
         let text = fs::read_to_string(file).with_context(at)?;
-        let (before, rest) = text.split_once(BEGIN).context("no mark").with_context(at)?;
-        let (_, after) = rest.split_once(END).context("no end").with_context(at)?;
         let tables = self.render(Table::markdown);
-        fs::write(file, format!("{before}{BEGIN}\n{tables}{END}{after}")).with_context(at)
+        let text = between_marks(&text, &tables)
+            .context("its marks are missing")
+            .with_context(at)?;
+        fs::write(file, text).with_context(at)
     }
 
     fn render(&self, shape: impl Fn(&Table) -> String) -> String {
@@ -178,6 +179,13 @@ impl Machine {
             versions: programs.into_iter().filter_map(version).collect(),
         })
     }
+}
+
+/// The text with other figures; `None` without marks.
+fn between_marks(text: &str, figures: &str) -> Option<String> {
+    let (before, rest) = text.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!("{before}{BEGIN}\n{figures}\n{END}{after}"))
 }
 
 /// What of a series is looked at.
@@ -331,6 +339,16 @@ mod tests {
         assert_eq!(show(99.999_999), "99.999");
         assert_eq!(show(1_234_567.8), "1,234,568");
         assert_eq!(show(0.0421), "0.042");
+    }
+
+    #[test]
+    fn the_documentation_has_a_place_for_the_figures() {
+        let docs = include_str!("../../../docs/benchmarks.md");
+        let once = between_marks(docs, "new figures").unwrap();
+        assert!(once.starts_with("# Benchmarks\n"));
+        assert!(once.contains(&format!("{BEGIN}\nnew figures\n{END}")));
+        assert_eq!(between_marks(&once, "new figures").unwrap(), once);
+        assert!(between_marks("no marks", "").is_none());
     }
 
     #[test]
