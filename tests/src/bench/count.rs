@@ -88,7 +88,7 @@ pub fn of_summary(file: &Path) -> anyhow::Result<Counted> {
     let mut total = None;
     // Before the table stand the lines of what was seen as it happened.
     let is_live = |line: &std::io::Result<String>| match line {
-        Ok(line) => !line.starts_with("PACKETS "),
+        Ok(line) => !line.trim_start().starts_with("PACKETS "),
         Err(_) => false,
     };
     for line in lines(file)?.skip_while(is_live) {
@@ -219,20 +219,20 @@ mod tests {
         let text = "\
 10:00:00  DROP     ×3           NETFILTER_DROP        udp 10.128.0.0:* → 10.0.0.5:9
 1.8 s
-PACKETS  WHAT  CAUSE                                       FLOW
-181,659  DROP  probably nft rule: ip bench early handle 3  many flows, not listed one by one
+  PACKETS  WHAT  CAUSE                                       FLOW
+1,181,659  DROP  probably nft rule: ip bench early handle 3  many flows, not listed one by one
   1,846  DROP  nft rule: ip bench early handle 3           udp 10.128.0.0:* → 10.0.0.5:9
     100  DROP  NETFILTER_DROP                              udp 10.128.0.1:* → 10.0.0.5:9
      49  DROP  NO_SOCKET                                   udp 10.0.0.5:51242 → 10.0.0.5:10
      10                                                    3 more rows
 
-drops 183,664 · resets sent 0
+drops 1,183,664 · resets sent 0
 lost: 1,002 packets, 61,844 details
 ";
         let counted = read("summary", text, of_summary);
         assert_eq!(
             (counted.drops, counted.lost, counted.with_rule),
-            (183_615, 1_002, 183_505)
+            (1_183_615, 1_002, 1_183_505)
         );
     }
 }
