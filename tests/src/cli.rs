@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::Part;
 use crate::run::MayDeny;
 
 /// Proves on a real kernel what droptrace says.
@@ -24,6 +25,8 @@ pub struct Cli {
 pub enum Command {
     /// Run the scenarios, one line each.
     Run(RunArgs),
+    /// Measure droptrace and others, write a report.
+    Bench(BenchArgs),
     /// Show droptrace at work on refused, dropped and reset connections.
     Demo,
     /// Make traffic in the current network namespace (the runner calls this).
@@ -71,6 +74,29 @@ pub struct RunArgs {
     /// Print the records that droptrace printed, for passed scenarios too.
     #[arg(long)]
     pub records: bool,
+}
+
+/// Flags of `bench`.
+#[derive(Args)]
+pub struct BenchArgs {
+    /// Folder for report.json.
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
+    pub out: PathBuf,
+    /// Measure only this part; may be repeated.
+    #[arg(long, value_name = "PART")]
+    pub only: Vec<Part>,
+    /// Rounds of each part, instead of three or five.
+    #[arg(long, value_name = "N")]
+    pub repeat: Option<usize>,
+    /// One round of smaller loads: a first look, in about a minute.
+    #[arg(long)]
+    pub short: bool,
+    /// Only check that the counters of the benchmark agree with each other.
+    #[arg(long, conflicts_with_all = ["only", "repeat", "short", "update_docs"])]
+    pub check: bool,
+    /// Write the tables into this file, between its marks.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "short"])]
+    pub update_docs: Option<PathBuf>,
 }
 
 /// The machine or the user does not allow any scenario.

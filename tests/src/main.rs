@@ -2,6 +2,7 @@
 //!
 //! `tests/README.md` tells how to write a scenario.
 
+mod bench;
 mod cli;
 mod demo;
 mod run;
@@ -24,6 +25,9 @@ fn main() -> ExitCode {
         Command::Run(args) => cli
             .need_root()
             .and_then(|()| run::run(&cli.droptrace()?, args)),
+        Command::Bench(args) => cli
+            .need_root()
+            .and_then(|()| bench::run(&cli.droptrace()?, args).map(|()| ExitCode::SUCCESS)),
         Command::Demo => cli
             .need_root()
             .and_then(|()| demo::run(&cli.droptrace()?).map(|()| ExitCode::SUCCESS)),

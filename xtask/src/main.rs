@@ -1,6 +1,7 @@
 //! What can a contributor run? One verb here, one module each.
 
 mod apt;
+mod bench;
 mod build;
 mod check;
 mod cmd;
@@ -46,6 +47,8 @@ enum Verb {
     Scenarios(scenarios::Args),
     /// Run a command as root on another kernel, in a virtual machine
     Vm(vm::Args),
+    /// Measure what droptrace costs, beside other tracers, into target/bench (root)
+    Bench(bench::Args),
     /// Drop packets on purpose and show what droptrace says (root)
     Demo,
     /// Build man pages, completions and a Debian package into target/package
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => run::verb(&ws, &args),
         Verb::Scenarios(args) => scenarios::verb(&ws, &args),
         Verb::Vm(args) => vm::verb(&ws, &args),
+        Verb::Bench(args) => bench::verb(&ws, &args),
         Verb::Demo => demo::verb(&ws),
         Verb::Package => package::verb(&ws),
         Verb::Test(args) => test::verb(&ws, &args),

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
-    build, cmd,
+    bench, build, cmd,
     matrix::{self, Machine, Matrix},
     scenarios::{self, Selection},
     tools, ui,
@@ -76,6 +76,7 @@ fn steps(ws: &Workspace, args: &Args, report: &mut Report) -> Result<Matrix> {
         cargo.arg("test").args(cmd::USER_SIDE).args(PROFILE);
         cmd::run(&mut cargo, "pass the unit tests")
     })?;
+    report.step("benchmark", || bench::check(ws))?;
     report.step("scenarios", || {
         let selection = Selection::of_test();
         let matrix = matrix::run(ws, ready, &selection, scenarios::LIMIT)?;

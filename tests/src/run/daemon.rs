@@ -10,9 +10,14 @@ use anyhow::Context as _;
 pub struct Place(PathBuf);
 
 impl Place {
-    /// Makes the directory.
+    /// Makes the directory, among those of temporary files.
     pub fn new() -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("droptrace-daemon-{}", std::process::id()));
+        let name = format!("droptrace-daemon-{}", std::process::id());
+        Self::at(std::env::temp_dir().join(name))
+    }
+
+    /// Makes the directory.
+    pub fn at(path: PathBuf) -> anyhow::Result<Self> {
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Self(path))
     }
@@ -28,13 +33,7 @@ impl Place {
             "socket.keep=64MiB".to_owned(),
             "metrics.listen=off".to_owned(),
         ];
-        let dir = self.0.display();
-        sets.extend([
-            format!("state.dir={dir}/state"),
-            format!("state.run={dir}/run"),
-            format!("socket.path={dir}/run/events.sock"),
-            format!("file.path={dir}/events.ndjson"),
-        ]);
+        sets.extend(self.settings());
         let mut lists: Vec<(&str, Vec<&String>)> = Vec::new();
         let mut args = args.iter();
         while let Some(flag) = args.next() {
@@ -61,24 +60,42 @@ impl Place {
                 .iter()
                 .map(|(name, values)| format!("trace.{name}={values:?}")),
         );
-        let sets = sets.into_iter().flat_map(|set| ["--set".to_owned(), set]);
-        let words = [
-            "daemon".to_owned(),
-            "--config".to_owned(),
-            "/dev/null".to_owned(),
-        ];
-        Some(words.into_iter().chain(sets).collect())
+        Some(command_line(sets))
+    }
+
+    /// Everything the daemon writes, in here.
+    pub fn settings(&self) -> [String; 4] {
+        let dir = self.0.display();
+        [
+            format!("state.dir={dir}/state"),
+            format!("state.run={dir}/run"),
+            format!("socket.path={dir}/run/events.sock"),
+            format!("file.path={}", self.file().display()),
+        ]
+    }
+
+    /// Where the records are written.
+    pub fn file(&self) -> PathBuf {
+        self.0.join("events.ndjson")
     }
 
     /// The records that the daemon wrote.
     pub fn records(&self) -> anyhow::Result<String> {
-        let path = self.0.join("events.ndjson");
+        let path = self.file();
         match fs::read_to_string(&path) {
             Ok(text) => Ok(text),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
             Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
         }
     }
+}
+
+/// The daemon's command line with these settings alone.
+pub fn command_line(settings: impl IntoIterator<Item = String>) -> Vec<String> {
+    let words = ["daemon", "--config", "/dev/null"].map(ToOwned::to_owned);
+    let settings = settings.into_iter();
+    let settings = settings.flat_map(|setting| ["--set".to_owned(), setting]);
+    words.into_iter().chain(settings).collect()
 }
 
 impl Drop for Place {

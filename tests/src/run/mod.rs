@@ -1,17 +1,17 @@
 //! Runs scenarios one after the other and reports each in a line.
 
 mod compare;
-mod daemon;
+pub mod daemon;
 mod doctor;
 mod judge;
 mod matcher;
-mod needs;
+pub mod needs;
 mod report;
 mod rule;
 mod stage;
-mod statistics;
+pub mod statistics;
 mod tracer;
-mod truth;
+pub mod truth;
 mod verdicts;
 
 use std::path::Path;

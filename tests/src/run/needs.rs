@@ -29,7 +29,8 @@ pub fn unmet(needs: &[String]) -> anyhow::Result<Option<String>> {
     Ok(None)
 }
 
-fn missing_tool(tool: &str) -> Option<String> {
+/// Says so if a program is not there.
+pub fn missing_tool(tool: &str) -> Option<String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).any(|dir| dir.join(tool).exists());
     (!found).then(|| format!("no program `{tool}`"))

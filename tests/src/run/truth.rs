@@ -51,7 +51,7 @@ pub fn read(scenario: &Scenario, sandbox: &Sandbox) -> anyhow::Result<Truths> {
         .collect()
 }
 
-/// A counter in what `nft list counters` prints.
+/// A scenario's counter in what `nft list counters` prints.
 fn nft_counter(listing: &str, counter: &NftCounter) -> anyhow::Result<u64> {
     let NftCounter {
         family,
@@ -59,6 +59,18 @@ fn nft_counter(listing: &str, counter: &NftCounter) -> anyhow::Result<u64> {
         name,
         ..
     } = counter;
+    let unit = if counter.bytes { "bytes" } else { "packets" };
+    counter_in(listing, family, table, name, unit)
+}
+
+/// A counter in what `nft list counters` prints; `unit` is `packets` or `bytes`.
+pub fn counter_in(
+    listing: &str,
+    family: &str,
+    table: &str,
+    name: &str,
+    unit: &str,
+) -> anyhow::Result<u64> {
     let mut lines = listing.lines();
     let found = lines.any(|line| *line == format!("table {family} {table} {{"))
         && lines
@@ -69,7 +81,6 @@ fn nft_counter(listing: &str, counter: &NftCounter) -> anyhow::Result<u64> {
         .take_while(|line| found && *line != "\t}")
         .find(|line| line.starts_with("\t\tpackets "));
     let mut words = figures.unwrap_or("").split_whitespace();
-    let unit = if counter.bytes { "bytes" } else { "packets" };
     words
         .find(|word| *word == unit)
         .and_then(|_| words.next()?.parse().ok())

@@ -5,8 +5,8 @@
 
 mod bpf;
 mod conntrack;
-mod frame;
-mod raw;
+pub mod frame;
+pub mod raw;
 mod tcp;
 mod udp;
 

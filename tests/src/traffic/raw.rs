@@ -80,7 +80,7 @@ fn run_undisturbed(cpu: u32) -> anyhow::Result<()> {
 }
 
 /// Protocol 0: it receives nothing, so it copies no other packet.
-fn open() -> anyhow::Result<OwnedFd> {
+pub fn open() -> anyhow::Result<OwnedFd> {
     let socket = socket(
         AddressFamily::Packet,
         SockType::Raw,
