@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
+use crate::endure::Part;
 use crate::run::MayDeny;
 
 /// Proves on a real kernel what droptrace says.
@@ -24,6 +25,8 @@ pub struct Cli {
 pub enum Command {
     /// Run the scenarios, one line each.
     Run(RunArgs),
+    /// Hold a daemon to its promises over time, and print a table of it.
+    Endure(EndureArgs),
     /// Show droptrace at work on refused, dropped and reset connections.
     Demo,
     /// Make traffic in the current network namespace (the runner calls this).
@@ -71,6 +74,30 @@ pub struct RunArgs {
     /// Print the records that droptrace printed, for passed scenarios too.
     #[arg(long)]
     pub records: bool,
+}
+
+/// Flags of `endure`.
+#[derive(Args)]
+pub struct EndureArgs {
+    /// Only this part; may be repeated.
+    #[arg(long, value_name = "PART")]
+    pub only: Vec<Part>,
+    /// A few seconds of each part: that it works, not that it endures.
+    #[arg(long, conflicts_with = "count")]
+    pub short: bool,
+    /// How often (or, of `rest`, for how many seconds), instead of the part's own count.
+    #[arg(long)]
+    pub count: Option<u32>,
+    /// Begin the numbers by chance as another run did.
+    #[arg(long)]
+    pub seed: Option<u64>,
+}
+
+impl EndureArgs {
+    /// How often.
+    pub fn count(&self, whole: u32, short: u32) -> u32 {
+        self.count.unwrap_or(if self.short { short } else { whole })
+    }
 }
 
 /// The machine or the user does not allow any scenario.

@@ -4,6 +4,7 @@
 
 mod cli;
 mod demo;
+mod endure;
 mod run;
 mod sandbox;
 mod scenario;
@@ -24,6 +25,9 @@ fn main() -> ExitCode {
         Command::Run(args) => cli
             .need_root()
             .and_then(|()| run::run(&cli.droptrace()?, args)),
+        Command::Endure(args) => cli
+            .need_root()
+            .and_then(|()| endure::run(&cli.droptrace()?, args)),
         Command::Demo => cli
             .need_root()
             .and_then(|()| demo::run(&cli.droptrace()?).map(|()| ExitCode::SUCCESS)),

@@ -6,6 +6,7 @@ mod check;
 mod cmd;
 mod compiler;
 mod demo;
+mod endure;
 mod linker;
 mod matrix;
 mod package;
@@ -44,6 +45,8 @@ enum Verb {
     Run(run::Args),
     /// Build droptrace and prove the scenarios on this kernel or others (root)
     Scenarios(scenarios::Args),
+    /// Build droptrace and hold its daemon to its promises over time (root)
+    Endure(endure::Args),
     /// Run a command as root on another kernel, in a virtual machine
     Vm(vm::Args),
     /// Drop packets on purpose and show what droptrace says (root)
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Verb::Check => check::verb(&ws),
         Verb::Run(args) => run::verb(&ws, &args),
         Verb::Scenarios(args) => scenarios::verb(&ws, &args),
+        Verb::Endure(args) => endure::verb(&ws, &args),
         Verb::Vm(args) => vm::verb(&ws, &args),
         Verb::Demo => demo::verb(&ws),
         Verb::Package => package::verb(&ws),

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
-    build, cmd,
+    build, cmd, endure,
     matrix::{self, Machine, Matrix},
     scenarios::{self, Selection},
     tools, ui,
@@ -75,6 +75,12 @@ fn steps(ws: &Workspace, args: &Args, report: &mut Report) -> Result<Matrix> {
         let mut cargo = cmd::cargo(ws);
         cargo.arg("test").args(cmd::USER_SIDE).args(PROFILE);
         cmd::run(&mut cargo, "pass the unit tests")
+    })?;
+    report.step("endurance", || {
+        cmd::run(
+            &mut endure::short(ws),
+            "hold the daemon to its promises for some seconds",
+        )
     })?;
     report.step("scenarios", || {
         let selection = Selection::of_test();
