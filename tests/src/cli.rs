@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
-use crate::bench::Part;
 use crate::run::MayDeny;
+use crate::{bench, endure};
 
 /// Proves on a real kernel what droptrace says.
 #[derive(Parser)]
@@ -27,6 +27,8 @@ pub enum Command {
     Run(RunArgs),
     /// Measure droptrace and others, write a report.
     Bench(BenchArgs),
+    /// Hold a daemon to its promises over time, and print a table of it.
+    Endure(EndureArgs),
     /// Show droptrace at work on refused, dropped and reset connections.
     Demo,
     /// Make traffic in the current network namespace (the runner calls this).
@@ -84,7 +86,7 @@ pub struct BenchArgs {
     pub out: PathBuf,
     /// Measure only this part; may be repeated.
     #[arg(long, value_name = "PART")]
-    pub only: Vec<Part>,
+    pub only: Vec<bench::Part>,
     /// Rounds of each part, instead of three or five.
     #[arg(long, value_name = "N")]
     pub repeat: Option<usize>,
@@ -97,6 +99,30 @@ pub struct BenchArgs {
     /// Write the tables into this file, between its marks.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "short"])]
     pub update_docs: Option<PathBuf>,
+}
+
+/// Flags of `endure`.
+#[derive(Args)]
+pub struct EndureArgs {
+    /// Only this part; may be repeated.
+    #[arg(long, value_name = "PART")]
+    pub only: Vec<endure::Part>,
+    /// A few seconds of each part: that it works, not that it endures.
+    #[arg(long, conflicts_with = "count")]
+    pub short: bool,
+    /// How often (or, of `rest`, for how many seconds), instead of the part's own count.
+    #[arg(long)]
+    pub count: Option<u32>,
+    /// Begin the numbers by chance as another run did.
+    #[arg(long)]
+    pub seed: Option<u64>,
+}
+
+impl EndureArgs {
+    /// How often.
+    pub fn count(&self, whole: u32, short: u32) -> u32 {
+        self.count.unwrap_or(if self.short { short } else { whole })
+    }
 }
 
 /// The machine or the user does not allow any scenario.

@@ -5,6 +5,7 @@
 mod bench;
 mod cli;
 mod demo;
+mod endure;
 mod run;
 mod sandbox;
 mod scenario;
@@ -28,6 +29,9 @@ fn main() -> ExitCode {
         Command::Bench(args) => cli
             .need_root()
             .and_then(|()| bench::run(&cli.droptrace()?, args).map(|()| ExitCode::SUCCESS)),
+        Command::Endure(args) => cli
+            .need_root()
+            .and_then(|()| endure::run(&cli.droptrace()?, args)),
         Command::Demo => cli
             .need_root()
             .and_then(|()| demo::run(&cli.droptrace()?).map(|()| ExitCode::SUCCESS)),

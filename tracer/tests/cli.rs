@@ -7,8 +7,6 @@ fn droptrace(words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_droptrace"))
         .args(words)
         .env("NO_COLOR", "1")
-        // Of the build; cargo gives it to tests too, and it is no key of a configuration.
-        .env_remove("DROPTRACE_BPF_OBJECT")
         .output()
         .unwrap()
 }

@@ -7,6 +7,7 @@ mod check;
 mod cmd;
 mod compiler;
 mod demo;
+mod endure;
 mod linker;
 mod matrix;
 mod package;
@@ -45,6 +46,8 @@ enum Verb {
     Run(run::Args),
     /// Build droptrace and prove the scenarios on this kernel or others (root)
     Scenarios(scenarios::Args),
+    /// Build droptrace and hold its daemon to its promises over time (root)
+    Endure(endure::Args),
     /// Run a command as root on another kernel, in a virtual machine
     Vm(vm::Args),
     /// Measure what droptrace costs, beside other tracers, into target/bench (root)
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Verb::Check => check::verb(&ws),
         Verb::Run(args) => run::verb(&ws, &args),
         Verb::Scenarios(args) => scenarios::verb(&ws, &args),
+        Verb::Endure(args) => endure::verb(&ws, &args),
         Verb::Vm(args) => vm::verb(&ws, &args),
         Verb::Bench(args) => bench::verb(&ws, &args),
         Verb::Demo => demo::verb(&ws),

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
-    bench, build, cmd,
+    bench, build, cmd, endure,
     matrix::{self, Machine, Matrix},
     scenarios::{self, Selection},
     tools, ui,
@@ -77,6 +77,12 @@ fn steps(ws: &Workspace, args: &Args, report: &mut Report) -> Result<Matrix> {
         cmd::run(&mut cargo, "pass the unit tests")
     })?;
     report.step("benchmark", || bench::check(ws))?;
+    report.step("endurance", || {
+        cmd::run(
+            &mut endure::short(ws),
+            "hold the daemon to its promises for some seconds",
+        )
+    })?;
     report.step("scenarios", || {
         let selection = Selection::of_test();
         let matrix = matrix::run(ws, ready, &selection, scenarios::LIMIT)?;

@@ -26,7 +26,8 @@ use self::judge::Judgement;
 
 pub use self::doctor::MayDeny;
 pub use self::stage::{Cast, prepare};
-pub use self::tracer::die_with_parent;
+pub use self::statistics::Statistics;
+pub use self::tracer::{Tracer, die_with_parent, is_ready};
 use crate::cli::RunArgs;
 use crate::scenario::{self, Loaded};
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
@@ -34,6 +35,12 @@ impl Statistics {
     /// How often the one ran that ran most often since.
     pub fn runs(&self) -> anyhow::Result<u64> {
         Ok(runs(self.process)? - self.before)
+    }
+
+    /// How long all of them have run while the kernel counted.
+    pub fn run_time(&self) -> anyhow::Result<Duration> {
+        let nanos = attached(self.process, "run_time_ns:")?;
+        Ok(Duration::from_nanos(nanos.iter().sum()))
     }
 }
 
@@ -118,9 +125,16 @@ fn runs(process: u32) -> anyhow::Result<u64> {
     most(process, "run_cnt:")
 }
 
-/// The largest such number of the programs that the process has attached. It may
-/// have others that it runs itself.
+/// The largest such number of the programs that the process has attached.
 fn most(process: u32, what: &str) -> anyhow::Result<u64> {
+    let numbers = attached(process, what)?;
+    let most = numbers.into_iter().max();
+    most.context("droptrace has attached no BPF program")
+}
+
+/// These numbers of the programs that the process has attached. It may have others that
+/// it runs itself.
+fn attached(process: u32, what: &str) -> anyhow::Result<Vec<u64>> {
     let mut programs = BTreeMap::new();
     let mut attached = BTreeSet::new();
     for text in descriptors(process)? {
@@ -141,8 +155,5 @@ fn most(process: u32, what: &str) -> anyhow::Result<u64> {
         }
     }
     let attached = attached.iter().filter_map(|program| programs.get(program));
-    attached
-        .copied()
-        .max()
-        .context("droptrace has attached no BPF program")
+    Ok(attached.copied().collect())
 }

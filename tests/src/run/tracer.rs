@@ -37,7 +37,7 @@ impl Tracer {
     /// Starts droptrace and waits until it traces.
     pub fn start(droptrace: &Path, args: &[String]) -> anyhow::Result<Self> {
         let (line, ready) = channel();
-        let tracer = Self::spawn_telling(droptrace, args, line)?;
+        let tracer = Self::spawn_telling(command(droptrace, args), line)?;
         match wait_for_ready(&ready) {
             Ok(()) => Ok(tracer),
             Err(error) => {
@@ -49,25 +49,19 @@ impl Tracer {
 
     /// Starts a droptrace that ends by itself.
     pub fn spawn(droptrace: &Path, args: &[String]) -> anyhow::Result<Self> {
-        Self::spawn_telling(droptrace, args, channel().0)
+        Self::spawn_telling(command(droptrace, args), channel().0)
     }
 
     /// Starts droptrace; lines of its standard error also go to `line`.
-    fn spawn_telling(
-        droptrace: &Path,
-        args: &[String],
-        line: Sender<String>,
-    ) -> anyhow::Result<Self> {
-        let mut command = Command::new(droptrace);
+    pub fn spawn_telling(mut command: Command, line: Sender<String>) -> anyhow::Result<Self> {
         command
-            .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         die_with_parent(&mut command);
         let mut child = command
             .spawn()
-            .with_context(|| format!("cannot start {}", droptrace.display()))?;
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
         let stdout = child.stdout.take().context("no standard output")?;
         let stderr = child.stderr.take().context("no standard error")?;
         Ok(Self {
@@ -98,6 +92,11 @@ impl Tracer {
     /// Ends it as Ctrl-C does and waits for the rest of its output.
     pub fn interrupt(self) -> anyhow::Result<Printed> {
         self.stop(Some(Signal::SIGINT))
+    }
+
+    /// Ends it as a service manager does.
+    pub fn terminate(self) -> anyhow::Result<Printed> {
+        self.stop(Some(Signal::SIGTERM))
     }
 
     /// Ends it so that it can do nothing about it.
@@ -139,13 +138,21 @@ impl Tracer {
     }
 }
 
+fn command(droptrace: &Path, args: &[String]) -> Command {
+    let mut command = Command::new(droptrace);
+    command.args(args);
+    command
+}
+
+/// Whether this line says that it traces: the command says it, or the daemon's log.
+pub fn is_ready(line: &str) -> bool {
+    line.starts_with("droptrace: tracing") || line.contains("] tracing ")
+}
+
 fn wait_for_ready(lines: &Receiver<String>) -> anyhow::Result<()> {
     loop {
         match lines.recv_timeout(PATIENCE) {
-            // The command says it, or the daemon's log.
-            Ok(line) if line.starts_with("droptrace: tracing") || line.contains("] tracing ") => {
-                return Ok(());
-            }
+            Ok(line) if is_ready(&line) => return Ok(()),
             Ok(_) => {}
             Err(RecvTimeoutError::Timeout) => {
                 bail!("droptrace was not ready within {} s", PATIENCE.as_secs())

@@ -26,7 +26,7 @@ use super::{
     socket,
     status::{self, Status},
 };
-use crate::event::{Class, Event, utc};
+use crate::event::{Class, Event};
 
 /// How long they may take at the end.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -34,7 +34,11 @@ const FAREWELL: Duration = Duration::from_secs(3);
 /// All of them.
 pub struct Exporters {
     sequence: Sequence,
+    /// The number that was given last.
+    last: Option<u64>,
     mark: Mark,
+    /// Up to which number the file has records, where there is one.
+    written: Option<file::Written>,
     /// Normal clean-up is told too.
     all: bool,
     /// What ends with the journal.
@@ -106,11 +110,14 @@ impl Exporters {
             None => None,
         };
         let mut tasks = Vec::new();
+        let mut written = None;
         if let Some(file) = &config.file {
+            let progress = written.insert(file::Written::default());
             tasks.push(tokio::spawn(file::run(
                 file.clone(),
                 journal.clone(),
                 sequence.peek(),
+                progress.clone(),
             )));
         }
         let has_socket = !config.socket.path.as_os_str().is_empty();
@@ -143,7 +150,9 @@ impl Exporters {
         }
         Ok(Self {
             sequence,
+            last: None,
             mark,
+            written,
             all: config.trace.all,
             tasks,
             view,
@@ -163,15 +172,37 @@ impl Exporters {
     ///
     /// As [`Exporters::take`].
     pub fn begin(&mut self, attached: Duration) -> anyhow::Result<()> {
-        let time = utc(Timestamp::now());
-        let gap = self.mark.gap(attached, time);
-        self.captured(attached);
-        self.take(gap.into_iter().collect())
+        let gap = self.mark.gap(attached);
+        self.take(gap.into_iter().collect())?;
+        self.captured(attached, None);
+        Ok(())
     }
 
-    /// Everything up to this time, since the start of the machine, was taken.
-    pub fn captured(&self, until: Duration) {
-        if let Err(error) = self.mark.write(until) {
+    /// Everything up to this time, since the start of the machine, was taken. `waits_since`
+    /// as for [`Exporters::settle`].
+    pub fn captured(&mut self, until: Duration, waits_since: Option<Instant>) {
+        self.mark.taken(until);
+        self.settle(waits_since);
+    }
+
+    /// Whether records are on their way that a kill would take.
+    #[must_use]
+    pub fn unsettled(&self) -> bool {
+        self.mark.waits()
+    }
+
+    /// Notes up to when everything is safe. `waits_since`: since when the oldest record is
+    /// being held back.
+    pub fn settle(&mut self, waits_since: Option<Instant>) {
+        let is_safe = |seq| {
+            let spooled = self
+                .view
+                .otlp
+                .as_ref()
+                .is_none_or(|otlp| otlp.has_settled(seq));
+            spooled && self.written.as_ref().is_none_or(|written| written.has(seq))
+        };
+        if let Err(error) = self.mark.settle(waits_since, self.last, is_safe) {
             log::debug!("cannot say how far it was traced: {error}");
         }
     }
@@ -195,8 +226,10 @@ impl Exporters {
                 continue;
             }
             let subject = Subject::of(&event);
-            let line = Line::new(event, self.sequence.give(), &self.view.boot_id)
-                .context("cannot write a record")?;
+            let seq = self.sequence.give();
+            self.last = Some(seq);
+            let line =
+                Line::new(event, seq, &self.view.boot_id).context("cannot write a record")?;
             if self.view.otlp.is_some() {
                 lines.push(line.clone());
             }
@@ -224,10 +257,10 @@ impl Exporters {
     }
 
     /// Hands over what is left, for three seconds at most.
-    pub async fn close(self) {
+    pub async fn close(mut self) {
         self.view.journal.close();
         let all = async {
-            for task in self.tasks {
+            for task in std::mem::take(&mut self.tasks) {
                 if let Err(error) = task.await {
                     log::error!("an exporter has failed: {error}");
                 }
@@ -239,6 +272,7 @@ impl Exporters {
         if let Some(otlp) = &self.view.otlp {
             otlp.stop();
         }
+        self.settle(None);
         if let Err(error) = self.sequence.close() {
             log::warn!("cannot keep the number of the last record: {error}");
         }

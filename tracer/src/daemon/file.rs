@@ -12,6 +12,10 @@ use std::{
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -40,11 +44,28 @@ const MODE: u32 = 0o640;
 /// How long the last records may take when the daemon ends.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Writes records from number `from` on until the journal is closed. That it cannot write
-/// goes to the log when it begins and when it ends.
-pub async fn run(config: config::File, journal: Journal, from: u64) {
+/// How far the file has come.
+#[derive(Clone, Debug, Default)]
+pub struct Written(Arc<AtomicU64>);
+
+impl Written {
+    /// Whether no record up to this number is still to be written. While the file cannot be
+    /// written nothing is: what it misses then, is told in it or known to the log.
+    #[must_use]
+    pub fn has(&self, seq: u64) -> bool {
+        self.0.load(Ordering::Relaxed) > seq
+    }
+
+    fn up_to(&self, next: u64) {
+        self.0.store(next, Ordering::Relaxed);
+    }
+}
+
+/// Writes records from number `from` on until the journal is closed, and says how far it
+/// has come. That it cannot write goes to the log when it begins and when it ends.
+pub async fn run(config: config::File, journal: Journal, from: u64, written: Written) {
     let path = config.path.clone();
-    let mut work = pin!(write(Writer::new(config), journal.cursor(from)));
+    let mut work = pin!(write(Writer::new(config), journal.cursor(from), &written));
     let ended = tokio::select! {
         ended = &mut work => Ok(ended),
         () = journal.closed() => timeout(FAREWELL, work).await,
@@ -58,7 +79,7 @@ pub async fn run(config: config::File, journal: Journal, from: u64) {
     }
 }
 
-async fn write(mut writer: Writer, mut cursor: Cursor) -> Result<(), JoinError> {
+async fn write(mut writer: Writer, mut cursor: Cursor, written: &Written) -> Result<(), JoinError> {
     let mut tick = interval(LOOK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut why = LossCause::ReaderSlow;
@@ -75,8 +96,10 @@ async fn write(mut writer: Writer, mut cursor: Cursor) -> Result<(), JoinError> 
                     })
                     .await?;
                     if rest.is_empty() {
+                        written.up_to(cursor.next());
                         break;
                     }
+                    written.up_to(u64::MAX);
                     // What goes from the journal meanwhile, goes for this.
                     why = LossCause::FileFailed;
                     sleep(LOOK).await;

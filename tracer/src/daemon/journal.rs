@@ -187,6 +187,13 @@ impl Cursor {
         }
     }
 
+    /// The number that it comes to next.
+    #[must_use]
+    pub fn next(&self) -> u64 {
+        let book = self.journal.book();
+        book.places.get(&self.id).map_or(0, |place| place.next)
+    }
+
     /// Comes back when there is something new since the last [`Cursor::read`].
     pub async fn changed(&mut self) {
         // The sender is in `self.journal`.

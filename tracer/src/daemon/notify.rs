@@ -45,9 +45,11 @@ impl Manager {
         self.tell(&[NotifyState::Status(&one_line(status))]);
     }
 
-    /// The daemon does not hang.
+    /// The daemon does not hang, if the service manager wants to hear that.
     pub fn alive(&mut self) {
-        self.tell(&[NotifyState::Watchdog]);
+        if self.alive_every.is_some() {
+            self.tell(&[NotifyState::Watchdog]);
+        }
     }
 
     /// The configuration is being read again; [`Self::ready`] must follow.

@@ -8,7 +8,10 @@ use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -39,6 +42,9 @@ const REQUEST_SIZE: usize = 64 << 10;
 const BATCH: usize = 32 << 10;
 /// How long readers have for what is left when the daemon ends.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// Connections beside those of readers: whose request is not known yet, or who ask how the
+/// daemon is. None of them lasts.
+const STANDING: usize = 16;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 64;
 
@@ -81,15 +87,41 @@ pub struct Server {
     listener: UnixListener,
     place: SocketFile,
     journal: Journal,
-    max_readers: usize,
-    readers: Readers,
+    seats: Seats,
 }
 
 /// What tells how the daemon is.
 pub type StatusSource = dyn Fn() -> Status + Send + Sync;
 
 /// How many readers there are.
-pub type Readers = Arc<std::sync::atomic::AtomicUsize>;
+pub type Readers = Arc<AtomicUsize>;
+
+/// Places for readers.
+#[derive(Clone, Debug)]
+struct Seats {
+    max: usize,
+    taken: Readers,
+}
+
+impl Seats {
+    /// One of them, if there is one left.
+    fn take(&self) -> Option<Seat> {
+        let more = |taken| (taken < self.max).then_some(taken + 1);
+        let taken = &self.taken;
+        let had = taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        had.is_ok().then(|| Seat(taken.clone()))
+    }
+}
+
+/// A reader's place, given up when it is dropped.
+#[derive(Debug)]
+struct Seat(Readers);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl Server {
     /// Listens where the configuration says. The socket of a process that has died is
@@ -122,33 +154,30 @@ impl Server {
             listener: UnixListener::from_std(listener).map_err(refused)?,
             place,
             journal: journal.clone(),
-            max_readers: config.max_readers,
-            readers: Readers::default(),
+            seats: Seats {
+                max: config.max_readers,
+                taken: Readers::default(),
+            },
         })
     }
 
     /// How many readers there are, for the tracer's own health.
     #[must_use]
     pub fn readers(&self) -> Readers {
-        self.readers.clone()
+        self.seats.taken.clone()
     }
 
     /// Serves readers until the journal is closed, and removes the socket.
     pub async fn run(self, status: Arc<StatusSource>) {
-        let mut readers = JoinSet::new();
+        let mut guests = JoinSet::new();
+        let has_room = |guests: &JoinSet<()>| guests.len() < self.seats.max + STANDING;
         loop {
-            let count = std::sync::atomic::Ordering::Relaxed;
-            self.readers.store(readers.len(), count);
             tokio::select! {
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) if readers.len() < self.max_readers => {
-                        readers.spawn(serve(stream, self.journal.clone(), status.clone()));
-                    }
+                // The others wait to be accepted.
+                accepted = self.listener.accept(), if has_room(&guests) => match accepted {
                     Ok((stream, _)) => {
-                        let max = self.max_readers;
-                        refuse(&stream, &format!(
-                            "there are {max} readers, and no more are allowed (socket.max_readers)"
-                        ));
+                        let (journal, seats) = (self.journal.clone(), self.seats.clone());
+                        guests.spawn(serve(stream, journal, seats, status.clone()));
                     }
                     Err(error) => {
                         log::warn!("cannot accept a reader: {error}");
@@ -156,13 +185,13 @@ impl Server {
                         sleep(Duration::from_millis(500)).await;
                     }
                 },
-                Some(_) = readers.join_next() => {}
+                Some(_) = guests.join_next() => {}
                 () = self.journal.closed() => break,
             }
         }
         drop(self.listener);
         drop(self.place);
-        let all = async { while readers.join_next().await.is_some() {} };
+        let all = async { while guests.join_next().await.is_some() {} };
         if timeout(FAREWELL, all).await.is_err() {
             log::info!("a reader did not take the last records in time");
         }
@@ -218,7 +247,7 @@ fn make_room(path: &Path) -> Result<(), SocketError> {
 }
 
 /// Serves one reader until it goes away, or the journal is closed.
-async fn serve(stream: UnixStream, journal: Journal, status: Arc<StatusSource>) {
+async fn serve(stream: UnixStream, journal: Journal, seats: Seats, status: Arc<StatusSource>) {
     let now = journal.next();
     let request = match request(&stream).await {
         Ok(request) => request,
@@ -227,11 +256,21 @@ async fn serve(stream: UnixStream, journal: Journal, status: Arc<StatusSource>) 
     if request.status {
         match serde_json::to_string(&status()) {
             // If the other end does not take it, it goes without.
-            Ok(answer) => drop(send(&stream, format!("{answer}\n").as_bytes()).await),
+            Ok(answer) => {
+                let answer = format!("{answer}\n");
+                let _ = timeout(REQUEST_END, send(&stream, answer.as_bytes())).await;
+            }
             Err(error) => refuse(&stream, &error.to_string()),
         }
         return;
     }
+    let Some(_seat) = seats.take() else {
+        let max = seats.max;
+        return refuse(
+            &stream,
+            &format!("there are {max} readers, and no more are allowed (socket.max_readers)"),
+        );
+    };
     let mut cursor = journal.reader(now, request);
     let mut batch = Vec::new();
     loop {

@@ -123,6 +123,7 @@ struct Waiting {
     other: Option<(Via, OtherRule)>,
     /// It was another packet's.
     is_inferred: bool,
+    since: Instant,
     until: Instant,
 }
 
@@ -239,6 +240,12 @@ impl Recorder {
         !self.waiting.is_empty()
     }
 
+    /// Since when the oldest of the records waits that wait for the text of their rules.
+    #[must_use]
+    pub fn waits_since(&self) -> Option<Instant> {
+        self.waiting.iter().map(|waiting| waiting.since).min()
+    }
+
     /// Lets no record wait any longer than until then.
     pub fn hurry(&mut self, until: Instant) {
         for waiting in &mut self.waiting {
@@ -273,6 +280,7 @@ impl Recorder {
             via,
             other: None,
             is_inferred: true,
+            since: Instant::now(),
             until: Instant::now() + PATIENCE,
         })
     }
@@ -296,6 +304,7 @@ impl Recorder {
             via,
             other,
             is_inferred: false,
+            since: Instant::now(),
             until: Instant::now() + PATIENCE,
         })
     }

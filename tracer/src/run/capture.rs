@@ -16,6 +16,7 @@ use super::{
     Failure,
     conversations::{self, Watch},
     follow::Follow,
+    memory,
     rules::Rules,
     select, traces,
 };
@@ -160,7 +161,7 @@ impl Capture {
         if let Some(layout) = &xt_layout {
             rules.learn_xtables(layout, &mut tracer);
         }
-        return_memory();
+        memory::return_free();
         let watch = tracer
             .watches_conversations()
             .then(|| Watch::new(watching, selected));
@@ -250,6 +251,11 @@ impl Capture {
     /// Whether records wait for the text of their rules.
     pub fn has_waiting(&self) -> bool {
         self.recorder.has_waiting()
+    }
+
+    /// Since when the oldest of them waits.
+    pub fn waits_since(&self) -> Option<Instant> {
+        self.recorder.waits_since()
     }
 
     /// Lets no record wait any longer than until then.
@@ -364,16 +370,6 @@ impl Capture {
     /// What comparing the rules that several means name came to, where that was asked for.
     pub fn comparison(&self) -> Option<&Comparison> {
         self.recorder.comparison()
-    }
-}
-
-/// Gives the kernel back what only setting up needed: readings of its type
-/// information, which are larger than all that comes later.
-fn return_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: touches only memory that is free.
-    unsafe {
-        libc::malloc_trim(0);
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::{
 use super::{
     Failure,
     capture::{self, Capture, tick, ticks},
-    config,
+    config, memory,
     rehearse::rehearse,
 };
 use crate::{
@@ -31,9 +31,10 @@ use crate::{
     output::{ColorChoice, Format},
 };
 
-/// How often to look whether records still have to wait for the text of their rules.
-const FOR_RULES: Duration = Duration::from_millis(100);
-/// At the end they wait so long at most.
+/// How often to look whether records still have to wait for the text of their rules, and
+/// whether those that need not are safe.
+const FOR_RECORDS: Duration = Duration::from_millis(100);
+/// Before programs go, they wait so long at most.
 const AT_THE_END: Duration = Duration::from_secs(2);
 
 /// Runs until it is asked to end, or for one interval.
@@ -47,6 +48,7 @@ pub fn daemon(args: &cli::Daemon) -> Result<(), Failure> {
     if args.dry_run {
         return rehearse(&config);
     }
+    memory::stay_small();
     let trace = trace_of(&config);
     let checked = capture::check(&trace)?;
     log::set_max_level(config.log.level.filter());
@@ -58,8 +60,8 @@ pub fn daemon(args: &cli::Daemon) -> Result<(), Failure> {
         .build()
         .context("cannot start the event loop")?;
     let mut capture = Capture::start(&trace, checked, runtime.handle())?;
-    let attached = since_start();
     capture.begin()?;
+    let attached = since_start();
     privileges::keep_after_attaching(has_rules).map_err(Failure::unable)?;
     runtime.block_on(async {
         let mut exporters = Exporters::open(&config).await?;
@@ -73,7 +75,7 @@ pub fn daemon(args: &cli::Daemon) -> Result<(), Failure> {
             exporters,
             config,
         };
-        run.go(args.once).await
+        Box::pin(run.go(args.once)).await
     })?;
     // A disk that hangs is not waited for.
     runtime.shutdown_background();
@@ -98,6 +100,12 @@ fn trace_of(config: &Config) -> cli::Trace {
         verdicts: trace.verdicts,
         developer: Developer::default(),
     }
+}
+
+/// What only setting up needed.
+fn return_memory() {
+    memory::return_free();
+    memory::return_code();
 }
 
 /// A daemon at work.
@@ -141,10 +149,11 @@ impl Run<'_> {
     async fn go(mut self, once: bool) -> anyhow::Result<()> {
         let mut signals = Signals::new()?;
         let mut steps = self.steps();
-        let mut looks_for_rules = ticks(FOR_RULES);
+        let mut looks = ticks(FOR_RECORDS);
         let mut alive = self.manager.alive_every().map(ticks);
         self.manager.ready(&self.status());
         log::info!("tracing {}", self.traced());
+        return_memory();
         let end = time::sleep(self.config.trace.interval.0);
         tokio::pin!(end);
         loop {
@@ -152,12 +161,13 @@ impl Run<'_> {
                 () = Signals::end(&mut signals.interrupt, &mut signals.terminate) => break,
                 () = &mut end, if once => break,
                 _ = signals.hangup.recv() => {
-                    self.reload();
+                    self.reload().await;
                     steps = self.steps();
                 }
                 _ = steps.tick() => self.step()?,
-                _ = looks_for_rules.tick(), if self.capture.has_waiting() => {
+                _ = looks.tick(), if self.capture.has_waiting() || self.exporters.unsettled() => {
                     self.capture.told(&mut |records| self.exporters.take(records))?;
+                    self.exporters.settle(self.capture.waits_since());
                 }
                 looked = self.capture.look_after() => looked?,
                 () = time::sleep_until(self.meter.next().into()) => self.measure()?,
@@ -166,14 +176,7 @@ impl Run<'_> {
         }
         self.manager.stopping();
         self.step()?;
-        self.capture.hurry(Instant::now() + AT_THE_END);
-        while self.capture.has_waiting() {
-            time::sleep(FOR_RULES).await;
-            self.capture
-                .told(&mut |records| self.exporters.take(records))?;
-        }
-        self.capture
-            .conclude(&mut |records| self.exporters.take(records))?;
+        self.conclude().await?;
         drop(self.capture);
         self.exporters.close().await;
         Ok(())
@@ -200,9 +203,22 @@ impl Run<'_> {
         let until = since_start();
         self.capture
             .step(&mut |records| self.exporters.take(records))?;
-        self.exporters.captured(until);
+        let waits_since = self.capture.waits_since();
+        self.exporters.captured(until, waits_since);
         self.exporters.interval_ends();
         Ok(())
+    }
+
+    /// Hands over what the capture still holds back.
+    async fn conclude(&mut self) -> anyhow::Result<()> {
+        self.capture.hurry(Instant::now() + AT_THE_END);
+        while self.capture.has_waiting() {
+            time::sleep(FOR_RECORDS).await;
+            self.capture
+                .told(&mut |records| self.exporters.take(records))?;
+        }
+        self.capture
+            .conclude(&mut |records| self.exporters.take(records))
     }
 
     /// Looks at what it costs, and does less or more.
@@ -243,16 +259,20 @@ impl Run<'_> {
     }
 
     /// Reads the configuration again. Where it is wrong, the old one stays.
-    fn reload(&mut self) {
+    async fn reload(&mut self) {
+        // It may take longer than until the next time.
+        self.manager.alive();
         self.manager.reloading();
-        match self.try_reload() {
+        match self.try_reload().await {
             Ok(()) => log::info!("the configuration was read again"),
             Err(error) => log::error!("the configuration stays as it was: {error}"),
         }
+        return_memory();
         self.manager.ready(&self.status());
+        self.manager.alive();
     }
 
-    fn try_reload(&mut self) -> Result<(), Failure> {
+    async fn try_reload(&mut self) -> Result<(), Failure> {
         let new = config::read(self.configuration)?;
         let mut old = &self.config;
         if new.trace != old.trace {
@@ -263,8 +283,7 @@ impl Run<'_> {
             // What the new one has counted so far, the old one has counted too.
             capture.step(&mut |_| Ok(()))?;
             self.step()?;
-            self.capture
-                .conclude(&mut |records| self.exporters.take(records))?;
+            self.conclude().await?;
             self.capture = capture;
             self.exporters.tell_all(new.trace.all);
             old = &self.config;

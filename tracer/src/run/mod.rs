@@ -7,6 +7,7 @@ mod conversations;
 mod daemon;
 mod doctor;
 mod follow;
+mod memory;
 mod probe;
 mod reasons;
 mod rehearse;

@@ -16,7 +16,7 @@ use droptrace_types::Config;
 use super::{Setup, Watching};
 
 /// Built by `cargo xtask build`.
-static OBJECT: &[u8] = include_bytes_aligned!(env!("DROPTRACE_BPF_OBJECT"));
+static OBJECT: &[u8] = include_bytes_aligned!(env!("BPF_OBJECT"));
 
 /// The tracepoints that are watched, which are also the names of the programs;
 /// drops first.

@@ -247,7 +247,16 @@ fn counts_go_as_cumulative_sums() {
 }
 
 #[test]
-fn tls_checks_the_receiver_by_the_given_certificates() {
+fn tls_over_grpc_checks_the_receiver_by_the_given_certificates() {
+    tls("grpc");
+}
+
+#[test]
+fn tls_over_http_checks_the_receiver_by_the_given_certificates() {
+    tls("http");
+}
+
+fn tls(protocol: &str) {
     let dir = TempDir::new().unwrap();
     let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -256,7 +265,7 @@ fn tls_checks_the_receiver_by_the_given_certificates() {
     std::fs::write(&good, key.cert.pem()).unwrap();
     std::fs::write(&bad, other.cert.pem()).unwrap();
     let identity = (key.cert.pem(), key.signing_key.serialize_pem());
-    let receiver = Receiver::start("grpc", Some(identity));
+    let receiver = Receiver::start(protocol, Some(identity));
     let endpoint = format!("https://localhost:{}", receiver.address().port());
     let more = |ca: &Path| {
         format!(
@@ -264,7 +273,7 @@ fn tls_checks_the_receiver_by_the_given_certificates() {
             ca.display().to_string()
         )
     };
-    let otlp = start(dir.path(), &endpoint, "grpc", &more(&bad), 1 << 40);
+    let otlp = start(dir.path(), &endpoint, protocol, &more(&bad), 1 << 40);
     otlp.push([line(1)]);
     until("a failure", || otlp.health().exports_failed > 0);
     let error = otlp.health().error.unwrap();
@@ -273,7 +282,7 @@ fn tls_checks_the_receiver_by_the_given_certificates() {
     otlp.stop();
     assert!(receiver.got().records.is_empty());
 
-    let otlp = start(dir.path(), &endpoint, "grpc", &more(&good), 1 << 41);
+    let otlp = start(dir.path(), &endpoint, protocol, &more(&good), 1 << 41);
     until("the record", || receiver.got().records.contains_key(&1));
     assert_eq!(
         receiver.got().authorization.as_deref(),

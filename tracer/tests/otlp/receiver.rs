@@ -29,7 +29,15 @@ use opentelemetry_proto::tonic::{
     metrics::v1::{AggregationTemporality, metric::Data, number_data_point},
 };
 use prost::Message;
-use tokio::net::TcpListener;
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+};
+use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
     Code, Status,
@@ -111,7 +119,7 @@ impl Receiver {
                 if is_grpc {
                     grpc(listener, shared, identity).await;
                 } else {
-                    http(listener, shared).await;
+                    http(listener, shared, identity).await;
                 }
             });
         });
@@ -333,18 +341,45 @@ impl MetricsService for Service {
     }
 }
 
-async fn http(listener: TcpListener, state: Shared) {
+async fn http(listener: TcpListener, state: Shared, identity: Option<(String, String)>) {
+    let tls = identity.map(|(certificate, key)| acceptor(&certificate, &key));
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         let state = Arc::clone(&state);
+        let tls = tls.clone();
         tokio::spawn(async move {
-            let service = service_fn(|request| serve(Arc::clone(&state), request));
-            // The other side may break it off.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            match tls {
+                None => connection(state, stream).await,
+                // The other side may not believe the certificate.
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        connection(state, stream).await;
+                    }
+                }
+            }
         });
     }
+}
+
+fn acceptor(certificate: &str, key: &str) -> TlsAcceptor {
+    let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+async fn connection(state: Shared, stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let service = service_fn(|request| serve(Arc::clone(&state), request));
+    // The other side may break it off.
+    let _ = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
 }
 
 async fn serve(
@@ -361,6 +396,10 @@ async fn serve(
         return Ok(empty(400));
     };
     assert_eq!(head.method, "POST");
+    if let Some(value) = head.headers.get("authorization") {
+        let value = value.to_str().unwrap().to_owned();
+        state.lock().unwrap().got.authorization = Some(value);
+    }
     assert_eq!(head.headers["content-type"], "application/x-protobuf");
     assert_eq!(head.headers["content-encoding"], "gzip");
     let mut message = Vec::new();

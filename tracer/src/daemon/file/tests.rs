@@ -246,9 +246,12 @@ fn what_a_full_disk_loses_is_told_when_there_is_room_again() {
         .unwrap();
     runtime.block_on(async {
         let journal = Journal::new(128 << 10, "boot".to_owned(), 1);
-        let task = tokio::spawn(run(folder.config(), journal.clone(), 1));
+        let written = Written::default();
+        let task = tokio::spawn(run(folder.config(), journal.clone(), 1, written.clone()));
         push(&journal);
+        assert!(!written.has(1));
         sleep(Duration::from_millis(300)).await;
+        assert!(written.has(1) && !written.has(2));
         assert_eq!(folder.text("events.json").lines().count(), 1);
         // What is left of the disk.
         let mut rest = File::create(&ballast).unwrap();
@@ -260,9 +263,14 @@ fn what_a_full_disk_loses_is_told_when_there_is_room_again() {
             }
         }
         sleep(Duration::from_millis(500)).await;
+        assert!(
+            written.has(LINES),
+            "nobody waits for a file that cannot be written"
+        );
         fs::remove_file(&ballast).unwrap();
         drop(rest);
         sleep(Duration::from_secs(2)).await;
+        assert!(written.has(LINES) && !written.has(LINES + 1));
         journal.close();
         task.await.unwrap();
     });

@@ -124,6 +124,13 @@ impl Otlp {
         self.queue.metrics(snapshot);
     }
 
+    /// Whether no record up to this number waits for the spool any more: it is safe there,
+    /// or was lost and is told.
+    #[must_use]
+    pub fn has_settled(&self, seq: u64) -> bool {
+        self.queue.has_settled(seq)
+    }
+
     /// How it goes.
     #[must_use]
     pub fn health(&self) -> Health {

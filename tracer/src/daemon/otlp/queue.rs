@@ -14,8 +14,8 @@ use crate::daemon::{
     spool::Condition,
 };
 
-/// Bytes of lines that wait for the thread: for a disk that takes a while.
-const MAX: usize = 4 << 20;
+/// Bytes of lines that wait for the thread: those of an interval, which come all at once.
+const MAX: usize = 8 << 20;
 
 /// How the exporter does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,9 @@ pub struct Health {
     pub running: bool,
     /// The last number that is safe in the spool.
     pub spooled_seq: Option<u64>,
+    /// Up to this number, none waits for the spool any more: it is safe there, or was lost
+    /// and is told.
+    pub settled_seq: Option<u64>,
     /// The spool.
     pub spool: Condition,
     /// When the oldest record was last seen that the receiver does not have yet (RFC 3339).
@@ -64,6 +67,8 @@ pub struct Taken {
     pub lines: Vec<Line>,
     /// What there was no room for.
     pub lost: Totals,
+    /// The number of the latest of both.
+    pub last: Option<u64>,
     /// Counts.
     pub metrics: Option<Snapshot>,
     /// It is to end, at this time at the latest.
@@ -85,6 +90,7 @@ impl Queue {
         }
         let mut inner = self.inner();
         for line in lines {
+            inner.taken.last = Some(line.seq);
             if inner.bytes + line.text.len() > MAX {
                 inner.taken.lost += Totals::of(&line);
                 inner.health.records_overflowed += 1;
@@ -124,6 +130,11 @@ impl Queue {
 
     pub fn health(&self) -> Health {
         self.inner().health.clone()
+    }
+
+    pub fn has_settled(&self, seq: u64) -> bool {
+        let settled = self.inner().health.settled_seq;
+        !self.wants_lines || settled.is_some_and(|settled| settled >= seq)
     }
 
     pub fn report(&self, change: impl FnOnce(&mut Health)) {

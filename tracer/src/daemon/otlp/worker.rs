@@ -50,6 +50,8 @@ pub struct Worker {
     queue: Arc<Queue>,
     /// None if records are not wanted.
     spool: Option<Spool>,
+    /// The number of the latest record that was handed over.
+    last: Option<u64>,
     boot_id: String,
     numbers: Box<dyn FnMut() -> u64 + Send>,
     resource: Resource,
@@ -77,6 +79,7 @@ impl Worker {
         Self {
             queue,
             spool,
+            last: None,
             boot_id: boot_id.to_owned(),
             numbers,
             resource: resource::resource(),
@@ -118,6 +121,11 @@ impl Worker {
                 && let Some(seq) = spool.append(taken.lines)
             {
                 self.queue.report(|health| health.spooled_seq = Some(seq));
+            }
+            self.last = taken.last.or(self.last);
+            if !spool.waits() {
+                let last = self.last;
+                self.queue.report(|health| health.settled_seq = last);
             }
         }
         if let Some(snapshot) = taken.metrics {

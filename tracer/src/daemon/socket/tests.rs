@@ -13,6 +13,7 @@ use crate::{
         config::{Mode, Size},
         line::Line,
         request::Subject,
+        status,
     },
     event::{Event, EventKind, Family, Flow},
 };
@@ -75,9 +76,16 @@ impl Daemon {
         Self {
             path: config.path,
             journal,
-            readers,
+            readers: readers.clone(),
             thread: Some(thread::spawn(move || {
-                runtime.block_on(server.run(Arc::new(Status::default)));
+                let status = move || Status {
+                    socket: Some(status::Socket {
+                        readers: readers.load(Ordering::Relaxed),
+                        max_readers,
+                    }),
+                    ..Status::default()
+                };
+                runtime.block_on(server.run(Arc::new(status)));
             })),
             _folder: folder,
         }
@@ -104,7 +112,7 @@ impl Daemon {
 
     /// Waits until there are this many readers.
     fn readers(&self, wanted: usize) {
-        let is = || self.readers.load(std::sync::atomic::Ordering::Relaxed);
+        let is = || self.readers.load(Ordering::Relaxed);
         for _ in 0..1000 {
             if is() == wanted {
                 return;
@@ -244,6 +252,12 @@ fn more_readers_than_are_allowed_are_refused() {
     daemon.readers(2);
     let error = refusal(Lines(BufReader::new(daemon.connect())));
     assert!(error.contains("socket.max_readers"), "{error}");
+    // Who asks how the daemon is, is no reader, and takes nobody's place.
+    for _ in 0..20 {
+        let answer = daemon.ask(r#"{"status": true}"#).text().unwrap();
+        let status: Status = serde_json::from_str(&answer).unwrap();
+        assert_eq!(status.socket.unwrap().readers, 2);
+    }
     drop(first);
     daemon.readers(1);
     let mut third = daemon.ask("{}");
@@ -425,7 +439,7 @@ fn each_of_eight_readers_gets_its_lines_or_is_told_what_it_missed() {
     for (request, pause, _) in &plan {
         let mut lines = daemon.ask(request);
         let (pause, over) = (*pause, over.clone());
-        let is_over = move || over.load(std::sync::atomic::Ordering::Relaxed);
+        let is_over = move || over.load(Ordering::Relaxed);
         readers.push(thread::spawn(move || {
             while pause == Duration::MAX && !is_over() {
                 thread::sleep(Duration::from_millis(20));
@@ -461,7 +475,7 @@ fn each_of_eight_readers_gets_its_lines_or_is_told_what_it_missed() {
         daemon.push(kind(n), packets(n), dst(n));
     }
     thread::sleep(Duration::from_millis(200));
-    over.store(true, std::sync::atomic::Ordering::Relaxed);
+    over.store(true, Ordering::Relaxed);
     drop(daemon);
     let mut missed = Vec::new();
     for (reader, (request, _, takes)) in readers.into_iter().zip(&plan) {
