@@ -35,8 +35,8 @@ pub fn probe(loader: Loader, setup: &Setup<'_>) -> Result<Vec<Probed>, LoadError
     });
     probed.extend(functions);
     let run = XT_PROGRAMS.iter().map(|name| {
-        let loaded = xtables::load(&mut ebpf, name).map(|_| Means::RawTracepoint);
-        (*name, loaded.map_err(|error| refusal(&error)))
+        let taken = xtables::load(&mut ebpf, name).map(|_| Means::RawTracepoint);
+        (*name, taken.map_err(|error| refusal(&error)))
     });
     let run: Vec<Probed> = run.collect();
     probed.extend(run);
