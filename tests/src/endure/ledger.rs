@@ -118,6 +118,8 @@ pub struct Ledger {
     packets: u64,
     /// Packets of records that name no burst.
     unlisted: u64,
+    /// What the last of these was: its destination, namespace and rule.
+    unlisted_as: Option<String>,
     /// Packets that records say were lost, by what was lost and why.
     lost: BTreeMap<String, u64>,
     /// Times in which nothing was traced: from, to.
@@ -146,9 +148,13 @@ impl Ledger {
         match (record.kind.as_str(), record.loss) {
             ("drop", _) => {
                 self.packets += record.packets;
-                let number = record.to.and_then(|(to, port)| number_of(&to, port));
-                let Some(number) = number else {
+                let to = record.to.as_ref();
+                let Some(number) = to.and_then(|(to, port)| number_of(to, *port)) else {
+                    let Record {
+                        to, netns, rule, ..
+                    } = record;
                     self.unlisted += record.packets;
+                    self.unlisted_as = Some(format!("{to:?} {netns:?} {rule:?}"));
                     return;
                 };
                 let seen = self.bursts.entry(number).or_default();
@@ -257,9 +263,10 @@ impl Ledger {
             self.complaints
                 .push(format!("{view}: {packets} packets lost: {what}"));
         }
-        if self.unlisted > 0 {
+        if let Some(one) = &self.unlisted_as {
+            let unlisted = self.unlisted;
             self.complaints
-                .push(format!("{view}: {} packets without a flow", self.unlisted));
+                .push(format!("{view}: {unlisted} packets of no burst: {one}"));
         }
         taken
     }

@@ -104,7 +104,8 @@ fn one(
     let is_about_rules = scenario.is_about_rules();
     let rules = if is_about_rules { "exact" } else { "cheap" };
     let how = stage::Tracing {
-        compares: args.compare_rules,
+        // Which is a flag that a daemon has not.
+        compares: args.compare_rules && !scenario.tracer.daemon,
         daemon: args.daemon,
         rules: doctor.rules_are_watched_for().then_some(rules),
     };
