@@ -272,7 +272,7 @@ unsafe fn counter(copy: *const XtCopy, at: u16) -> (u64, u64) {
 // kernel verifies each once and not for every call.
 
 /// The rule among those of a namespace that dropped the packet at `skb`; 0 where it is
-/// not known, [`UNMOVED`] where none did.
+/// not known, [`UNMOVED`] where none did and a policy may have.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn xtables_find(netns: u32, skb: u64) -> u64 {
@@ -292,6 +292,10 @@ pub extern "C" fn xtables_find(netns: u32, skb: u64) -> u64 {
         (&raw mut (*cpu).busy).write_volatile(1);
         let found = look(group, &mut *cpu, seen, Pointer::new(skb));
         (&raw mut (*cpu).busy).write_volatile(0);
+        // Without a policy that may have dropped it, nothing is left to look for.
+        if found == UNMOVED && group.policies == 0 {
+            return 0;
+        }
         found
     }
 }
@@ -418,7 +422,7 @@ pub extern "C" fn xtables_policy(netns: u32, private: u64, hook: u32) -> u64 {
     let Some(group) = group(netns) else {
         return 0;
     };
-    if group.policies == 0 || hook >= u32::BITS {
+    if hook >= u32::BITS {
         return 0;
     }
     for i in 0..XT_NETNS_BLOCKS {

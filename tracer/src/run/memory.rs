@@ -18,8 +18,8 @@ pub fn stay_small() {
     }
 }
 
-/// What is free: two readings of the kernel's type information, which are larger than all
-/// that comes later.
+/// What is free: readings of the kernel's type information, which are larger than all that
+/// comes later.
 pub fn return_free() {
     #[cfg(target_env = "gnu")]
     // SAFETY: touches only memory that is free.
