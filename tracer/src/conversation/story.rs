@@ -12,7 +12,7 @@ use super::{
     timeline::Timeline,
     trail::Trail,
 };
-use crate::event::Direction;
+use crate::event::{Direction, Rule};
 
 /// Namespaces whose view of a conversation is kept.
 const MAX_VIEWS: usize = 8;
@@ -242,7 +242,7 @@ impl Story {
                 && known.name == drop.name
                 && known.class == drop.class
                 && known.netns == drop.netns
-                && known.rule == drop.rule
+                && is_same(known.rule.as_ref(), drop.rule.as_ref())
         });
         match same {
             Some(known) => {
@@ -377,6 +377,13 @@ impl Story {
         }
         // Seen from the middle on.
         client.went_on && server.went_on
+    }
+}
+
+fn is_same(known: Option<&Rule>, rule: Option<&Rule>) -> bool {
+    match (known, rule) {
+        (Some(known), Some(rule)) => known.is_same(rule),
+        (known, rule) => known.is_none() && rule.is_none(),
     }
 }
 

@@ -77,6 +77,23 @@ pub struct Rule {
     pub compared: Vec<Compared>,
 }
 
+impl Rule {
+    /// Whether it is the same rule, or policy, whatever was known of it when: its text has
+    /// the counters of the moment at which it was read.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let numbers = |rule: &Self| (rule.table_handle, rule.chain_handle, rule.handle);
+        let place = |rule: &Self| (rule.number, rule.policy, rule.prog_id);
+        self.engine == other.engine
+            && self.family == other.family
+            && self.table == other.table
+            && self.chain == other.chain
+            && numbers(self) == numbers(other)
+            && place(self) == place(other)
+            && self.function == other.function
+    }
+}
+
 /// What another means says of a drop whose rule is known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

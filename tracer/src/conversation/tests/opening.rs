@@ -193,6 +193,23 @@ fn a_connection_just_begun_is_under_way() {
 }
 
 #[test]
+fn drops_by_one_rule_are_counted_together_whatever_its_counters() {
+    let mut world = World::new();
+    for (ms, text) in [
+        (0, "counter packets 0 bytes 0 drop"),
+        (1000, "counter packets 1 bytes 60 drop"),
+        (3000, "counter packets 1 bytes 60 drop"),
+    ] {
+        let syn = drop(ms, CLIENT, SERVER, "S", "NETFILTER_DROP", Class::Policy);
+        world.record(by_rule(syn, text, "drop"));
+    }
+    world.client_is(0, TcpState::Close, TcpState::SynSent, 0);
+    let event = world.verdict(9000);
+    let explanation = &said(&event).explanation;
+    assert!(explanation.contains("dropped 3 SYNs"), "{explanation}");
+}
+
+#[test]
 fn a_syn_that_a_rule_drops_never_leaves() {
     let mut world = World::new();
     let syn = drop(0, CLIENT, SERVER, "S", "NETFILTER_DROP", Class::Policy);
