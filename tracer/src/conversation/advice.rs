@@ -44,7 +44,7 @@ pub(super) fn of(code: Code, parties: Parties) -> Option<String> {
         Code::ListenOverflow => {
             format!("see Recv-Q against Send-Q: ss -ltn 'sport = :{port}'; accept faster, or raise the backlog and net.core.somaxconn")
         }
-        Code::LocalAbort => "see why the application named closes with data unread or without an orderly end".to_owned(),
+        Code::LocalAbort => "see why the application closes with data unread or without an orderly end".to_owned(),
         Code::LocalGiveUp => "see whether the other end and the path live; keepalive timing: sysctl net.ipv4.tcp_keepalive_time net.ipv4.tcp_keepalive_intvl".to_owned(),
         Code::PeerRefused if parties.client.is_some() => format!("see why {address} takes no answers: its program has ended, or its firewall refuses them"),
         Code::PeerRefused => format!("start or expose the service on {address}, or use another port than {port}"),
