@@ -1,13 +1,18 @@
 //! How an event is counted so that no total ever lacks one.
+//!
+//! A map of counts is looked up by a digest of the key, since the kernel takes longer for
+//! a key the longer it is. The key itself stands in the element, and is compared. Where
+//! another one has the same digest, which without knowing [`SEEDS`] nobody can bring about,
+//! the packet is counted by its cause alone.
 
 use core::arch::asm;
 
 use droptrace_types::{
-    COUNTS_CAUSES, COUNTS_FLOWS, Cause, Counts, Key, Loss, Tuple, UNLISTED_SLOTS,
+    COUNTS_CAUSES, COUNTS_FLOWS, Cause, Counted, Counts, KEY_WORDS, Key, Loss, UNLISTED_SLOTS,
 };
 
 use crate::{
-    kernel::zero,
+    kernel::{SEEDS, zero},
     maps::{COUNTS, LOSSES, UNLISTED},
 };
 
@@ -15,32 +20,43 @@ use crate::{
 const NO_EXIST: u64 = 1;
 /// Another CPU inserted the key between look-up and insertion.
 const EEXIST: i32 = -17;
+/// Words of a [`Cause`], with which a key begins.
+const CAUSE_WORDS: usize = size_of::<Cause>() / 8;
 
-/// Counts one packet of `bytes` under `key`. True if it is the first of its key
-/// since the counts were last taken away. Where the map of flows is full it is
-/// counted by its cause alone, to which `key` is then reduced, and as lost where
-/// that map is full too.
+/// Counts one packet of `bytes` under the key of `event`, of which nothing else is used.
+/// True if it is the first of its key since the counts were last taken away. Where the map
+/// of flows is full it is counted by its cause alone, to which the key is then reduced, and
+/// as lost where that map is full too.
 ///
 /// A function of its own, so that its variables are not on the stack together
 /// with those of other steps.
 #[inline(never)]
-pub fn count(key: &mut Key, bytes: u64, now: u64) -> bool {
-    if let Some(first) = add(COUNTS_FLOWS, key, bytes, now) {
+pub fn count(event: &mut Counted, bytes: u64, now: u64) -> bool {
+    event.counts = Counts {
+        packets: 1,
+        bytes,
+        first_ns: now,
+        last_ns: now,
+    };
+    let digest = digest_of::<KEY_WORDS>(&event.key);
+    if let Some(first) = add(COUNTS_FLOWS, digest, event) {
         return first;
     }
-    let mark = hash_cause(&key.cause);
-    let slot = (hash_flow(key) ^ mark) as usize % UNLISTED_SLOTS;
+    let of_cause = digest_of::<CAUSE_WORDS>(&event.key);
+    let mark = (of_cause >> 32) as u32 | 1;
+    let slot = (digest >> 32) as usize % UNLISTED_SLOTS;
     if let Some(unlisted) = UNLISTED.get_ptr_mut(0) {
         // SAFETY: inside the element, by the remainder above; a plain store
         // cannot tear, and which of two concurrent marks stays does not matter.
-        unsafe { core::ptr::write_volatile(unlisted.cast::<u32>().add(slot), mark as u32) };
+        unsafe { core::ptr::write_volatile(unlisted.cast::<u32>().add(slot), mark) };
     }
+    let key = &mut event.key;
     zero(&mut key.flow);
     zero(&mut key.about);
     key.vlan = 0;
     key.ethertype = 0;
-    key.sketch = mark as u32;
-    if add(COUNTS_CAUSES, key, bytes, now).is_none() {
+    key.sketch = mark;
+    if add(COUNTS_CAUSES, of_cause, event).is_none() {
         lose(Loss::Packets, 1);
         lose(Loss::Bytes, bytes);
     }
@@ -56,40 +72,36 @@ pub fn lose(what: Loss, how_many: u64) {
     }
 }
 
-/// Adds to the element of `key`, making it if need be. `Some(true)` if it was
-/// made, `None` if there is no room.
+/// Adds the event to the element of its key, making that if need be. `Some(true)` if it was
+/// made, `None` if there is no room, or another key has its digest.
 #[inline(always)]
-fn add(slot: u32, key: &Key, bytes: u64, now: u64) -> Option<bool> {
+fn add(slot: u32, digest: u64, event: &Counted) -> Option<bool> {
     let map = COUNTS.get(slot)?.map();
-    if let Some(counts) = map.get_ptr_mut(key) {
-        increment(counts, bytes, now);
-        return Some(false);
+    if let Some(element) = map.get_ptr_mut(&digest) {
+        return increment(element, event).then_some(false);
     }
-    let first = Counts {
-        packets: 1,
-        bytes,
-        first_ns: now,
-        last_ns: now,
-    };
-    match map.insert(key, &first, NO_EXIST) {
+    match map.insert(&digest, event, NO_EXIST) {
         Ok(()) => Some(true),
-        Err(EEXIST) => {
-            increment(map.get_ptr_mut(key)?, bytes, now);
-            Some(false)
-        }
+        Err(EEXIST) => increment(map.get_ptr_mut(&digest)?, event).then_some(false),
         Err(_) => None,
     }
 }
 
+/// Adds the event to an element; false if that is another key's.
 #[inline(always)]
-fn increment(counts: *mut Counts, bytes: u64, now: u64) {
-    // SAFETY: an element of the active map. User space never deletes from it,
-    // so it stays this key's until the program ends.
+fn increment(element: *mut Counted, event: &Counted) -> bool {
+    // SAFETY: an element of the active map, whose key never changes. User space never
+    // deletes from it, so it stays this key's until the program ends.
     unsafe {
-        increase(&raw mut (*counts).packets, 1);
-        increase(&raw mut (*counts).bytes, bytes);
-        core::ptr::write_volatile(&raw mut (*counts).last_ns, now);
+        if differ(&(*element).key, &event.key) {
+            return false;
+        }
+        let counts = &raw mut (*element).counts;
+        increase(&raw mut (*counts).packets, event.counts.packets);
+        increase(&raw mut (*counts).bytes, event.counts.bytes);
+        core::ptr::write_volatile(&raw mut (*counts).last_ns, event.counts.last_ns);
     }
+    true
 }
 
 #[inline(always)]
@@ -106,39 +118,31 @@ pub fn increase(counter: *mut u64, by: u64) {
     }
 }
 
-/// Multiplier of the 64-bit Fibonacci hash.
-const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-
 #[inline(always)]
-fn mix(hash: u64, word: u64) -> u64 {
-    let mixed = (hash ^ word).wrapping_mul(SPREAD);
-    mixed ^ (mixed >> 29)
+fn words(key: &Key) -> &[u64; KEY_WORDS] {
+    // SAFETY: a key is words without padding.
+    unsafe { &*core::ptr::from_ref(key).cast() }
 }
 
-/// A hash of `cause` that is never 0 in its lower half.
+/// Whether two keys differ, without a branch for each word.
 #[inline(always)]
-fn hash_cause(cause: &Cause) -> u64 {
-    let hash = mix(mix(SPREAD, cause.location), cause.rule);
-    let hash = mix(hash, u64::from(cause.reason) << 32 | u64::from(cause.netns));
-    let flags = u64::from(cause.kind) << 24
-        | u64::from(cause.direction) << 16
-        | u64::from(cause.decode) << 8
-        | u64::from(cause.socket_family);
-    mix(hash, u64::from(cause.ifindex) << 32 | flags) | 1
-}
-
-#[inline(always)]
-fn hash_flow(key: &Key) -> u64 {
-    mix(hash_tuple(&key.flow), hash_tuple(&key.about)) >> 16
-}
-
-#[inline(always)]
-fn hash_tuple(tuple: &Tuple) -> u64 {
-    // SAFETY: a tuple is five words without padding.
-    let words: &[u64; 5] = unsafe { &*core::ptr::from_ref(tuple).cast() };
-    let mut hash = SPREAD;
-    for word in words {
-        hash = mix(hash, *word);
+fn differ(one: &Key, other: &Key) -> bool {
+    let mut bits = 0;
+    for (one, other) in words(one).iter().zip(words(other)) {
+        bits |= one ^ other;
     }
-    hash
+    bits != 0
+}
+
+/// A digest of the first `N` words: a sum of products with odd random numbers, in which two
+/// that differ in one word differ for certain.
+#[inline(always)]
+fn digest_of<const N: usize>(key: &Key) -> u64 {
+    let mut sum = 0u64;
+    for (i, word) in words(key).iter().enumerate().take(N) {
+        // SAFETY: a valid, initialised static; `constant` says why it is volatile.
+        let seed = unsafe { (&raw const SEEDS[i]).read_volatile() };
+        sum = sum.wrapping_add(word.wrapping_mul(seed));
+    }
+    sum
 }

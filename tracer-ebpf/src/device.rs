@@ -4,7 +4,7 @@ use droptrace_types::{Direction, IfName};
 
 use crate::{
     event::Event,
-    kernel::{Pointer, constant},
+    kernel::{Pointer, Struct, constant},
     socket::Socket,
 };
 
@@ -19,15 +19,18 @@ const RTF_LOCAL: u32 = 0x8000_0000;
 const RTF_ANYCAST: u32 = 0x0010_0000;
 const AF_INET6: u16 = 10;
 
-/// Finds the interface that `skb` is at and the way it goes. A function of its
-/// own as [`crate::count::count`].
+/// Finds the interface that `skb` is at and the way it goes; `device` is what stands at
+/// `skb->dev`. A function of its own as [`crate::count::count`].
 #[inline(never)]
-pub fn locate(event: &mut Event, skb: Pointer) -> u32 {
+pub fn locate<S: Struct>(event: &mut Event, skb: S, device: Pointer) -> u32 {
     let iif: u32 = skb.read(constant!(LAYOUT.skb_iif));
-    let (mut device, mut net) = proven(skb.follow(constant!(LAYOUT.skb_dev)));
-    // While a packet waits in a TCP queue, other words stand in the route's place.
+    let (mut device, mut net) = proven(device);
     let route = route_of(skb);
-    let (out, out_net) = proven(route.follow(constant!(LAYOUT.dst_dev)));
+    let (mut out, mut out_net) = (Pointer::NULL, Pointer::NULL);
+    if !route.is_null() {
+        // While a packet waits in a TCP queue, other words stand in the route's place.
+        (out, out_net) = proven(route.follow(constant!(LAYOUT.dst_dev)));
+    }
     let is_routed = !out.is_null();
     if net.is_null() {
         net = out_net;
@@ -40,7 +43,7 @@ pub fn locate(event: &mut Event, skb: Pointer) -> u32 {
         event.key.cause.netns = inode_of(net);
         // A packet keeps its sender's socket on its way into another namespace
         // of this machine, until the protocol there takes it over.
-        if event.socket.net().address() != net.address() {
+        if event.socket.net.address() != net.address() {
             event.socket = Socket::NONE;
             event.key.cause.socket_family = 0;
         }
@@ -104,8 +107,8 @@ pub fn is_local(skb: Pointer) -> bool {
 
 /// The lowest bit says only whether the route is counted.
 #[inline(always)]
-fn route_of(skb: Pointer) -> Pointer {
-    Pointer::new(skb.follow(constant!(LAYOUT.skb_refdst)).address() & !1)
+fn route_of(skb: impl Struct) -> Pointer {
+    Pointer::new(skb.read::<u64>(constant!(LAYOUT.skb_refdst)) & !1)
 }
 
 #[inline(always)]

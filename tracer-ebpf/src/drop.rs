@@ -2,7 +2,7 @@
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::{EbpfContext, cty::c_void};
+use aya_ebpf::{EbpfContext as _, cty::c_void, programs::BtfTracePointContext};
 use droptrace_types::{ABSENT, Decode, Direction, Kind, POLICY, Sign};
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     event::Event,
     hook,
     ip::{Decoded, decode},
-    kernel::{Pointer, argument, constant},
+    kernel::{Argument, Pointer, Struct as _, argument, constant},
     packet::{ETH_P_IP, ETH_P_IPV6},
     places::{self, Stack},
     rule, signs,
@@ -23,37 +23,44 @@ const AF_PACKET: u16 = 17;
 
 /// Records the freed packet.
 #[inline(always)]
-pub fn record(ctx: &impl EbpfContext) {
-    let skb = Pointer::new(argument(ctx, 0));
-    let owner = Socket::new(skb.follow(constant!(LAYOUT.skb_sk)), true);
+pub fn record(ctx: &BtfTracePointContext) {
+    let skb = Argument::first(ctx);
+    let [device, owner] = skb
+        .untyped()
+        .pair(constant!(LAYOUT.skb_dev), constant!(LAYOUT.skb_sk));
     let mut place = MaybeUninit::uninit();
+    let owner = Socket::new(owner, true);
     let event = Event::new(&mut place, Kind::Drop, owner);
-    event.key.cause.location = argument(ctx, 1);
+    event.key.cause.location = ctx.arg(1);
     if constant!(CONFIG.drop_has_reason) != 0 {
-        event.key.cause.reason = argument(ctx, 2) as u32;
+        event.key.cause.reason = ctx.arg(2);
     }
-    device::locate(event, skb);
-    if !event.socket.owns() && constant!(CONFIG.drop_has_socket) != 0 {
+    device::locate(event, skb, device);
+    if !event.socket.owns() && constant!(CONFIG.drop_has_socket) != 0 && ctx.arg::<u64>(3) != 0 {
         event.socket = Socket::new(Pointer::new(argument(ctx, 3)), false);
         event.key.cause.socket_family = event.socket.family as u8;
     }
-    event.packet.open(skb);
+    event.open(skb);
+    if constant!(CONFIG.nf_trace) != ABSENT {
+        let traced = skb.bits(constant!(CONFIG.nf_trace)) & 1;
+        event.key.cause.signs = u32::from(traced) << Sign::Traced as u32;
+    }
+    event.forget();
     if find_rule(ctx.as_ptr(), event) {
         return;
     }
     event.find_network();
-    event.forget();
     decode_flow(event);
     event.len = if event.decoded.is_ok() {
         event.packet.len_from(event.network)
     } else {
-        event.packet.len()
+        event.packet.len
     };
     if event.key.cause.reason == constant!(CONFIG.not_specified) {
         signs::read(event);
     }
     event.record_with::<true>(ctx);
-    verdict::forget(skb);
+    verdict::forget(event.packet.skb);
 }
 
 /// Finds what decided, where netfilter dropped the packet. True if the packet
@@ -71,6 +78,7 @@ fn find_rule(ctx: *mut c_void, event: &mut Event) -> bool {
         event.key.cause.reason == constant!(CONFIG.netfilter_drop)
     };
     if !by_netfilter {
+        event.key.cause.signs = 0;
         // A bridge frees what is dropped as it comes in. What a rule has dropped, nobody
         // else can.
         let decided = verdict::find(event.packet.skb, hook::freed_by_queue(location));
@@ -81,10 +89,6 @@ fn find_rule(ctx: *mut c_void, event: &mut Event) -> bool {
     }
     if places::is_trial(ctx, event) {
         return true;
-    }
-    if constant!(CONFIG.nf_trace) != ABSENT {
-        let traced = event.packet.skb.bits(constant!(CONFIG.nf_trace)) & 1;
-        event.key.cause.signs = u32::from(traced) << Sign::Traced as u32;
     }
     event.key.cause.rule = if by_caller {
         decided(ctx, event)

@@ -5,18 +5,19 @@
 //! is one struct that every step fills in place, and the steps with variables
 //! of their own are functions of their own.
 
-use core::mem::MaybeUninit;
+use core::mem::{MaybeUninit, offset_of};
 
 use aya_ebpf::{
     EbpfContext, cty::c_void, helpers::generated::bpf_ktime_get_ns, programs::RawTracePointContext,
 };
 use aya_log_ebpf::debug;
-use droptrace_types::{Decode, FILTER_BY_CGROUP, FILTER_BY_SOCKET, Key, Kind, NO_REASON};
+use droptrace_types::{
+    Counted, Counts, Decode, FILTER_BY_CGROUP, FILTER_BY_SOCKET, Key, Kind, NO_REASON,
+};
 
 use crate::{
     count::count,
     detail,
-    device::inode_of,
     filter,
     ip::Decoded,
     kernel::{Pointer, constant, forget, zero},
@@ -26,9 +27,12 @@ use crate::{
 };
 
 /// What is known about an event. Zeros are an event about which nothing is.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Event {
+    // A `Counted`: these two together.
     pub key: Key,
+    counts: Counts,
     /// The packet; [`Packet::NONE`] for events without one, or with one that
     /// has no headers yet.
     pub packet: Packet,
@@ -59,10 +63,18 @@ impl Event {
         let cause = &mut event.key.cause;
         cause.kind = kind as u8;
         cause.reason = NO_REASON;
-        cause.netns = inode_of(socket.net());
+        cause.netns = socket.netns;
         cause.decode = Decode::Socket as u8;
         cause.socket_family = socket.family as u8;
         event
+    }
+
+    /// Its key, as it is counted.
+    #[inline(always)]
+    fn counted(&mut self) -> &mut Counted {
+        const { assert!(offset_of!(Self, counts) == offset_of!(Counted, counts)) };
+        // SAFETY: an event begins with these two.
+        unsafe { &mut *core::ptr::from_mut(self).cast() }
     }
 
     /// Makes the verifier forget what it knows about the event.
@@ -84,7 +96,7 @@ impl Event {
         let searches = DROP && constant!(CONFIG.drop_has_socket) == 0;
         let filters_by_socket =
             constant!(CONFIG.filters) & (FILTER_BY_SOCKET | FILTER_BY_CGROUP) != 0;
-        self.forget();
+        forget(&mut self.key.cause);
         // A search takes its time, so it comes as late as it can.
         if searches && filters_by_socket {
             stack::find_receiver(ctx.as_ptr(), self);
@@ -98,7 +110,8 @@ impl Event {
         }
         // SAFETY: reads the clock.
         let now = unsafe { bpf_ktime_get_ns() };
-        if count(&mut self.key, u64::from(self.len), now) {
+        let bytes = u64::from(self.len);
+        if count(self.counted(), bytes, now) {
             if searches && !filters_by_socket {
                 stack::find_receiver(ctx.as_ptr(), self);
             }

@@ -113,9 +113,14 @@ fn try_decode(
     ethertype: u16,
     tuple: &mut Tuple,
 ) -> Result<Decoded, Decode> {
-    let version = packet.load::<u8>(offset)? >> 4;
+    // One read is enough for most packets.
+    let start: Option<V4Start> = packet.load_linear(offset);
+    let version = match start {
+        Some(start) => start.header.version_and_len,
+        None => packet.load(offset)?,
+    } >> 4;
     if version == 4 && (ethertype == ETH_P_IP || ethertype == 0) {
-        decode_v4(packet, offset, tuple)
+        decode_v4(packet, offset, start, tuple)
     } else if version == 6 && (ethertype == ETH_P_IPV6 || ethertype == 0) {
         decode_v6(packet, offset, tuple)
     } else {
@@ -139,6 +144,14 @@ struct V4Header {
     dst: u32,
 }
 
+/// An IPv4 header, and what follows one without options.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct V4Start {
+    header: V4Header,
+    transport: u32,
+}
+
 /// An IPv6 header, in network order.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
@@ -152,8 +165,16 @@ struct V6Header {
 }
 
 #[inline(always)]
-fn decode_v4(packet: &Packet, offset: u32, tuple: &mut Tuple) -> Result<Decoded, Decode> {
-    let ip: V4Header = packet.load(offset)?;
+fn decode_v4(
+    packet: &Packet,
+    offset: u32,
+    start: Option<V4Start>,
+    tuple: &mut Tuple,
+) -> Result<Decoded, Decode> {
+    let ip = match start {
+        Some(start) => start.header,
+        None => packet.load(offset)?,
+    };
     let len = u32::from(ip.version_and_len & 0xf) * 4;
     if len < 20 {
         return Err(Decode::BadHeaders);
@@ -169,7 +190,8 @@ fn decode_v4(packet: &Packet, offset: u32, tuple: &mut Tuple) -> Result<Decoded,
     let mut transport = 0;
     if fragment_offset == 0 {
         transport = offset + len;
-        decode_ports(packet, transport, tuple);
+        let read = start.filter(|_| len == 20).map(|start| start.transport);
+        decode_ports(packet, transport, read, tuple);
     }
     Ok(Decoded::new(Decode::Headers, ip.ttl, transport))
 }
@@ -180,8 +202,61 @@ fn decode_v6(packet: &Packet, offset: u32, tuple: &mut Tuple) -> Result<Decoded,
     tuple.family = 6;
     tuple.src = ip.src;
     tuple.dst = ip.dst;
-    let mut next = ip.next;
-    let mut at = offset + 40;
+    let (skb, head, tail) = packet.words();
+    let found = Transport(ipv6_transport(
+        skb,
+        head,
+        tail,
+        offset + 40,
+        u32::from(ip.next),
+    ));
+    tuple.proto = found.proto();
+    tuple.flags |= found.flags();
+    let at = found.offset();
+    if at != 0 {
+        decode_ports(packet, at, None, tuple);
+    }
+    Ok(Decoded::new(Decode::Headers, ip.hop_limit, at))
+}
+
+/// What the extension headers of an IPv6 packet lead to, in one word.
+#[derive(Clone, Copy)]
+struct Transport(u64);
+
+impl Transport {
+    #[inline(always)]
+    const fn new(offset: u32, proto: u8, flags: u8) -> Self {
+        Self((offset as u64) << 32 | (flags as u64) << 8 | proto as u64)
+    }
+
+    /// Offset of the transport header; 0 where the packet has none.
+    #[inline(always)]
+    const fn offset(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// Number of the last header's protocol.
+    #[inline(always)]
+    const fn proto(self) -> u8 {
+        self.0 as u8
+    }
+
+    /// Bits `TUPLE_*`.
+    #[inline(always)]
+    const fn flags(self) -> u8 {
+        (self.0 >> 8) as u8
+    }
+}
+
+/// A [`Transport`], of the packet whose [`Packet::words`] these are; its extension headers,
+/// if any, begin at `at` with the one of the number `next`. By its name in the object the
+/// kernel verifies it once and not for every call.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn ipv6_transport(skb: u64, head: u64, tail: u32, at: u32, next: u32) -> u64 {
+    let packet = Packet::of_words(skb, head, tail);
+    let (mut at, mut next) = (at, next as u8);
+    let mut flags = 0;
     for _ in 0..MAX_EXTENSIONS {
         if !is_extension(next) {
             break;
@@ -196,7 +271,7 @@ fn decode_v6(packet: &Packet, offset: u32, tuple: &mut Tuple) -> Result<Decoded,
         let kind = next;
         next = bytes[0];
         if kind == FRAGMENT {
-            tuple.flags |= TUPLE_FRAGMENT;
+            flags |= TUPLE_FRAGMENT;
             if u16::from_be_bytes([bytes[2], bytes[3]]) & 0xfff8 != 0 {
                 at = 0;
                 break;
@@ -208,11 +283,7 @@ fn decode_v6(packet: &Packet, offset: u32, tuple: &mut Tuple) -> Result<Decoded,
             at += (len + 1) * 8;
         }
     }
-    tuple.proto = next;
-    if at != 0 {
-        decode_ports(packet, at, tuple);
-    }
-    Ok(Decoded::new(Decode::Headers, ip.hop_limit, at))
+    Transport::new(at, next, flags).0
 }
 
 #[inline(always)]
@@ -226,9 +297,10 @@ fn is_extension(next: u8) -> bool {
     }
 }
 
-/// Ports, or ICMP type and code. A packet too short for them keeps its addresses.
+/// Ports, or ICMP type and code; `read` where the word that they stand in was read
+/// already. A packet too short for them keeps its addresses.
 #[inline(always)]
-fn decode_ports(packet: &Packet, transport: u32, tuple: &mut Tuple) {
+fn decode_ports(packet: &Packet, transport: u32, read: Option<u32>, tuple: &mut Tuple) {
     let proto = tuple.proto;
     let has_ports =
         proto == TCP || proto == UDP || proto == UDPLITE || proto == SCTP || proto == DCCP;
@@ -236,8 +308,12 @@ fn decode_ports(packet: &Packet, transport: u32, tuple: &mut Tuple) {
     if !has_ports && !is_icmp {
         return;
     }
-    let Ok(start) = packet.load::<u32>(transport) else {
-        return;
+    let start = match read {
+        Some(start) => start,
+        None => match packet.load::<u32>(transport) {
+            Ok(start) => start,
+            Err(_) => return,
+        },
     };
     let bytes = start.to_ne_bytes();
     if has_ports {

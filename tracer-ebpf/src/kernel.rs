@@ -3,8 +3,11 @@
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::{EbpfContext, cty::c_void, helpers::generated::bpf_probe_read_kernel};
-use droptrace_types::{Config, Layout};
+use aya_ebpf::{
+    EbpfContext, cty::c_void, helpers::generated::bpf_probe_read_kernel,
+    programs::BtfTracePointContext,
+};
+use droptrace_types::{Config, KEY_WORDS, Layout};
 
 /// Where struct members stand; user space overrides it before loading.
 #[unsafe(no_mangle)]
@@ -13,6 +16,10 @@ pub static LAYOUT: Layout = Layout::ABSENT;
 /// What this run wants; user space overrides it before loading.
 #[unsafe(no_mangle)]
 pub static CONFIG: Config = Config::DEFAULT;
+
+/// Odd random numbers, of [`crate::count`]; user space overrides them before loading.
+#[unsafe(no_mangle)]
+pub static SEEDS: [u64; KEY_WORDS] = [1; KEY_WORDS];
 
 /// Reads one field of [`LAYOUT`] or [`CONFIG`] so that the compiler does not
 /// take the built-in value for granted. The verifier sees a constant and
@@ -24,6 +31,62 @@ macro_rules! constant {
     };
 }
 pub(crate) use constant;
+
+/// What members of a kernel struct are read from.
+pub trait Struct: Copy {
+    /// The `T` at `offset`; zeros where that memory cannot be read.
+    fn read<T: Copy>(self, offset: u32) -> T;
+
+    /// As an address and nothing more.
+    fn untyped(self) -> Pointer;
+
+    /// The bits from bit `offset` on, up to the end of their byte; others are zero.
+    #[inline(always)]
+    fn bits(self, offset: u32) -> u8 {
+        self.read::<u8>(offset / 8) >> (offset % 8)
+    }
+}
+
+/// An argument of a BTF tracepoint that is never null. The verifier knows which struct it
+/// points to, so that a member that is no pointer can be loaded from it, without the call
+/// that [`Pointer`] takes.
+#[derive(Clone, Copy)]
+pub struct Argument(u64);
+
+impl Argument {
+    /// The first argument of a BTF tracepoint.
+    #[inline(always)]
+    pub fn first(ctx: &BtfTracePointContext) -> Self {
+        Self(ctx.arg(0))
+    }
+}
+
+impl Struct for Argument {
+    /// Of a type that is no pointer, and as large as the member.
+    #[inline(always)]
+    fn read<T: Copy>(self, offset: u32) -> T {
+        // SAFETY: the verifier checks that this is a member. It is volatile so that it
+        // stays one load of its size.
+        unsafe { ((self.0 + u64::from(offset)) as *const T).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn untyped(self) -> Pointer {
+        Pointer(self.0)
+    }
+}
+
+impl Struct for Pointer {
+    #[inline(always)]
+    fn read<T: Copy>(self, offset: u32) -> T {
+        Self::read(self, offset)
+    }
+
+    #[inline(always)]
+    fn untyped(self) -> Pointer {
+        self
+    }
+}
 
 /// An address in kernel memory. Nothing is assumed about what is there.
 #[derive(Clone, Copy)]
@@ -70,10 +133,14 @@ impl Pointer {
         }
     }
 
-    /// The bits from bit `offset` on, up to the end of their byte; others are zero.
+    /// The two `T`s at `first` and at `second`, with one call where they stand side by side.
     #[inline(always)]
-    pub fn bits(self, offset: u32) -> u8 {
-        self.read::<u8>(offset / 8) >> (offset % 8)
+    pub fn pair<T: Copy>(self, first: u32, second: u32) -> [T; 2] {
+        if first + size_of::<T>() as u32 == second {
+            self.read(first)
+        } else {
+            [self.read(first), self.read(second)]
+        }
     }
 
     /// Follows the pointer at `offset`; null where it cannot be read.
@@ -95,6 +162,7 @@ pub fn zero<T: Copy>(place: &mut T) {
         unsafe { words.add(i).write_volatile(0) };
     }
 }
+
 
 /// Makes the verifier forget what it knows about `value`, by reading it over
 /// itself. Paths that left different constants in it are then the same to the

@@ -1,10 +1,5 @@
-//! droptrace's kernel programs: one for each event, twice, and some for what
-//! older kernels' tracepoints do not tell.
-//!
-//! Each event has a BTF tracepoint program and, for kernels that cannot attach
-//! those, a raw tracepoint program (`…_raw`) with the same body: both get a
-//! pointer to the tracepoint's arguments as an array of 64-bit words. User
-//! space loads one of the two.
+//! droptrace's kernel programs: one for each event, and some for what older
+//! kernels' tracepoints do not tell.
 
 #![no_std]
 #![no_main]
@@ -52,25 +47,11 @@ fn kfree_skb(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// As [`kfree_skb`].
-#[raw_tracepoint(tracepoint = "kfree_skb")]
-fn kfree_skb_raw(ctx: RawTracePointContext) -> i32 {
-    nested::run_first(&ctx, drop::record);
-    0
-}
-
 /// Calls [`kfree_skb`] where the kernel has kept it from a packet, because it runs
 /// already on this CPU. It also keeps the stack's form: with two programs at a
 /// tracepoint another tracer's does not change how the kernel calls them.
 #[btf_tracepoint(function = "kfree_skb")]
 fn kfree_skb_nested(ctx: BtfTracePointContext) -> i32 {
-    nested::call_first(&ctx);
-    0
-}
-
-/// As [`kfree_skb_nested`].
-#[raw_tracepoint(tracepoint = "kfree_skb")]
-fn kfree_skb_nested_raw(ctx: RawTracePointContext) -> i32 {
     nested::call_first(&ctx);
     0
 }
@@ -81,13 +62,6 @@ fn kfree_skb_nested_raw(ctx: RawTracePointContext) -> i32 {
 /// <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/tcp.h>
 #[btf_tracepoint(function = "tcp_send_reset")]
 fn tcp_send_reset(ctx: BtfTracePointContext) -> i32 {
-    reset::record_sent(&ctx);
-    0
-}
-
-/// As [`tcp_send_reset`].
-#[raw_tracepoint(tracepoint = "tcp_send_reset")]
-fn tcp_send_reset_raw(ctx: RawTracePointContext) -> i32 {
     reset::record_sent(&ctx);
     0
 }
@@ -118,13 +92,6 @@ fn tcp_receive_reset(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// As [`tcp_receive_reset`].
-#[raw_tracepoint(tracepoint = "tcp_receive_reset")]
-fn tcp_receive_reset_raw(ctx: RawTracePointContext) -> i32 {
-    reset::record_received(&ctx);
-    0
-}
-
 /// `tcp_retransmit_skb(sk, skb, err)`: `err` in newer kernels; before, the
 /// tracepoint is passed only where sending succeeded.
 /// <https://github.com/torvalds/linux/blob/v6.12/net/ipv4/tcp_output.c>
@@ -134,24 +101,10 @@ fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// As [`tcp_retransmit_skb`].
-#[raw_tracepoint(tracepoint = "tcp_retransmit_skb")]
-fn tcp_retransmit_skb_raw(ctx: RawTracePointContext) -> i32 {
-    retransmit::record_segment(&ctx);
-    0
-}
-
 /// `tcp_retransmit_synack(sk, req)`: a listener answers a SYN once more.
 /// <https://github.com/torvalds/linux/blob/v6.12/net/ipv4/tcp_output.c>
 #[btf_tracepoint(function = "tcp_retransmit_synack")]
 fn tcp_retransmit_synack(ctx: BtfTracePointContext) -> i32 {
-    retransmit::record_synack(&ctx);
-    0
-}
-
-/// As [`tcp_retransmit_synack`].
-#[raw_tracepoint(tracepoint = "tcp_retransmit_synack")]
-fn tcp_retransmit_synack_raw(ctx: RawTracePointContext) -> i32 {
     retransmit::record_synack(&ctx);
     0
 }
@@ -165,24 +118,10 @@ fn netif_receive_skb(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// As [`netif_receive_skb`].
-#[raw_tracepoint(tracepoint = "netif_receive_skb")]
-fn netif_receive_skb_raw(ctx: RawTracePointContext) -> i32 {
-    sighting::record_packet(&ctx, SightingKind::PacketIn);
-    0
-}
-
 /// `net_dev_queue(skb)`: an interface is to send a packet.
 /// <https://github.com/torvalds/linux/blob/v6.12/net/core/dev.c>
 #[btf_tracepoint(function = "net_dev_queue")]
 fn net_dev_queue(ctx: BtfTracePointContext) -> i32 {
-    sighting::record_packet(&ctx, SightingKind::PacketOut);
-    0
-}
-
-/// As [`net_dev_queue`].
-#[raw_tracepoint(tracepoint = "net_dev_queue")]
-fn net_dev_queue_raw(ctx: RawTracePointContext) -> i32 {
     sighting::record_packet(&ctx, SightingKind::PacketOut);
     0
 }
@@ -192,13 +131,6 @@ fn net_dev_queue_raw(ctx: RawTracePointContext) -> i32 {
 /// <https://github.com/torvalds/linux/blob/v6.12/include/trace/events/sock.h>
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
-    sighting::record_state(&ctx);
-    0
-}
-
-/// As [`inet_sock_set_state`].
-#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
-fn inet_sock_set_state_raw(ctx: RawTracePointContext) -> i32 {
     sighting::record_state(&ctx);
     0
 }

@@ -8,7 +8,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use droptrace_types::{
-    ConntrackLayout, Counts, Detail, DetailRate, Filter, Key, Loss, Passed, PassedKey, Places,
+    ConntrackLayout, Counted, Detail, DetailRate, Filter, Loss, Passed, PassedKey, Places,
     RuleLayout, Sighting, StackWords, Tuple, UNLISTED_SLOTS, VerdictWords,
     XT_BLOCKS as MAX_XT_BLOCKS, XT_NETNS, XT_PIECE, XtBlock, XtGroup,
 };
@@ -20,9 +20,9 @@ use crate::{
     xtables::{XtCopy, XtCpu, XtSeen},
 };
 
-/// What is counted, by key. User space makes these itself, two for each slot
+/// What is counted, by a digest of its key. User space makes these itself, two for each slot
 /// of [`COUNTS`], sizes them and swaps them.
-pub type CountMap = HashMap<Key, Counts, 1>;
+pub type CountMap = HashMap<u64, Counted, 1>;
 
 /// The active map of flows and the active map of causes.
 #[btf_map]
@@ -37,8 +37,8 @@ pub static COUNTS: ArrayOfMaps<CountMapShape, 2> = ArrayOfMaps::new();
 #[repr(C)]
 pub struct CountMapShape {
     r#type: *const [i32; BPF_MAP_TYPE_HASH as usize],
-    key_size: *const [i32; size_of::<Key>()],
-    value_size: *const [i32; size_of::<Counts>()],
+    key_size: *const [i32; size_of::<u64>()],
+    value_size: *const [i32; size_of::<Counted>()],
     max_entries: *const [i32; 1],
     map_flags: *const [i32; 0],
 }

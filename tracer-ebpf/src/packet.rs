@@ -6,7 +6,7 @@ use droptrace_types::{ABSENT, Decode, HEADER_LEN};
 
 use crate::{
     event::Event,
-    kernel::{Pointer, constant},
+    kernel::{Pointer, Struct, constant},
 };
 
 /// Length of an Ethernet header.
@@ -36,6 +36,15 @@ pub struct Packet {
     head: Pointer,
     /// Offset from `head` at which the linear part ends.
     tail: u32,
+    /// Offset from `head` of `skb->data`; which header that points to changes on the
+    /// packet's way.
+    pub data: u32,
+    /// Bytes from there on.
+    pub len: u32,
+    /// Offset from `head` of the network header, 0 where that is not set.
+    network: u16,
+    /// The same of the link layer's header, [`UNSET`] where it is not set.
+    mac: u16,
 }
 
 impl Packet {
@@ -44,47 +53,65 @@ impl Packet {
         skb: Pointer::NULL,
         head: Pointer::NULL,
         tail: 0,
+        data: 0,
+        len: 0,
+        network: 0,
+        mac: UNSET,
     };
 
     /// Becomes the packet `skb`.
     #[inline(always)]
-    pub fn open(&mut self, skb: Pointer) {
-        self.skb = skb;
-        self.head = skb.follow(constant!(LAYOUT.skb_head));
+    fn open(&mut self, skb: impl Struct) {
+        let head: u64 = skb.read(constant!(LAYOUT.skb_head));
+        let data: u64 = skb.read(constant!(LAYOUT.skb_data));
+        self.skb = skb.untyped();
+        self.head = Pointer::new(head);
         self.tail = skb.read(constant!(LAYOUT.skb_tail));
+        self.data = data.wrapping_sub(head) as u32;
+        self.len = skb.read(constant!(LAYOUT.skb_len));
+        self.network = skb.read(constant!(LAYOUT.skb_network_header));
+        self.mac = skb.read(constant!(LAYOUT.skb_mac_header));
     }
 
-    /// Bytes from `skb->data` on; which header that points to changes on the
-    /// packet's way.
+    /// What a function needs to [`Packet::load`] from the packet that takes only numbers.
     #[inline(always)]
-    pub fn len(&self) -> u32 {
-        self.skb.read(constant!(LAYOUT.skb_len))
+    pub fn words(&self) -> (u64, u64, u32) {
+        (self.skb.address(), self.head.address(), self.tail)
+    }
+
+    /// The packet of these [`Packet::words`], of which nothing else is known.
+    #[inline(always)]
+    pub fn of_words(skb: u64, head: u64, tail: u32) -> Self {
+        Self {
+            skb: Pointer::new(skb),
+            head: Pointer::new(head),
+            tail,
+            ..Self::NONE
+        }
     }
 
     /// Bytes from `offset` on, counted from `head`.
     #[inline(always)]
     pub fn len_from(&self, offset: u32) -> u32 {
-        self.len()
-            .wrapping_add(self.data_offset())
-            .wrapping_sub(offset)
-    }
-
-    /// Offset from `head` of `skb->data`.
-    #[inline(always)]
-    pub fn data_offset(&self) -> u32 {
-        let data = self.skb.follow(constant!(LAYOUT.skb_data)).address();
-        data.wrapping_sub(self.head.address()) as u32
+        self.len.wrapping_add(self.data).wrapping_sub(offset)
     }
 
     /// The `T` at `offset` from `head`.
     #[inline(always)]
     pub fn load<T: Copy>(&self, offset: u32) -> Result<T, Decode> {
-        let (skb, head) = (self.skb.address(), self.head.address());
-        match packet_address(skb, head, self.tail, offset, size_of::<T>() as u32) {
+        let (skb, head, tail) = self.words();
+        match packet_address(skb, head, tail, offset, size_of::<T>() as u32) {
             OUTSIDE => Err(Decode::NoHeaders),
             OUT_OF_REACH => Err(Decode::Paged),
             address => Ok(Pointer::new(address).read(0)),
         }
+    }
+
+    /// The `T` at `offset`; `None` where not all of it stands before the pages.
+    #[inline(always)]
+    pub fn load_linear<T: Copy>(&self, offset: u32) -> Option<T> {
+        let (at, available) = self.linear(offset);
+        (available >= size_of::<T>() as u32).then(|| at.read(0))
     }
 
     /// Address of the byte at `offset` and how many follow it before the pages.
@@ -114,37 +141,42 @@ impl Packet {
         if failed == 0 { len } else { 0 }
     }
 
-    /// The tag that the interface or the kernel has taken out of the packet.
-    #[inline(always)]
-    fn accelerated_vlan(&self) -> u16 {
-        let present = if constant!(CONFIG.vlan_present) == ABSENT {
-            self.skb.read::<u16>(constant!(LAYOUT.skb_vlan_proto)) != 0
-        } else {
-            self.skb.bits(constant!(CONFIG.vlan_present)) & 1 != 0
-        };
-        if !present {
-            return 0;
-        }
-        let tci: u16 = self.skb.read(constant!(LAYOUT.skb_vlan_tci));
-        (tci & 0xfff) + 1
+}
+
+/// The tag that the interface or the kernel has taken out of the packet.
+#[inline(always)]
+fn accelerated_vlan(skb: impl Struct) -> u16 {
+    let present = if constant!(CONFIG.vlan_present) == ABSENT {
+        skb.read::<u16>(constant!(LAYOUT.skb_vlan_proto)) != 0
+    } else {
+        skb.bits(constant!(CONFIG.vlan_present)) & 1 != 0
+    };
+    if !present {
+        return 0;
     }
+    let tci: u16 = skb.read(constant!(LAYOUT.skb_vlan_tci));
+    (tci & 0xfff) + 1
 }
 
 impl Event {
+    /// Becomes one about the packet `skb`, and reads what that says of itself.
+    #[inline(always)]
+    pub fn open(&mut self, skb: impl Struct) {
+        self.packet.open(skb);
+        let protocol: u16 = skb.read(constant!(LAYOUT.skb_protocol));
+        self.key.ethertype = u16::from_be(protocol);
+        self.key.vlan = accelerated_vlan(skb);
+    }
+
     /// Finds the packet's network header and looks through VLAN tags.
     #[inline(always)]
     pub fn find_network(&mut self) {
-        let packet = &self.packet;
-        let set: u16 = packet.skb.read(constant!(LAYOUT.skb_network_header));
-        let protocol: u16 = packet.skb.read(constant!(LAYOUT.skb_protocol));
-        self.key.ethertype = u16::from_be(protocol);
-        self.key.vlan = packet.accelerated_vlan();
-        self.network = if set == 0 {
+        self.network = if self.packet.network == 0 {
             // Received and not yet at the protocol layers: the driver's
             // `eth_type_trans` left `data` behind the Ethernet header.
-            packet.data_offset() & 0xffff
+            self.packet.data & 0xffff
         } else {
-            u32::from(set)
+            u32::from(self.packet.network)
         };
         for _ in 0..MAX_TAGS {
             if self.key.ethertype != ETH_P_8021Q && self.key.ethertype != ETH_P_8021AD {
@@ -160,11 +192,11 @@ impl Event {
                 self.take_tag(tag);
                 continue;
             }
-            let mac: u16 = self.packet.skb.read(constant!(LAYOUT.skb_mac_header));
-            if mac == UNSET {
+            if self.packet.mac == UNSET {
                 break;
             }
-            let Ok(tag) = self.packet.load::<[u8; 4]>(u32::from(mac) + ETH_HLEN) else {
+            let at = u32::from(self.packet.mac) + ETH_HLEN;
+            let Ok(tag) = self.packet.load::<[u8; 4]>(at) else {
                 break;
             };
             self.take_tag(tag);

@@ -65,11 +65,11 @@ pub fn record_sent_without_socket(ctx: &impl EbpfContext) {
 /// that packet's TCP flags.
 #[inline(always)]
 fn decode_answered(event: &mut Event, answered: Pointer) {
-    device::locate(event, answered);
+    device::locate(event, answered, answered.follow(constant!(LAYOUT.skb_dev)));
     if event.key.cause.direction != Direction::Local as u8 {
         event.key.cause.direction = Direction::Out as u8;
     }
-    event.packet.open(answered);
+    event.open(answered);
     event.find_network();
     event.forget();
     let decoded = decode(

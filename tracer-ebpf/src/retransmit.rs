@@ -8,7 +8,6 @@ use droptrace_types::{Direction, Kind};
 use crate::{
     event::Event,
     kernel::{Pointer, argument, constant},
-    packet::Packet,
     socket::Socket,
 };
 
@@ -36,9 +35,7 @@ pub fn record_segment(ctx: &impl EbpfContext) {
     event.tcp_flags = u32::from(flags);
     event.tcp_seq = control.read(constant!(LAYOUT.tcp_cb_seq));
     event.tcp_ack = ack;
-    let mut segment = Packet::NONE;
-    segment.open(skb);
-    event.len = segment.len();
+    event.len = skb.read(constant!(LAYOUT.skb_len));
     event.record(ctx);
 }
 

@@ -10,7 +10,7 @@ use droptrace_types::{ABSENT, RuleAt, RuleHead, RuleLayout};
 use crate::{
     event::Event,
     hook,
-    kernel::{Pointer, constant, forget},
+    kernel::{Pointer, Struct as _, constant, forget},
     maps::{PLACES, RULE_LAYOUT},
     places::Stack,
 };

@@ -7,6 +7,7 @@ use core::mem::MaybeUninit;
 use aya_ebpf::{
     EbpfContext,
     helpers::generated::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns},
+    programs::BtfTracePointContext,
 };
 use droptrace_types::{
     COMM_LEN, FILTER_BY_FLOW, FILTER_BY_INTERFACE, FILTER_BY_NETNS, IfName, Kind, Loss, Passed,
@@ -19,7 +20,7 @@ use crate::{
     event::Event,
     filter,
     ip::{Decoded, decode},
-    kernel::{Pointer, argument, constant},
+    kernel::{Argument, Pointer, Struct as _, argument, constant},
     maps::{FILTER, PASSED, SIGHTINGS},
     packet::{ETH_P_IP, ETH_P_IPV6},
     socket::Socket,
@@ -48,11 +49,12 @@ const NO_WAKEUP: u64 = 1;
 
 /// Records a packet that passes an interface.
 #[inline(always)]
-pub fn record_packet(ctx: &impl EbpfContext, kind: SightingKind) {
-    let skb = Pointer::new(argument(ctx, 0));
+pub fn record_packet(ctx: &BtfTracePointContext, kind: SightingKind) {
+    let skb = Argument::first(ctx);
     let mut place = MaybeUninit::uninit();
     let event = Event::new(&mut place, Kind::Drop, Socket::NONE);
-    event.packet.open(skb);
+    event.open(skb);
+    event.forget();
     event.find_network();
     let ethertype = event.key.ethertype;
     if ethertype != ETH_P_IP && ethertype != ETH_P_IPV6 {
@@ -72,7 +74,8 @@ pub fn record_packet(ctx: &impl EbpfContext, kind: SightingKind) {
     if !selects_flow(&event.key.flow, &event.key.about) {
         return;
     }
-    device::locate(event, skb);
+    let device = skb.untyped().follow(constant!(LAYOUT.skb_dev));
+    device::locate(event, skb, device);
     if !selects_place(event) {
         return;
     }

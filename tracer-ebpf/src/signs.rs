@@ -4,7 +4,7 @@ use droptrace_types::{ABSENT, Sign};
 
 use crate::{
     event::Event,
-    kernel::{Pointer, constant, nonzero},
+    kernel::{Pointer, Struct as _, constant, nonzero},
     packet::Packet,
     reset,
 };
@@ -83,7 +83,7 @@ fn of_packet(signs: &mut Signs, packet: &Packet) {
     signs.add(Sign::BadChecksum, has_bad_checksum(skb));
     let transport: u16 = skb.read(constant!(LAYOUT.skb_transport_header));
     // Negative where the data begins behind the header.
-    let ahead = u64::from(transport).wrapping_sub(u64::from(packet.data_offset()));
+    let ahead = u64::from(transport).wrapping_sub(u64::from(packet.data));
     signs.add(Sign::HeaderTaken, ahead >> 63);
     let tc = skb.bits(constant!(CONFIG.tc_at_ingress)) & 1;
     signs.add(Sign::TcIngress, tc.into());

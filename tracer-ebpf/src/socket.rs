@@ -5,7 +5,7 @@ use droptrace_types::{TUPLE_PORTS, Tuple};
 
 use crate::{
     device::inode_of,
-    kernel::{Pointer, constant, zero},
+    kernel::{Pointer, Struct as _, constant, zero},
 };
 
 const AF_INET: u16 = 2;
@@ -26,6 +26,10 @@ const FILES_PER_READ: u32 = 8;
 #[derive(Clone, Copy)]
 pub struct Socket {
     sock: Pointer,
+    /// Its `struct net`, or null.
+    pub net: Pointer,
+    /// Inode number of that namespace.
+    pub netns: u32,
     /// It owns the packet (rather than being about to receive it).
     owns: bool,
     /// `AF_*`
@@ -37,6 +41,8 @@ pub struct Socket {
 impl Socket {
     pub const NONE: Self = Self {
         sock: Pointer::NULL,
+        net: Pointer::NULL,
+        netns: 0,
         owns: false,
         family: 0,
         state: 0,
@@ -44,9 +50,15 @@ impl Socket {
 
     #[inline(always)]
     pub fn new(sock: Pointer, owns: bool) -> Self {
+        if sock.is_null() {
+            return Self::NONE;
+        }
+        let net = sock.follow(constant!(LAYOUT.sk_net));
         Self {
             sock,
-            owns: owns && !sock.is_null(),
+            net,
+            netns: inode_of(net),
+            owns,
             family: sock.read(constant!(LAYOUT.sk_family)),
             state: sock.read(constant!(LAYOUT.sk_state)),
         }
@@ -72,12 +84,6 @@ impl Socket {
     #[inline(always)]
     pub fn is_full(&self) -> bool {
         !self.sock.is_null() && self.state != TIME_WAIT && self.state != NEW_SYN_RECV
-    }
-
-    /// The `struct net`, or null.
-    #[inline(always)]
-    pub fn net(&self) -> Pointer {
-        self.sock.follow(constant!(LAYOUT.sk_net))
     }
 
     /// IP protocol number; 0 without a complete socket.
@@ -163,7 +169,7 @@ impl Socket {
         let remote_port: u16 = sock.read(constant!(LAYOUT.sk_dport));
         let mut differs = u64::from(Self::port_of(sock) ^ tuple.dst_port)
             | u64::from(protocol as u8 ^ tuple.proto)
-            | u64::from(inode_of(self.net()) ^ netns);
+            | u64::from(self.netns ^ netns);
         // Of several sockets that share a port, which one it is would be a guess.
         let shares = u64::from(sock.bits(constant!(CONFIG.reuseport)) & 1);
         differs |= shares * u64::from(remote_port == 0);

@@ -7,29 +7,19 @@ use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
 
 use crate::workspace::Workspace;
 
-/// Function and section of each kernel program: of a tracepoint, one for kernels that
-/// can attach to it by its BTF, and one for those that cannot.
-const PROGRAMS: [(&str, &str); 24] = [
+/// Function and section of each kernel program.
+const PROGRAMS: [(&str, &str); 15] = [
     ("kfree_skb", "tp_btf/kfree_skb"),
-    ("kfree_skb_raw", "raw_tp/kfree_skb"),
     ("kfree_skb_nested", "tp_btf/kfree_skb"),
-    ("kfree_skb_nested_raw", "raw_tp/kfree_skb"),
     ("tcp_send_reset", "tp_btf/tcp_send_reset"),
-    ("tcp_send_reset_raw", "raw_tp/tcp_send_reset"),
     ("tcp_v4_send_reset", "fentry/tcp_v4_send_reset"),
     ("tcp_v6_send_reset", "fentry/tcp_v6_send_reset"),
     ("tcp_receive_reset", "tp_btf/tcp_receive_reset"),
-    ("tcp_receive_reset_raw", "raw_tp/tcp_receive_reset"),
     ("tcp_retransmit_skb", "tp_btf/tcp_retransmit_skb"),
-    ("tcp_retransmit_skb_raw", "raw_tp/tcp_retransmit_skb"),
     ("tcp_retransmit_synack", "tp_btf/tcp_retransmit_synack"),
-    ("tcp_retransmit_synack_raw", "raw_tp/tcp_retransmit_synack"),
     ("netif_receive_skb", "tp_btf/netif_receive_skb"),
-    ("netif_receive_skb_raw", "raw_tp/netif_receive_skb"),
     ("net_dev_queue", "tp_btf/net_dev_queue"),
-    ("net_dev_queue_raw", "raw_tp/net_dev_queue"),
     ("inet_sock_set_state", "tp_btf/inet_sock_set_state"),
-    ("inet_sock_set_state_raw", "raw_tp/inet_sock_set_state"),
     ("nft_chain", "kprobe"),
     ("nft_immediate", "kprobe"),
     ("nft_decide", "kprobe"),
@@ -65,7 +55,7 @@ const MAPS: [&str; 25] = [
 ];
 
 /// What user space sets before it loads the programs.
-const GLOBALS: [&str; 3] = ["LAYOUT", "CONFIG", "AYA_LOG_LEVEL"];
+const GLOBALS: [&str; 4] = ["LAYOUT", "CONFIG", "SEEDS", "AYA_LOG_LEVEL"];
 
 /// Without a licence like this one the kernel refuses the tracing helpers.
 const LICENCE: &str = "Dual MIT/GPL";

@@ -322,6 +322,19 @@ pub struct Counts {
     pub last_ns: u64,
 }
 
+/// What the maps of counts hold, each under a digest of its key.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// What was seen.
+    pub key: Key,
+    /// How often.
+    pub counts: Counts,
+}
+
+/// Words of a [`Key`].
+pub const KEY_WORDS: usize = size_of::<Key>() / 8;
+
 /// Bytes of a packet's headers that a [`Detail`] carries at most.
 pub const HEADER_LEN: usize = 128;
 /// Length of an interface name, with its terminating zero (`IFNAMSIZ`).

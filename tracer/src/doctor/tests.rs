@@ -264,18 +264,6 @@ fn resets_without_a_socket_take_the_functions_where_the_tracepoint_does_not_fire
 }
 
 #[test]
-fn a_raw_tracepoint_serves_too() {
-    let mut facts = best();
-    facts.programs[0].1 = Ok(Means::RawTracepoint);
-    expect(
-        &facts,
-        Ability::Drops,
-        Status::Yes,
-        "raw tracepoint kfree_skb",
-    );
-}
-
-#[test]
 fn connections_come_with_the_module() {
     let unloaded = |types: fn(&mut Types)| Facts {
         tracks_connections: false,

@@ -11,7 +11,7 @@ use std::{io, mem, os::fd::AsFd};
 
 use aya::maps::{ArrayOfMaps, Map, MapData, MapError};
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_HASH;
-use droptrace_types::{COUNTS_CAUSES, COUNTS_FLOWS, Counts, Key};
+use droptrace_types::{COUNTS_CAUSES, COUNTS_FLOWS, Counted, Counts, Key};
 
 use super::syscall;
 
@@ -27,8 +27,8 @@ pub struct CountMaps {
     outer: ArrayOfMaps<MapData>,
     flows: Pair,
     causes: Pair,
-    keys: Vec<Key>,
-    values: Vec<Counts>,
+    digests: Vec<u64>,
+    values: Vec<Counted>,
 }
 
 /// Two maps of one slot.
@@ -79,7 +79,7 @@ impl CountMaps {
             outer,
             flows,
             causes,
-            keys: Vec::new(),
+            digests: Vec::new(),
             values: Vec::new(),
         })
     }
@@ -90,43 +90,48 @@ impl CountMaps {
     }
 
     /// Takes everything away that was counted. Costs two look-ups if nothing was.
-    pub fn take(&mut self) -> Result<Vec<(Key, Counts)>, MapError> {
+    pub fn take(&mut self) -> Result<Vec<Counted>, MapError> {
         let mut taken = Vec::new();
         for pair in [&mut self.flows, &mut self.causes] {
             // SAFETY: the map's key, plain data.
-            let is_empty = unsafe { syscall::is_empty::<Key>(pair.active.fd().as_fd()) };
+            let is_empty = unsafe { syscall::is_empty::<u64>(pair.active.fd().as_fd()) };
             if is_empty.map_err(|error| map_error("bpf_map_get_next_key", error))? {
                 continue;
             }
             pair.swap(&mut self.outer)?;
-            empty(&pair.idle, &mut self.keys, &mut self.values, &mut taken)?;
+            empty(
+                &pair.idle,
+                &mut self.digests,
+                &mut self.values,
+                &mut taken,
+            )?;
         }
         Ok(taken)
     }
 }
 
 fn create(size: u32) -> Result<MapData, MapError> {
-    let (key, value) = (syscall::size_of::<Key>(), syscall::size_of::<Counts>());
+    let (key, value) = (syscall::size_of::<u64>(), syscall::size_of::<Counted>());
     let map = aya_obj::Map::new_from_params(BPF_MAP_TYPE_HASH as u32, key, value, size, 0);
     MapData::create(map, "counts", None)
 }
 
 fn empty(
     map: &MapData,
-    keys: &mut Vec<Key>,
-    values: &mut Vec<Counts>,
-    taken: &mut Vec<(Key, Counts)>,
+    digests: &mut Vec<u64>,
+    values: &mut Vec<Counted>,
+    taken: &mut Vec<Counted>,
 ) -> Result<(), MapError> {
     let mut from = None;
-    let mut size = keys.len().max(BATCH);
+    let mut size = digests.len().max(BATCH);
     loop {
-        keys.resize(size, EMPTY_KEY);
-        values.resize(size, EMPTY_COUNTS);
+        digests.resize(size, 0);
+        values.resize(size, EMPTY);
         // SAFETY: key and value of this map, both plain data (`Pod`), and
         // slices of the same length.
-        match unsafe { syscall::take_batch(map.fd().as_fd(), from, keys, values) } {
+        match unsafe { syscall::take_batch(map.fd().as_fd(), from, digests, values) } {
             Ok((count, next)) => {
-                taken.extend(keys.iter().copied().zip(values.iter().copied()).take(count));
+                taken.extend_from_slice(values.get(..count).unwrap_or_default());
                 if next.is_none() {
                     return Ok(());
                 }
@@ -141,7 +146,7 @@ fn empty(
     }
 }
 
-const EMPTY_KEY: Key = {
+const EMPTY: Counted = {
     use droptrace_types::{Cause, Tuple};
     let cause = Cause {
         location: 0,
@@ -156,21 +161,21 @@ const EMPTY_KEY: Key = {
         signs: 0,
         signs_read: 0,
     };
-    Key {
+    let key = Key {
         cause,
         flow: Tuple::NONE,
         about: Tuple::NONE,
         vlan: 0,
         ethertype: 0,
         sketch: 0,
-    }
-};
-
-const EMPTY_COUNTS: Counts = Counts {
-    packets: 0,
-    bytes: 0,
-    first_ns: 0,
-    last_ns: 0,
+    };
+    let counts = Counts {
+        packets: 0,
+        bytes: 0,
+        first_ns: 0,
+        last_ns: 0,
+    };
+    Counted { key, counts }
 };
 
 /// In the shape of aya's own errors.

@@ -18,7 +18,9 @@ use aya::{
     Ebpf,
     maps::{Array, MapData, MapError, ProgramArray, StackTraceMap},
 };
-use droptrace_types::{Config, ConntrackLayout, Counts, Detail, Filter, Key, Layout, Sighting};
+use droptrace_types::{
+    Config, ConntrackLayout, Counted, Counts, Detail, Filter, Key, Layout, Sighting,
+};
 
 pub use details::DETAILS_PER_SECOND;
 pub use losses::Losses;
@@ -211,7 +213,7 @@ impl Tracer {
         let mut details = self.maps.details.take();
         let counts: Vec<_> = counts
             .into_iter()
-            .map(|(key, counts)| {
+            .map(|Counted { key, counts }| {
                 let detail = details.first_of(&key, &counts);
                 (key, counts, detail)
             })

@@ -45,14 +45,13 @@ pub fn probe(loader: Loader, setup: &Setup<'_>) -> Result<Vec<Probed>, LoadError
 }
 
 fn tracepoint(ebpf: &mut Ebpf, btf: &Btf, name: &str) -> Result<Means, String> {
-    // A raw tracepoint is looked for only when it is attached.
     if btf
         .id_by_type_name_kind(&format!("btf_trace_{name}"), BtfKind::Typedef)
         .is_err()
     {
         return Err(format!("this kernel has no tracepoint {name}"));
     }
-    programs::load_tracepoint(ebpf, btf, name).map_err(|error| refusal(&error))
+    programs::load_tracepoint(ebpf, btf, name, name).map_err(|error| refusal(&error))
 }
 
 /// What the kernel said, without the verifier's log.

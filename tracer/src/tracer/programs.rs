@@ -1,5 +1,4 @@
-//! The kernel programs: loaded as BTF tracepoints, or as raw tracepoints where
-//! the kernel cannot do that.
+//! The kernel programs: how they are loaded and attached.
 
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
@@ -7,11 +6,13 @@ use aya::{
     programs::{Program, ProgramError},
 };
 use std::{
-    fmt, io,
+    fmt,
+    hash::{BuildHasher as _, RandomState},
+    io,
     os::fd::{AsFd, OwnedFd},
 };
 
-use droptrace_types::Config;
+use droptrace_types::{Config, KEY_WORDS};
 
 use super::{Setup, Watching};
 
@@ -150,6 +151,9 @@ impl Loader {
 /// Loads the object and creates its maps. Gives also the kernel's types.
 pub fn load(loader: Loader, setup: &Setup<'_>) -> Result<(Ebpf, Btf), LoadError> {
     raise_memory_limit();
+    // Its numbers are as random as the hashes of std's maps.
+    let random = RandomState::new();
+    let seeds: [u64; KEY_WORDS] = std::array::from_fn(|word| random.hash_one(word) | 1);
     let level = if setup.debug { LOG_DEBUG } else { LOG_OFF };
     let Loader { loader, btf } = loader;
     // For as long as `setup` lives.
@@ -157,6 +161,7 @@ pub fn load(loader: Loader, setup: &Setup<'_>) -> Result<(Ebpf, Btf), LoadError>
     loader
         .override_global("LAYOUT", setup.layout, true)
         .override_global("CONFIG", setup.config, true)
+        .override_global("SEEDS", &seeds, true)
         .override_global(aya_log::LEVEL, &level, true);
     if setup.conversations == Watching::Nothing {
         loader.map_max_entries("SIGHTINGS", SMALLEST_RING);
@@ -198,7 +203,7 @@ pub fn functions(config: &Config) -> &'static [&'static str] {
 pub enum Means {
     /// Tracepoint whose arguments the verifier knows.
     BtfTracepoint,
-    /// Tracepoint, by its name.
+    /// Run by this process itself, as at a raw tracepoint.
     RawTracepoint,
     /// Entry of a function.
     Fentry,
@@ -214,43 +219,18 @@ impl fmt::Display for Means {
     }
 }
 
-/// Loads the program for one of [`TRACEPOINTS`], by the first means that the
-/// kernel takes. The error is that of the first.
-pub fn load_tracepoint(ebpf: &mut Ebpf, btf: &Btf, name: &str) -> Result<Means, ProgramError> {
-    let refused = match load_as(ebpf, btf, name, name, Means::BtfTracepoint) {
-        Ok(()) => return Ok(Means::BtfTracepoint),
-        Err(error) => error,
-    };
-    log::debug!("no BTF tracepoint for {name}: {}", verdict(&refused));
-    match load_as(ebpf, btf, name, name, Means::RawTracepoint) {
-        Ok(()) => Ok(Means::RawTracepoint),
-        Err(error) => {
-            log::debug!("no raw tracepoint for {name}: {}", verdict(&error));
-            Err(refused)
-        }
-    }
-}
-
-/// Loads a program for a tracepoint by this means.
-fn load_as(
+/// Loads the program of this name for a tracepoint.
+pub fn load_tracepoint(
     ebpf: &mut Ebpf,
     btf: &Btf,
-    program: &str,
+    name: &str,
     tracepoint: &str,
-    means: Means,
-) -> Result<(), ProgramError> {
-    match program_mut(ebpf, program, means) {
-        Some(Program::BtfTracePoint(program)) => program.load(tracepoint, btf),
-        Some(Program::RawTracePoint(program)) => program.load(),
+) -> Result<Means, ProgramError> {
+    match ebpf.program_mut(name) {
+        Some(Program::BtfTracePoint(program)) => {
+            program.load(tracepoint, btf).map(|()| Means::BtfTracepoint)
+        }
         _ => Err(ProgramError::NotLoaded),
-    }
-}
-
-/// The program of this name for this means.
-fn program_mut<'a>(ebpf: &'a mut Ebpf, name: &str, means: Means) -> Option<&'a mut Program> {
-    match means {
-        Means::RawTracepoint => ebpf.program_mut(&format!("{name}_raw")),
-        Means::BtfTracepoint | Means::Fentry => ebpf.program_mut(name),
     }
 }
 
@@ -285,10 +265,10 @@ pub fn attach(
             tracepoint: name,
             error,
         };
-        let means = load_tracepoint(ebpf, btf, name).map_err(refused)?;
-        let program = attach_loaded(ebpf, name, name, means).map_err(refused)?;
+        load_tracepoint(ebpf, btf, name, name).map_err(refused)?;
+        let program = attach_loaded(ebpf, name).map_err(refused)?;
         if name == TRACEPOINTS[0]
-            && let Err(error) = attach_nested(ebpf, btf, name, means, first)
+            && let Err(error) = attach_nested(ebpf, btf, name, first)
         {
             log::info!(
                 "packets that are dropped in the middle of another's drop are counted as lost: \
@@ -298,8 +278,7 @@ pub fn attach(
         attached.push(Attached { name, program });
     }
     for name in functions(config) {
-        let program =
-            load_function(ebpf, btf, name).and_then(|means| attach_loaded(ebpf, name, name, means));
+        let program = load_function(ebpf, btf, name).and_then(|_| attach_loaded(ebpf, name));
         match program {
             Ok(program) => attached.push(Attached { name, program }),
             Err(error) => log::warn!(
@@ -317,38 +296,27 @@ fn attach_nested(
     ebpf: &mut Ebpf,
     btf: &Btf,
     tracepoint: &str,
-    means: Means,
     first: &mut ProgramArray<MapData>,
 ) -> Result<(), LoadError> {
     let refused = |error| LoadError::Program {
         tracepoint: NESTED,
         error,
     };
-    load_as(ebpf, btf, NESTED, tracepoint, means).map_err(refused)?;
-    let fd = match program_mut(ebpf, tracepoint, means) {
+    load_tracepoint(ebpf, btf, NESTED, tracepoint).map_err(refused)?;
+    let fd = match ebpf.program_mut(tracepoint) {
         Some(Program::BtfTracePoint(program)) => program.fd(),
-        Some(Program::RawTracePoint(program)) => program.fd(),
         _ => Err(ProgramError::NotLoaded),
     };
     first.set(0, fd.map_err(refused)?, 0)?;
-    attach_loaded(ebpf, NESTED, tracepoint, means).map_err(refused)?;
+    attach_loaded(ebpf, NESTED).map_err(refused)?;
     Ok(())
 }
 
-pub fn attach_loaded(
-    ebpf: &mut Ebpf,
-    name: &str,
-    tracepoint: &str,
-    means: Means,
-) -> Result<OwnedFd, ProgramError> {
-    let program = program_mut(ebpf, name, means);
-    let fd = match program.ok_or(ProgramError::NotLoaded)? {
+/// Attaches a program that is loaded.
+pub fn attach_loaded(ebpf: &mut Ebpf, name: &str) -> Result<OwnedFd, ProgramError> {
+    let fd = match ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)? {
         Program::BtfTracePoint(program) => {
             program.attach()?;
-            program.fd()?
-        }
-        Program::RawTracePoint(program) => {
-            program.attach(tracepoint)?;
             program.fd()?
         }
         Program::FEntry(program) => {

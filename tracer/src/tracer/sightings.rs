@@ -69,8 +69,8 @@ pub fn attach(
 ) -> Result<Vec<OwnedFd>, LoadError> {
     let attach = |tracepoint: &'static str| {
         let refused = |error| LoadError::Program { tracepoint, error };
-        let means = programs::load_tracepoint(ebpf, btf, tracepoint).map_err(refused)?;
-        programs::attach_loaded(ebpf, tracepoint, tracepoint, means).map_err(refused)
+        programs::load_tracepoint(ebpf, btf, tracepoint, tracepoint).map_err(refused)?;
+        programs::attach_loaded(ebpf, tracepoint).map_err(refused)
     };
     tracepoints.iter().copied().map(attach).collect()
 }
