@@ -1,6 +1,5 @@
 //! What connection tracking knows of a packet.
 
-use aya_ebpf::{cty::c_void, helpers::generated::bpf_probe_read_kernel};
 use droptrace_types::{ABSENT, CT_NONE, ConntrackAt};
 
 use crate::{
@@ -52,15 +51,15 @@ pub fn read(skb: Pointer, found: &mut ConntrackAt) -> u32 {
     found.status = entry.read(layout.status);
     found.tcp_state = entry.read(layout.tcp_state);
     let [original, reply] = &mut found.words;
-    read_into(original, entry.at(layout.original));
-    read_into(reply, entry.at(layout.reply));
+    entry.at(layout.original).read_into(original);
+    entry.at(layout.reply).read_into(reply);
     if layout.helper_name != ABSENT {
         let ext = entry.follow(layout.ext);
         let offset: u8 = ext.read(layout.ext_offset);
         if offset != 0 {
             let help = ext.at(u32::from(offset));
             let helper = help.follow(layout.help_helper);
-            read_into(&mut found.helper, helper.at(layout.helper_name));
+            helper.at(layout.helper_name).read_into(&mut found.helper);
         }
     }
     0
@@ -96,18 +95,4 @@ fn first_functions(entries: Pointer, found: &mut [u64; 5]) {
             *function = entries.read(entry + constant!(LAYOUT.hook_function));
         }
     }
-}
-
-/// Without a copy on the stack; zeros where that memory cannot be read.
-#[inline(always)]
-fn read_into<T>(place: &mut T, from: Pointer) {
-    let place = core::ptr::from_mut(place).cast::<c_void>();
-    // SAFETY: writes as many bytes as `place` has, which are plain data in all uses.
-    unsafe {
-        bpf_probe_read_kernel(
-            place,
-            size_of::<T>() as u32,
-            from.address() as *const c_void,
-        )
-    };
 }

@@ -23,26 +23,20 @@ const EEXIST: i32 = -17;
 /// Words of a [`Cause`], with which a key begins.
 const CAUSE_WORDS: usize = size_of::<Cause>() / 8;
 
-/// Counts one packet of `bytes` under the key of `event`, of which nothing else is used.
-/// True if it is the first of its key since the counts were last taken away. Where the map
-/// of flows is full it is counted by its cause alone, to which the key is then reduced, and
-/// as lost where that map is full too.
+/// Counts one packet of `bytes` under `key`. True if it is the first of its key
+/// since the counts were last taken away. Where the map of flows is full it is
+/// counted by its cause alone, to which `key` is then reduced, and as lost where
+/// that map is full too.
 ///
 /// A function of its own, so that its variables are not on the stack together
 /// with those of other steps.
 #[inline(never)]
-pub fn count(event: &mut Counted, bytes: u64, now: u64) -> bool {
-    event.counts = Counts {
-        packets: 1,
-        bytes,
-        first_ns: now,
-        last_ns: now,
-    };
-    let digest = digest_of::<KEY_WORDS>(&event.key);
-    if let Some(first) = add(COUNTS_FLOWS, digest, event) {
+pub fn count(key: &mut Key, bytes: u64, now: u64) -> bool {
+    let digest = digest_of::<KEY_WORDS>(key);
+    if let Some(first) = add(COUNTS_FLOWS, digest, key, bytes, now) {
         return first;
     }
-    let of_cause = digest_of::<CAUSE_WORDS>(&event.key);
+    let of_cause = digest_of::<CAUSE_WORDS>(key);
     let mark = (of_cause >> 32) as u32 | 1;
     let slot = (digest >> 32) as usize % UNLISTED_SLOTS;
     if let Some(unlisted) = UNLISTED.get_ptr_mut(0) {
@@ -50,13 +44,12 @@ pub fn count(event: &mut Counted, bytes: u64, now: u64) -> bool {
         // cannot tear, and which of two concurrent marks stays does not matter.
         unsafe { core::ptr::write_volatile(unlisted.cast::<u32>().add(slot), mark) };
     }
-    let key = &mut event.key;
     zero(&mut key.flow);
     zero(&mut key.about);
     key.vlan = 0;
     key.ethertype = 0;
     key.sketch = mark;
-    if add(COUNTS_CAUSES, of_cause, event).is_none() {
+    if add(COUNTS_CAUSES, of_cause, key, bytes, now).is_none() {
         lose(Loss::Packets, 1);
         lose(Loss::Bytes, bytes);
     }
@@ -72,34 +65,46 @@ pub fn lose(what: Loss, how_many: u64) {
     }
 }
 
-/// Adds the event to the element of its key, making that if need be. `Some(true)` if it was
-/// made, `None` if there is no room, or another key has its digest.
+/// Adds to the element of `key`, making it if need be. `Some(true)` if it was
+/// made, `None` if there is no room, or another key has the digest.
 #[inline(always)]
-fn add(slot: u32, digest: u64, event: &Counted) -> Option<bool> {
+fn add(slot: u32, digest: u64, key: &Key, bytes: u64, now: u64) -> Option<bool> {
     let map = COUNTS.get(slot)?.map();
     if let Some(element) = map.get_ptr_mut(&digest) {
-        return increment(element, event).then_some(false);
+        return increment(element, key, bytes, now).then_some(false);
     }
-    match map.insert(&digest, event, NO_EXIST) {
+    let first = Counted {
+        key: *key,
+        counts: Counts {
+            packets: 1,
+            bytes,
+            first_ns: now,
+            last_ns: now,
+        },
+    };
+    match map.insert(&digest, &first, NO_EXIST) {
         Ok(()) => Some(true),
-        Err(EEXIST) => increment(map.get_ptr_mut(&digest)?, event).then_some(false),
+        Err(EEXIST) => {
+            let element = map.get_ptr_mut(&digest)?;
+            increment(element, key, bytes, now).then_some(false)
+        }
         Err(_) => None,
     }
 }
 
-/// Adds the event to an element; false if that is another key's.
+/// Adds to an element; false if that is another key's.
 #[inline(always)]
-fn increment(element: *mut Counted, event: &Counted) -> bool {
+fn increment(element: *mut Counted, key: &Key, bytes: u64, now: u64) -> bool {
     // SAFETY: an element of the active map, whose key never changes. User space never
     // deletes from it, so it stays this key's until the program ends.
     unsafe {
-        if differ(&(*element).key, &event.key) {
+        if differ(&(*element).key, key) {
             return false;
         }
         let counts = &raw mut (*element).counts;
-        increase(&raw mut (*counts).packets, event.counts.packets);
-        increase(&raw mut (*counts).bytes, event.counts.bytes);
-        core::ptr::write_volatile(&raw mut (*counts).last_ns, event.counts.last_ns);
+        increase(&raw mut (*counts).packets, 1);
+        increase(&raw mut (*counts).bytes, bytes);
+        core::ptr::write_volatile(&raw mut (*counts).last_ns, now);
     }
     true
 }

@@ -43,7 +43,7 @@ pub fn locate<S: Struct>(event: &mut Event, skb: S, device: Pointer) -> u32 {
         event.key.cause.netns = inode_of(net);
         // A packet keeps its sender's socket on its way into another namespace
         // of this machine, until the protocol there takes it over.
-        if event.socket.net.address() != net.address() {
+        if event.socket.netns != event.key.cause.netns {
             event.socket = Socket::NONE;
             event.key.cause.socket_family = 0;
         }

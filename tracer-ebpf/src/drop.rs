@@ -52,7 +52,7 @@ pub fn record(ctx: &BtfTracePointContext) {
     event.find_network();
     decode_flow(event);
     event.len = if event.decoded.is_ok() {
-        event.packet.len_from(event.network)
+        event.packet.len_from(event.packet.network())
     } else {
         event.packet.len
     };
@@ -127,7 +127,12 @@ fn decode_flow(event: &mut Event) {
         key.cause.decode = Decode::Message as u8;
         return;
     }
-    let decoded = decode(&event.packet, event.network, ethertype, &mut key.flow);
+    let network = event.packet.network();
+    let decoded = if network == 0 {
+        Decoded::NOTHING
+    } else {
+        decode(&event.packet, network, ethertype, &mut key.flow)
+    };
     key.cause.decode = decoded.outcome();
     if decoded.is_ok() {
         event.decoded = decoded;

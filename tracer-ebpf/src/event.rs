@@ -5,20 +5,17 @@
 //! is one struct that every step fills in place, and the steps with variables
 //! of their own are functions of their own.
 
-use core::mem::{MaybeUninit, offset_of};
+use core::mem::MaybeUninit;
 
 use aya_ebpf::{
     EbpfContext, cty::c_void, helpers::generated::bpf_ktime_get_ns, programs::RawTracePointContext,
 };
 use aya_log_ebpf::debug;
-use droptrace_types::{
-    Counted, Counts, Decode, FILTER_BY_CGROUP, FILTER_BY_SOCKET, Key, Kind, NO_REASON,
-};
+use droptrace_types::{Decode, FILTER_BY_CGROUP, FILTER_BY_SOCKET, Key, Kind, NO_REASON};
 
 use crate::{
     count::count,
-    detail,
-    filter,
+    detail, filter,
     ip::Decoded,
     kernel::{Pointer, constant, forget, zero},
     packet::Packet,
@@ -27,17 +24,12 @@ use crate::{
 };
 
 /// What is known about an event. Zeros are an event about which nothing is.
-#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Event {
-    // A `Counted`: these two together.
     pub key: Key,
-    counts: Counts,
     /// The packet; [`Packet::NONE`] for events without one, or with one that
     /// has no headers yet.
     pub packet: Packet,
-    /// Offset of the packet's network header.
-    pub network: u32,
     /// Length in bytes.
     pub len: u32,
     /// What was found at the network header.
@@ -67,14 +59,6 @@ impl Event {
         cause.decode = Decode::Socket as u8;
         cause.socket_family = socket.family as u8;
         event
-    }
-
-    /// Its key, as it is counted.
-    #[inline(always)]
-    fn counted(&mut self) -> &mut Counted {
-        const { assert!(offset_of!(Self, counts) == offset_of!(Counted, counts)) };
-        // SAFETY: an event begins with these two.
-        unsafe { &mut *core::ptr::from_mut(self).cast() }
     }
 
     /// Makes the verifier forget what it knows about the event.
@@ -110,8 +94,7 @@ impl Event {
         }
         // SAFETY: reads the clock.
         let now = unsafe { bpf_ktime_get_ns() };
-        let bytes = u64::from(self.len);
-        if count(self.counted(), bytes, now) {
+        if count(&mut self.key, u64::from(self.len), now) {
             if searches && !filters_by_socket {
                 stack::find_receiver(ctx.as_ptr(), self);
             }

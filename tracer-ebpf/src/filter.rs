@@ -2,7 +2,7 @@
 
 use droptrace_types::{
     FILTER_BY_CGROUP, FILTER_BY_FLOW, FILTER_BY_INTERFACE, FILTER_BY_NETNS, FILTER_BY_REASON,
-    FILTER_BY_SOCKET, Filter, IfName, Key,
+    FILTER_BY_SOCKET, Filter, IfName, Key, Tuple,
 };
 
 use crate::{
@@ -25,7 +25,7 @@ pub fn selects(event: &Event) -> bool {
             return false;
         }
     }
-    if by & (FILTER_BY_FLOW | FILTER_BY_INTERFACE | FILTER_BY_NETNS) != 0 {
+    if by & (FILTER_BY_INTERFACE | FILTER_BY_NETNS) != 0 {
         let Some(filter) = FILTER.get(0) else {
             return false;
         };
@@ -35,9 +35,9 @@ pub fn selects(event: &Event) -> bool {
         if by & FILTER_BY_INTERFACE != 0 && !selects_interface(filter, event) {
             return false;
         }
-        if by & FILTER_BY_FLOW != 0 && !selects_flow(filter, key) {
-            return false;
-        }
+    }
+    if by & FILTER_BY_FLOW != 0 && !selects_flow(key) {
+        return false;
     }
     if by & FILTER_BY_SOCKET != 0 {
         let (inode, _) = event.socket.owner();
@@ -57,13 +57,40 @@ pub fn selects(event: &Event) -> bool {
 /// A packet whose flow could not be read may be one of those asked for: it is
 /// recorded, as undecoded. Messages and other protocols than IP are not.
 #[inline(always)]
-fn selects_flow(filter: &Filter, key: &Key) -> bool {
+fn selects_flow(key: &Key) -> bool {
     use droptrace_types::Decode;
     if key.flow.family == 0 {
         let decode = key.cause.decode;
         return decode != Decode::NotIp as u8 && decode != Decode::Message as u8;
     }
-    filter.selects(&key.flow) || (key.about.family != 0 && filter.selects(&key.about))
+    selects_either(&key.flow, &key.about)
+}
+
+/// Whether the filter selects the flow, or the one that an error is about, if it is one.
+#[inline(always)]
+pub fn selects_either(flow: &Tuple, about: &Tuple) -> bool {
+    selects_tuple(flow) || (about.family != 0 && selects_tuple(about))
+}
+
+#[inline(always)]
+fn selects_tuple(tuple: &Tuple) -> bool {
+    // SAFETY: a tuple is words without padding.
+    let words: &[u64; 5] = unsafe { &*core::ptr::from_ref(tuple).cast() };
+    filter_selects(words[0], words[1], words[2], words[3], words[4]) != 0
+}
+
+/// Whether the filter selects the [`Tuple`] of these words. By its name in the object the
+/// kernel verifies it once and not for every call.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn filter_selects(a: u64, b: u64, c: u64, d: u64, e: u64) -> u64 {
+    let words = [a, b, c, d, e];
+    // SAFETY: the words are those of a tuple.
+    let tuple: &Tuple = unsafe { &*words.as_ptr().cast() };
+    let Some(filter) = FILTER.get(0) else {
+        return 0;
+    };
+    u64::from(filter.selects(tuple))
 }
 
 #[inline(always)]

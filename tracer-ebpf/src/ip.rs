@@ -114,13 +114,14 @@ fn try_decode(
     tuple: &mut Tuple,
 ) -> Result<Decoded, Decode> {
     // One read is enough for most packets.
-    let start: Option<V4Start> = packet.load_linear(offset);
-    let version = match start {
-        Some(start) => start.header.version_and_len,
-        None => packet.load(offset)?,
+    let mut start: V4Start = packet.load_linear(offset);
+    let version = if start.is_read() {
+        start.header.version_and_len
+    } else {
+        packet.load(offset)?
     } >> 4;
     if version == 4 && (ethertype == ETH_P_IP || ethertype == 0) {
-        decode_v4(packet, offset, start, tuple)
+        decode_v4(packet, offset, &mut start, tuple)
     } else if version == 6 && (ethertype == ETH_P_IPV6 || ethertype == 0) {
         decode_v6(packet, offset, tuple)
     } else {
@@ -152,7 +153,15 @@ struct V4Start {
     transport: u32,
 }
 
-/// An IPv6 header, in network order.
+impl V4Start {
+    /// Otherwise it is zeros.
+    #[inline(always)]
+    fn is_read(&self) -> bool {
+        self.header.version_and_len != 0
+    }
+}
+
+/// An IPv6 header up to its addresses, in network order.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
 struct V6Header {
@@ -160,21 +169,23 @@ struct V6Header {
     payload_len: u16,
     next: u8,
     hop_limit: u8,
-    src: [u8; 16],
-    dst: [u8; 16],
 }
+
+/// Bytes of an IPv6 header.
+const V6_HEADER_LEN: u32 = 40;
 
 #[inline(always)]
 fn decode_v4(
     packet: &Packet,
     offset: u32,
-    start: Option<V4Start>,
+    start: &mut V4Start,
     tuple: &mut Tuple,
 ) -> Result<Decoded, Decode> {
-    let ip = match start {
-        Some(start) => start.header,
-        None => packet.load(offset)?,
-    };
+    let is_read = start.is_read();
+    if !is_read {
+        start.header = packet.load(offset)?;
+    }
+    let ip = &start.header;
     let len = u32::from(ip.version_and_len & 0xf) * 4;
     if len < 20 {
         return Err(Decode::BadHeaders);
@@ -190,31 +201,36 @@ fn decode_v4(
     let mut transport = 0;
     if fragment_offset == 0 {
         transport = offset + len;
-        let read = start.filter(|_| len == 20).map(|start| start.transport);
-        decode_ports(packet, transport, read, tuple);
+        if is_read && len == 20 {
+            set_ports(start.transport, tuple);
+        } else {
+            decode_ports(packet, transport, tuple);
+        }
     }
     Ok(Decoded::new(Decode::Headers, ip.ttl, transport))
 }
 
 #[inline(always)]
 fn decode_v6(packet: &Packet, offset: u32, tuple: &mut Tuple) -> Result<Decoded, Decode> {
-    let ip: V6Header = packet.load(offset)?;
+    let header = packet.at(offset, V6_HEADER_LEN)?;
+    let ip: V6Header = header.read(0);
     tuple.family = 6;
-    tuple.src = ip.src;
-    tuple.dst = ip.dst;
+    header
+        .at(size_of::<V6Header>() as u32)
+        .read_into(tuple.addresses());
     let (skb, head, tail) = packet.words();
     let found = Transport(ipv6_transport(
         skb,
         head,
         tail,
-        offset + 40,
+        offset + V6_HEADER_LEN,
         u32::from(ip.next),
     ));
     tuple.proto = found.proto();
     tuple.flags |= found.flags();
     let at = found.offset();
     if at != 0 {
-        decode_ports(packet, at, None, tuple);
+        decode_ports(packet, at, tuple);
     }
     Ok(Decoded::new(Decode::Headers, ip.hop_limit, at))
 }
@@ -297,30 +313,27 @@ fn is_extension(next: u8) -> bool {
     }
 }
 
-/// Ports, or ICMP type and code; `read` where the word that they stand in was read
-/// already. A packet too short for them keeps its addresses.
+/// Ports, or ICMP type and code. A packet too short for them keeps its addresses.
 #[inline(always)]
-fn decode_ports(packet: &Packet, transport: u32, read: Option<u32>, tuple: &mut Tuple) {
+fn decode_ports(packet: &Packet, transport: u32, tuple: &mut Tuple) {
+    if let Ok(start) = packet.load(transport) {
+        set_ports(start, tuple);
+    }
+}
+
+/// As [`decode_ports`], from the first bytes of the transport header.
+#[inline(always)]
+fn set_ports(start: u32, tuple: &mut Tuple) {
     let proto = tuple.proto;
     let has_ports =
         proto == TCP || proto == UDP || proto == UDPLITE || proto == SCTP || proto == DCCP;
     let is_icmp = proto == ICMP || proto == ICMPV6;
-    if !has_ports && !is_icmp {
-        return;
-    }
-    let start = match read {
-        Some(start) => start,
-        None => match packet.load::<u32>(transport) {
-            Ok(start) => start,
-            Err(_) => return,
-        },
-    };
     let bytes = start.to_ne_bytes();
     if has_ports {
         tuple.src_port = u16::from_be_bytes([bytes[0], bytes[1]]);
         tuple.dst_port = u16::from_be_bytes([bytes[2], bytes[3]]);
         tuple.flags |= TUPLE_PORTS;
-    } else {
+    } else if is_icmp {
         tuple.src_port = u16::from(bytes[0]);
         tuple.dst_port = u16::from(bytes[1]);
         tuple.flags |= TUPLE_ICMP;

@@ -133,6 +133,15 @@ impl Pointer {
         }
     }
 
+    /// Copies what stands there to `place`, of which nothing is on the stack twice; zeros
+    /// where that memory cannot be read.
+    #[inline(always)]
+    pub fn read_into<T>(self, place: &mut T) {
+        let place = core::ptr::from_mut(place).cast::<c_void>();
+        // SAFETY: writes as many bytes as `place` has, which are plain data in all uses.
+        unsafe { bpf_probe_read_kernel(place, size_of::<T>() as u32, self.0 as *const c_void) };
+    }
+
     /// The two `T`s at `first` and at `second`, with one call where they stand side by side.
     #[inline(always)]
     pub fn pair<T: Copy>(self, first: u32, second: u32) -> [T; 2] {
@@ -162,7 +171,6 @@ pub fn zero<T: Copy>(place: &mut T) {
         unsafe { words.add(i).write_volatile(0) };
     }
 }
-
 
 /// Makes the verifier forget what it knows about `value`, by reading it over
 /// itself. Paths that left different constants in it are then the same to the

@@ -41,7 +41,7 @@ pub struct Packet {
     pub data: u32,
     /// Bytes from there on.
     pub len: u32,
-    /// Offset from `head` of the network header, 0 where that is not set.
+    /// The same of the network header, 0 until [`Event::find_network`] where it is not set.
     network: u16,
     /// The same of the link layer's header, [`UNSET`] where it is not set.
     mac: u16,
@@ -73,6 +73,12 @@ impl Packet {
         self.mac = skb.read(constant!(LAYOUT.skb_mac_header));
     }
 
+    /// Offset from `head` of the network header.
+    #[inline(always)]
+    pub fn network(&self) -> u32 {
+        self.network.into()
+    }
+
     /// What a function needs to [`Packet::load`] from the packet that takes only numbers.
     #[inline(always)]
     pub fn words(&self) -> (u64, u64, u32) {
@@ -99,19 +105,28 @@ impl Packet {
     /// The `T` at `offset` from `head`.
     #[inline(always)]
     pub fn load<T: Copy>(&self, offset: u32) -> Result<T, Decode> {
+        Ok(self.at(offset, size_of::<T>() as u32)?.read(0))
+    }
+
+    /// Where the `len` bytes at `offset` from `head` are.
+    #[inline(always)]
+    pub fn at(&self, offset: u32, len: u32) -> Result<Pointer, Decode> {
         let (skb, head, tail) = self.words();
-        match packet_address(skb, head, tail, offset, size_of::<T>() as u32) {
+        match packet_address(skb, head, tail, offset, len) {
             OUTSIDE => Err(Decode::NoHeaders),
             OUT_OF_REACH => Err(Decode::Paged),
-            address => Ok(Pointer::new(address).read(0)),
+            address => Ok(Pointer::new(address)),
         }
     }
 
-    /// The `T` at `offset`; `None` where not all of it stands before the pages.
+    /// The `T` at `offset`; zeros where not all of it stands before the pages.
     #[inline(always)]
-    pub fn load_linear<T: Copy>(&self, offset: u32) -> Option<T> {
+    pub fn load_linear<T: Copy>(&self, offset: u32) -> T {
         let (at, available) = self.linear(offset);
-        (available >= size_of::<T>() as u32).then(|| at.read(0))
+        if available < size_of::<T>() as u32 {
+            return Pointer::NULL.read(0);
+        }
+        at.read(0)
     }
 
     /// Address of the byte at `offset` and how many follow it before the pages.
@@ -140,7 +155,6 @@ impl Packet {
         };
         if failed == 0 { len } else { 0 }
     }
-
 }
 
 /// The tag that the interface or the kernel has taken out of the packet.
@@ -171,24 +185,27 @@ impl Event {
     /// Finds the packet's network header and looks through VLAN tags.
     #[inline(always)]
     pub fn find_network(&mut self) {
-        self.network = if self.packet.network == 0 {
+        if self.packet.network == 0 {
+            if self.key.ethertype == 0 && self.device.is_null() {
+                // Nothing says that it is a packet: a message between processes, or what
+                // TCP has not given to IP yet.
+                return;
+            }
             // Received and not yet at the protocol layers: the driver's
             // `eth_type_trans` left `data` behind the Ethernet header.
-            self.packet.data & 0xffff
-        } else {
-            u32::from(self.packet.network)
-        };
+            self.packet.network = self.packet.data as u16;
+        }
         for _ in 0..MAX_TAGS {
             if self.key.ethertype != ETH_P_8021Q && self.key.ethertype != ETH_P_8021AD {
                 break;
             }
             // The tag stands where the header should be, or (sent by a packet
             // socket) between the Ethernet header and the header.
-            let Ok(tag) = self.packet.load::<[u8; 4]>(self.network) else {
+            let Ok(tag) = self.packet.load::<[u8; 4]>(self.packet.network()) else {
                 break;
             };
             if is_header_type(u16::from_be_bytes([tag[2], tag[3]])) {
-                self.network += 4;
+                self.packet.network = self.packet.network.wrapping_add(4);
                 self.take_tag(tag);
                 continue;
             }

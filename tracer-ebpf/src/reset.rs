@@ -74,7 +74,7 @@ fn decode_answered(event: &mut Event, answered: Pointer) {
     event.forget();
     let decoded = decode(
         &event.packet,
-        event.network,
+        event.packet.network(),
         event.key.ethertype,
         &mut event.key.flow,
     );

@@ -62,7 +62,12 @@ pub fn record_packet(ctx: &BtfTracePointContext, kind: SightingKind) {
     }
     event.forget();
     let key = &mut event.key;
-    event.decoded = decode(&event.packet, event.network, ethertype, &mut key.flow);
+    event.decoded = decode(
+        &event.packet,
+        event.packet.network(),
+        ethertype,
+        &mut key.flow,
+    );
     if !event.decoded.is_ok() {
         return;
     }
@@ -79,7 +84,7 @@ pub fn record_packet(ctx: &BtfTracePointContext, kind: SightingKind) {
     if !selects_place(event) {
         return;
     }
-    event.len = event.packet.len_from(event.network);
+    event.len = event.packet.len_from(event.packet.network());
     pass(event, kind as u32);
 }
 
@@ -88,16 +93,17 @@ pub fn record_packet(ctx: &BtfTracePointContext, kind: SightingKind) {
 /// A function of its own as [`crate::count::count`].
 #[inline(never)]
 fn selects_flow(flow: &Tuple, about: &Tuple) -> bool {
-    let Some(filter) = FILTER.get(0) else {
-        return false;
-    };
     if constant!(CONFIG.filters) & FILTER_BY_FLOW == 0 {
         return true;
     }
-    if constant!(CONFIG.watch) & WATCH_ADDRESSES != 0 && filter.selects_addresses(flow) {
+    if constant!(CONFIG.watch) & WATCH_ADDRESSES != 0
+        && FILTER
+            .get(0)
+            .is_some_and(|filter| filter.selects_addresses(flow))
+    {
         return true;
     }
-    filter.selects(flow) || (about.family != 0 && filter.selects(about))
+    filter::selects_either(flow, about)
 }
 
 #[inline(always)]
@@ -184,7 +190,7 @@ fn pass(event: &Event, kind: u32) -> u32 {
     forget_socket(sighting);
     sighting.header_len = event
         .packet
-        .copy_headers(event.network, &mut sighting.header);
+        .copy_headers(event.packet.network(), &mut sighting.header);
     entry.submit(NO_WAKEUP);
     0
 }
@@ -245,7 +251,7 @@ pub fn record_state(ctx: &impl EbpfContext) {
         // Of those that are noted, a record was selected.
         is_noted || filter::selects(event)
     } else {
-        selects_flow(flow, &Tuple::NONE)
+        selects_flow(flow, &event.key.about)
     };
     if is_selected && selects_netns(event.key.cause.netns) {
         tell_state(event, sock, from, to);
@@ -274,12 +280,13 @@ fn selects_netns(netns: u32) -> bool {
             .is_some_and(|filter| filter::selects_netns(filter, netns))
 }
 
-/// Tells what state the event's socket takes.
-#[inline(always)]
-fn tell_state(event: &mut Event, sock: Pointer, from: u8, to: u8) {
+/// Tells what state the event's socket takes. A function of its own as
+/// [`crate::count::count`].
+#[inline(never)]
+fn tell_state(event: &Event, sock: Pointer, from: u8, to: u8) -> u32 {
     let Some(mut entry) = SIGHTINGS.reserve(0) else {
         lose(Loss::Sightings, 1);
-        return;
+        return 0;
     };
     // SAFETY: reserved, so writable; every field but the header is written before it is
     // submitted, and none of that counts.
@@ -314,4 +321,5 @@ fn tell_state(event: &mut Event, sock: Pointer, from: u8, to: u8) {
     // SAFETY: `comm` is as long as said.
     unsafe { bpf_get_current_comm(sighting.comm.as_mut_ptr().cast(), COMM_LEN as u32) };
     entry.submit(NO_WAKEUP);
+    1
 }

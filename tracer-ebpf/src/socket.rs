@@ -26,9 +26,7 @@ const FILES_PER_READ: u32 = 8;
 #[derive(Clone, Copy)]
 pub struct Socket {
     sock: Pointer,
-    /// Its `struct net`, or null.
-    pub net: Pointer,
-    /// Inode number of that namespace.
+    /// Inode number of its network namespace.
     pub netns: u32,
     /// It owns the packet (rather than being about to receive it).
     owns: bool,
@@ -41,7 +39,6 @@ pub struct Socket {
 impl Socket {
     pub const NONE: Self = Self {
         sock: Pointer::NULL,
-        net: Pointer::NULL,
         netns: 0,
         owns: false,
         family: 0,
@@ -53,11 +50,9 @@ impl Socket {
         if sock.is_null() {
             return Self::NONE;
         }
-        let net = sock.follow(constant!(LAYOUT.sk_net));
         Self {
             sock,
-            net,
-            netns: inode_of(net),
+            netns: inode_of(sock.follow(constant!(LAYOUT.sk_net))),
             owns,
             family: sock.read(constant!(LAYOUT.sk_family)),
             state: sock.read(constant!(LAYOUT.sk_state)),

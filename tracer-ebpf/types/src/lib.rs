@@ -5,6 +5,8 @@
 
 #![no_std]
 
+use core::mem::offset_of;
+
 mod filter;
 mod layout;
 mod sighting;
@@ -169,6 +171,14 @@ impl Tuple {
         self.family = 4;
         [self.src[0], self.src[1], self.src[2], self.src[3]] = src.to_ne_bytes();
         [self.dst[0], self.dst[1], self.dst[2], self.dst[3]] = dst.to_ne_bytes();
+    }
+
+    /// Both addresses, which stand side by side as in an IPv6 header.
+    #[inline]
+    pub const fn addresses(&mut self) -> &mut [u8; 32] {
+        const { assert!(offset_of!(Self, src) == 0 && offset_of!(Self, dst) == 16) };
+        // SAFETY: the tuple begins with them.
+        unsafe { &mut *core::ptr::from_mut(self).cast() }
     }
 
     /// The same for packets of both directions. Which end comes first means nothing.

@@ -99,12 +99,7 @@ impl CountMaps {
                 continue;
             }
             pair.swap(&mut self.outer)?;
-            empty(
-                &pair.idle,
-                &mut self.digests,
-                &mut self.values,
-                &mut taken,
-            )?;
+            empty(&pair.idle, &mut self.digests, &mut self.values, &mut taken)?;
         }
         Ok(taken)
     }
