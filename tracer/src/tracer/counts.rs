@@ -17,6 +17,8 @@ use super::syscall;
 
 /// Causes that are told apart at a time while the map of flows is full.
 const MAX_CAUSES: u32 = 1024;
+/// Elements of a map that is never used.
+const SMALLEST: u32 = 1;
 /// Elements read by one call at first.
 const BATCH: usize = 512;
 /// Elements read by one call at most; a hash bucket is never that full.
@@ -51,8 +53,9 @@ impl Pair {
             slot,
             size,
             active,
-            idle: create(size)?,
-            idle_size: size,
+            // Made in its size when it is needed, which takes the kernel a while.
+            idle: create(SMALLEST)?,
+            idle_size: SMALLEST,
             active_size: size,
         })
     }

@@ -93,7 +93,8 @@ impl Default for Trace {
             reason: Vec::new(),
             cgroup: Vec::new(),
             interval: Span(Duration::from_secs(1)),
-            // So many records have room in `Socket::keep`, however many come at once.
+            // So many records of several intervals have room in `Socket::keep`, however
+            // many come at once.
             max_flows: 4096,
             rules: RulesMode::Auto,
             verdicts: VerdictsMode::All,
@@ -226,7 +227,7 @@ impl Default for Socket {
             path: PathBuf::from("/run/droptrace/events.sock"),
             mode: Mode(0o660),
             max_readers: 16,
-            keep: Size(8 << 20),
+            keep: Size(32 << 20),
         }
     }
 }
