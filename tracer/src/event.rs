@@ -8,7 +8,7 @@ mod conntrack;
 mod rule;
 mod verdict;
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -306,8 +306,8 @@ pub struct Where {
     /// Interface index in that namespace.
     pub ifindex: Option<u32>,
     /// Callers of `function`, innermost first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub stack: Vec<String>,
+    #[serde(default, skip_serializing_if = "<[String]>::is_empty")]
+    pub stack: Arc<[String]>,
 }
 
 /// The process that owns a socket.

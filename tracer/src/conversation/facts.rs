@@ -1,6 +1,6 @@
 //! What happened to a conversation's packets and sockets on this machine.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     event::{Class, Direction, Engine, Process, Rule},
-    reason::Text,
+    reason::{Text, plain_name},
 };
 
 /// What kind of packet a record is about.
@@ -44,8 +44,10 @@ pub(super) struct Dropped {
     pub netns_name: Option<String>,
     pub ifname: Option<String>,
     pub direction: Option<Direction>,
-    /// Functions, from the one that freed the packet outwards.
-    pub functions: Vec<String>,
+    /// The function that freed the packet.
+    pub function: Option<String>,
+    /// Those that led to it, as a record has them.
+    pub stack: Arc<[String]>,
     pub advice: Option<String>,
 }
 
@@ -75,15 +77,20 @@ impl Dropped {
         matches!(self.kind, Kind::Icmp(3, 4) | Kind::Icmp(2, _))
     }
 
+    /// The function that freed it, without a compiler's suffix.
+    fn function(&self) -> Option<&str> {
+        self.function.as_deref().map(plain_name)
+    }
+
     /// It came to a namespace that it was not for: another link address, or an unknown VLAN.
     pub(super) fn is_for_another(&self) -> bool {
-        let function = self.functions.first().map(String::as_str);
+        let function = self.function();
         is_for_another(self.class, self.name.as_deref(), function)
     }
 
     /// It may not come from there, or not to there by this interface; there is a route.
     pub(super) fn is_for_its_addresses(&self) -> bool {
-        let function = self.functions.first().map(String::as_str);
+        let function = self.function();
         match self.name.as_deref() {
             Some("NOT_SPECIFIED") | None => function == Some("ip_rcv_finish_core"),
             Some(name) => matches!(name, "IP_RPFILTER" | "IP_LOCAL_SOURCE" | "IP_LOCALNET"),
@@ -92,7 +99,7 @@ impl Dropped {
 
     /// Its time to live ran out as this machine passed it on.
     pub(super) fn is_out_of_hops(&self) -> bool {
-        let function = self.functions.first().map(String::as_str);
+        let function = self.function();
         self.class == Class::Malformed && matches!(function, Some("ip_forward" | "ip6_forward"))
     }
 
@@ -118,11 +125,13 @@ impl Dropped {
             Some("TCP_LISTEN_OVERFLOW" | "TCP_OVERFLOW" | "TCP_REQQFULLDROP") => true,
             Some("SOCKET_BACKLOG") => self.kind == Kind::Syn,
             _ => {
+                let stack = self.stack.iter().map(|name| plain_name(name));
                 self.class == Class::Resource
                     && self
-                        .functions
-                        .iter()
-                        .any(|name| FUNCTIONS.contains(&name.as_str()))
+                        .function()
+                        .into_iter()
+                        .chain(stack)
+                        .any(|name| FUNCTIONS.contains(&name))
             }
         }
     }

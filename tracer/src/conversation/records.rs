@@ -1,6 +1,6 @@
 //! What a conversation's story learns from records.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -146,11 +146,6 @@ impl Story {
     fn dropped(&mut self, event: &Event, about: &About, by: End) {
         let Some(reason) = &event.reason else { return };
         let place = event.r#where.as_ref();
-        let mut functions = Vec::from_iter(place.and_then(|place| place.function.clone()));
-        functions.extend(place.iter().flat_map(|place| place.stack.iter().cloned()));
-        for name in &mut functions {
-            plain(name);
-        }
         let drop = Dropped {
             by,
             kind: kind(event, about),
@@ -165,7 +160,8 @@ impl Story {
             netns_name: place.and_then(|place| place.netns_name.clone()),
             ifname: place.and_then(|place| place.ifname.clone()),
             direction: event.flow.as_ref().and_then(|flow| flow.direction),
-            functions,
+            function: place.and_then(|place| place.function.clone()),
+            stack: place.map_or_else(Arc::default, |place| Arc::clone(&place.stack)),
             advice: event.advice.clone(),
         };
         if drop.is_loss() || drop.is_for_nobody() || drop.is_for_another() {
@@ -178,7 +174,7 @@ impl Story {
     fn reset_sent(&mut self, event: &Event, about: &About, by: End) {
         let place = event.r#where.as_ref();
         let reason = event.reason.as_ref();
-        let mut stack = place.map_or_else(Vec::new, |place| place.stack.clone());
+        let mut stack = place.map_or_else(Vec::new, |place| place.stack.to_vec());
         for name in &mut stack {
             plain(name);
         }
@@ -224,7 +220,7 @@ impl Story {
     fn sent_again(&mut self, event: &Event, about: &About, by: End) {
         let times = event.packets.max(1);
         let place = event.r#where.as_ref();
-        let mut stack = place.map_or_else(Vec::new, |place| place.stack.clone());
+        let mut stack = place.map_or_else(Vec::new, |place| place.stack.to_vec());
         for name in &mut stack {
             plain(name);
         }

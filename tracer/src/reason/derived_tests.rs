@@ -156,7 +156,7 @@ fn what_tc_shot_is_told_from_what_nothing_handles() {
 #[test]
 fn a_list_is_told_by_who_freed_it() {
     let from = |caller: &str, seen| Evidence {
-        callers: vec![caller.to_owned()],
+        callers: [caller.to_owned()].into(),
         ..showing(seen)
     };
     assert_class(

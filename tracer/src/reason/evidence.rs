@@ -1,6 +1,6 @@
 //! What a freed packet shows about why it was freed.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 pub use droptrace_types::Sign;
 
@@ -70,7 +70,7 @@ pub struct Evidence {
     pub as_list: bool,
     /// The functions above the one that freed the packet, nearest first, without
     /// a compiler's suffix.
-    pub callers: Vec<String>,
+    pub callers: Arc<[String]>,
     /// The state of the TCP socket concerned.
     pub tcp_state: Option<&'static str>,
 }

@@ -114,7 +114,7 @@ pub fn derived(
         // The compiler put the freeing into the loop over the list, so that the
         // caller of both shows.
         let evidence = Evidence {
-            callers: vec![name.to_owned()],
+            callers: [name.to_owned()].into(),
             ..evidence.clone()
         };
         return derived::find("kfree_skb_list", &evidence, &has_reason)

@@ -1,5 +1,7 @@
 //! From a kernel address and a reason number to words.
 
+use std::sync::Arc;
+
 use droptrace_types::NO_REASON;
 
 use crate::{
@@ -22,12 +24,14 @@ const QUEUE_PURGE: &str = "QUEUE_PURGE";
 /// Frees a list of packets, each of them for its caller.
 const LIST: &str = "kfree_skb_list";
 
-/// A call chain.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// A call chain, which records share.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stack {
     /// The functions above the event: above the one that freed the packet, which
     /// returns to the location, or else above the tracepoint. Nearest first.
-    pub above: Vec<String>,
+    pub above: Arc<[String]>,
+    /// Their names alone.
+    pub callers: Arc<[String]>,
     /// A list was freed, with the location as the caller.
     pub as_list: bool,
 }
@@ -78,9 +82,13 @@ impl Causes {
             .rposition(|name| TRACING.iter().any(|prefix| name.starts_with(prefix)));
         let from = freed.or(traced).map_or(0, |last| last + 1);
         let below = freed.and_then(|freed| names.get(freed.checked_sub(1)?));
+        let as_list = below.is_some_and(|name| reason::plain_name(name) == LIST);
+        let above: Arc<[String]> = names.into_iter().skip(from).collect();
+        let callers = above.iter().map(|name| reason::plain_name(name).to_owned());
         Stack {
-            as_list: below.is_some_and(|name| reason::plain_name(name) == LIST),
-            above: names.into_iter().skip(from).collect(),
+            as_list,
+            callers: callers.collect(),
+            above,
         }
     }
 
@@ -243,10 +251,8 @@ mod tests {
 
     fn reset(kernel: Reasons, code: u32, stack: &[u64], state: Option<&'static str>) -> Reason {
         let causes = Causes::new(kernel, Symbols::parse(RESETS));
-        let above = causes.stack(stack, 0).above;
-        let callers = above.iter().map(|name| reason::plain_name(name).to_owned());
         let evidence = Evidence {
-            callers: callers.collect(),
+            callers: causes.stack(stack, 0).callers,
             tcp_state: state,
             ..Evidence::default()
         };
@@ -280,10 +286,10 @@ mod tests {
     #[test]
     fn a_chain_begins_above_the_function_that_freed() {
         let chain = stack(&[0x1010, 0x2010, 0x4010, 0x5010], 0x4010);
-        assert_eq!(chain.above, ["ip_finish_output2+0x10"]);
+        assert_eq!(*chain.above, ["ip_finish_output2+0x10"]);
         assert!(!chain.as_list);
         let chain = stack(&[0x1010, 0x5010], 0);
-        assert_eq!(chain.above, ["ip_finish_output2+0x10"]);
+        assert_eq!(*chain.above, ["ip_finish_output2+0x10"]);
         assert_eq!(stack(&[], 0x4010), Stack::default());
     }
 
@@ -293,6 +299,6 @@ mod tests {
         // Freed by the list's loop itself.
         let chain = stack(&[0x1010, 0x2010, 0x3010, 0x4010], 0x3010);
         assert!(!chain.as_list);
-        assert_eq!(chain.above, ["__dev_queue_xmit.constprop.0+0x10"]);
+        assert_eq!(*chain.above, ["__dev_queue_xmit.constprop.0+0x10"]);
     }
 }

@@ -1,9 +1,11 @@
 //! From a count's key, a detail and a call chain to what they show of the cause.
 
+use std::sync::Arc;
+
 use droptrace_types::{Decode, Detail, HEADER_LEN, Key, TUPLE_FRAGMENT, TUPLE_ICMP, TUPLE_PORTS};
 
 use super::{cause::Stack, flow, headers, packet};
-use crate::reason::{Evidence, Sign, Signs, plain_name};
+use crate::reason::{Evidence, Sign, Signs};
 
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
@@ -39,11 +41,7 @@ pub fn of(key: &Key, detail: Option<&Detail>, stack: &Stack) -> Evidence {
             .map(|about| about.proto),
         len: packet.as_ref().map(|packet| packet.len),
         as_list: stack.as_list,
-        callers: stack
-            .above
-            .iter()
-            .map(|name| plain_name(name).to_owned())
-            .collect(),
+        callers: Arc::clone(&stack.callers),
         tcp_state: detail.and_then(packet::tcp_state),
     }
 }
@@ -413,13 +411,14 @@ mod tests {
             ..Tuple::NONE
         };
         let stack = Stack {
-            above: vec!["icmpv6_rcv.part.0+0x10".to_owned()],
+            above: ["icmpv6_rcv.part.0+0x10".to_owned()].into(),
+            callers: ["icmpv6_rcv".to_owned()].into(),
             as_list: false,
         };
         let evidence = of(&key, None, &stack);
         assert_eq!(evidence.icmp_type, Some(135));
         assert_eq!(evidence.src.unwrap().to_string(), "::1");
         assert_eq!(evidence.quoted, Some(UDP));
-        assert_eq!(evidence.callers, ["icmpv6_rcv"]);
+        assert_eq!(*evidence.callers, ["icmpv6_rcv"]);
     }
 }

@@ -20,6 +20,7 @@ mod tracked;
 
 use std::{
     collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -110,6 +111,10 @@ pub struct ByNftables {
     /// found: a rule of nftables or of iptables.
     pub queued: bool,
 }
+
+/// Call chains of one interval, by their number in the kernel's map and by who freed the
+/// packet.
+type Stacks = HashMap<(i32, u64), Stack>;
 
 /// A record that waits for the text of its rule.
 struct Waiting {
@@ -214,9 +219,17 @@ impl Recorder {
         } = drained;
         counts.sort_by_key(|(_, counts, _)| counts.last_ns);
         let fellows = Fellows::of(&counts);
+        let mut stacks = Stacks::new();
         let records = counts.into_iter().filter_map(move |(key, counts, detail)| {
-            let (mut event, at, unexplained) =
-                self.record(&key, &counts, detail.as_deref(), &clock, &means, &stack_of);
+            let (mut event, at, unexplained) = self.record(
+                &key,
+                &counts,
+                detail.as_deref(),
+                &clock,
+                &means,
+                &stack_of,
+                &mut stacks,
+            );
             if key.sketch != 0 {
                 let flows = unlisted.get(&key.sketch).copied();
                 event.flows_unlisted = Some(flows.unwrap_or(1));
@@ -367,6 +380,7 @@ impl Recorder {
         clock: &Clock,
         means: &Means<'_>,
         stack_of: &impl Fn(i32) -> Vec<u64>,
+        stacks: &mut Stacks,
     ) -> (Event, Option<(RuleAt, Via)>, Option<Unexplained>) {
         let kind = match Kind::from_u8(key.cause.kind) {
             Some(Kind::ResetSent) => EventKind::ResetSent,
@@ -376,8 +390,12 @@ impl Recorder {
         };
         let location = self.causes.location(key.cause.location);
         let stack = detail.map_or_else(Stack::default, |detail| {
-            self.causes
-                .stack(&stack_of(detail.stack_id), key.cause.location)
+            let at = (detail.stack_id, key.cause.location);
+            let causes = &self.causes;
+            let stack = stacks.entry(at);
+            stack
+                .or_insert_with(|| causes.stack(&stack_of(at.0), at.1))
+                .clone()
         });
         let evidence = evidence::of(key, detail, &stack);
         let at = detail.and_then(|detail| {
@@ -471,7 +489,7 @@ impl Recorder {
         key: &Key,
         detail: Option<&Detail>,
         location: Option<&Location>,
-        above: Vec<String>,
+        above: Arc<[String]>,
     ) -> Where {
         let home = match key.cause.netns {
             0 => Home::default(),

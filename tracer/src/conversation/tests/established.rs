@@ -208,7 +208,7 @@ fn own_resets(resets: &[(i64, Option<&str>, &str)]) -> Code {
         let ends = (address(CLIENT), address(SERVER));
         let mut reset = record(EventKind::ResetSent, *ms, ends.0, ends.1, "R");
         reset.reason = Some(reason(*name, Class::Unknown));
-        reset.r#where.as_mut().expect("a place").stack = vec![format!("{function}+0x5")];
+        reset.r#where.as_mut().expect("a place").stack = [format!("{function}+0x5")].into();
         world.record(reset);
     }
     code(&world.verdict(9000))

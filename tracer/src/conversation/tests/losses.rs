@@ -10,7 +10,7 @@ fn repeats(stacks: &[&str]) -> World {
     world.talks(100, 61, 0, 5000);
     for (n, function) in (0..).zip(stacks) {
         let mut repeated = again(300 + n, CLIENT_ISN + 1, 50);
-        repeated.r#where.as_mut().expect("a place").stack = vec![format!("{function}+0x5")];
+        repeated.r#where.as_mut().expect("a place").stack = [format!("{function}+0x5")].into();
         world.record(repeated);
     }
     world
@@ -111,7 +111,7 @@ fn many_segments_are_counted_though_not_all_are_kept() {
     let mut world = repeats(&[]);
     for n in 0..40 {
         let mut repeated = again(300, CLIENT_ISN + 1 + n, 50);
-        repeated.r#where.as_mut().expect("a place").stack = vec![PROBE.to_owned()];
+        repeated.r#where.as_mut().expect("a place").stack = [PROBE.to_owned()].into();
         world.record(repeated);
     }
     let event = world.verdict(20_000);

@@ -33,7 +33,7 @@ fn data_again(ms: i64, seq: u32, function: &str) -> Event {
     let mut event = again(ms, CLIENT_ISN + 1 + seq, 1000);
     event.tcp.as_mut().expect("TCP").state = Some("ESTABLISHED".to_owned());
     if !function.is_empty() {
-        event.r#where.as_mut().expect("a place").stack = vec![function.to_owned()];
+        event.r#where.as_mut().expect("a place").stack = [function.to_owned()].into();
     }
     event
 }

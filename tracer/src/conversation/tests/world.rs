@@ -1,6 +1,9 @@
 //! Sightings and records, made as the kernel's packets would be seen.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -360,7 +363,7 @@ pub fn record(kind: EventKind, ms: i64, src: SocketAddr, dst: SocketAddr, flags:
             container: None,
             ifname: Some("eth0".to_owned()),
             ifindex: Some(2),
-            stack: Vec::new(),
+            stack: Arc::default(),
         }),
         process: None,
         conntrack: None,
