@@ -23,6 +23,11 @@ impl Key {
         };
         Self { proto, ends }
     }
+
+    /// Whether it is a conversation of this protocol.
+    pub(super) const fn is_of(&self, proto: u8) -> bool {
+        self.proto == proto
+    }
 }
 
 /// An end of a conversation.

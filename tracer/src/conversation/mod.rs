@@ -366,7 +366,8 @@ impl Conversations {
         story
     }
 
-    /// Tells of those that were quiet for the longest time.
+    /// Tells of those that were quiet for the longest time; not of datagrams of which nothing
+    /// is known but what a record says, as in a flood of them.
     fn make_room(&mut self, now: Timestamp) {
         let mut quiet: Vec<(Timestamp, Key)> = self
             .stories
@@ -374,7 +375,16 @@ impl Conversations {
             .map(|(key, story)| (story.last, *key))
             .collect();
         quiet.sort_by_key(|(last, _)| *last);
-        let quiet: Vec<Key> = quiet.into_iter().take(ROOM).map(|(_, key)| key).collect();
+        let mut quiet: Vec<Key> = quiet.into_iter().take(ROOM).map(|(_, key)| key).collect();
+        if self.scope != Scope::Packets {
+            quiet.retain(|key| {
+                let is_told = !key.is_of(UDP);
+                if !is_told {
+                    self.stories.remove(key);
+                }
+                is_told
+            });
+        }
         self.settle(&quiet, now);
     }
 

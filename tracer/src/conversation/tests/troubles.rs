@@ -347,3 +347,23 @@ fn a_destination_is_told_by_those_that_had_trouble() {
     let words = "2 of 2 conversations that had trouble with";
     assert!(last.explanation.starts_with(words), "{last:?}");
 }
+
+#[test]
+fn a_flood_of_datagrams_leaves_room_for_connections() {
+    let mut world = world();
+    world.record(dropped_syn(0));
+    for port in 1..=6000 {
+        let client = format!("10.0.0.2:{port}");
+        let mut event = drop(1, &client, SERVER, "", "NETFILTER_DROP", Class::Policy);
+        "udp".clone_into(&mut event.flow.as_mut().expect("a flow").proto);
+        world.record(by_rule(event, "udp dport 443 drop", "drop"));
+    }
+    let verdicts = world.conversations.settled(at(90_000));
+    let of = |proto: &str| {
+        let is_of = |event: &&Event| event.flow.as_ref().is_some_and(|flow| flow.proto == proto);
+        verdicts.iter().filter(is_of).count()
+    };
+    assert_eq!(of("tcp"), 1);
+    // Those that made room say nothing: each has its record.
+    assert!((1..=4096).contains(&of("udp")), "{}", of("udp"));
+}
