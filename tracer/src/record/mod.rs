@@ -112,9 +112,22 @@ pub struct ByNftables {
     pub queued: bool,
 }
 
-/// Call chains of one interval, by their number in the kernel's map and by who freed the
-/// packet.
-type Stacks = HashMap<(i32, u64), Stack>;
+/// Call chains of one interval, each read and named once.
+struct Stacks<F> {
+    /// Gives the return addresses of a stack, by its number.
+    addresses: F,
+    /// By that number, and by who freed the packet.
+    known: HashMap<(i32, u64), Stack>,
+}
+
+impl<F: Fn(i32) -> Vec<u64>> Stacks<F> {
+    fn of(&mut self, detail: &Detail, causes: &Causes) -> Stack {
+        let at = (detail.stack_id, detail.key.cause.location);
+        let stack = self.known.entry(at);
+        let stack = stack.or_insert_with(|| causes.stack(&(self.addresses)(at.0), at.1));
+        stack.clone()
+    }
+}
 
 /// A record that waits for the text of its rule.
 struct Waiting {
@@ -219,7 +232,10 @@ impl Recorder {
         } = drained;
         counts.sort_by_key(|(_, counts, _)| counts.last_ns);
         let fellows = Fellows::of(&counts);
-        let mut stacks = Stacks::new();
+        let mut stacks = Stacks {
+            addresses: stack_of,
+            known: HashMap::new(),
+        };
         let records = counts.into_iter().filter_map(move |(key, counts, detail)| {
             let (mut event, at, unexplained) = self.record(
                 &key,
@@ -227,7 +243,6 @@ impl Recorder {
                 detail.as_deref(),
                 &clock,
                 &means,
-                &stack_of,
                 &mut stacks,
             );
             if key.sketch != 0 {
@@ -379,8 +394,7 @@ impl Recorder {
         detail: Option<&Detail>,
         clock: &Clock,
         means: &Means<'_>,
-        stack_of: &impl Fn(i32) -> Vec<u64>,
-        stacks: &mut Stacks,
+        stacks: &mut Stacks<impl Fn(i32) -> Vec<u64>>,
     ) -> (Event, Option<(RuleAt, Via)>, Option<Unexplained>) {
         let kind = match Kind::from_u8(key.cause.kind) {
             Some(Kind::ResetSent) => EventKind::ResetSent,
@@ -389,14 +403,7 @@ impl Recorder {
             Some(Kind::Drop) | None => EventKind::Drop,
         };
         let location = self.causes.location(key.cause.location);
-        let stack = detail.map_or_else(Stack::default, |detail| {
-            let at = (detail.stack_id, key.cause.location);
-            let causes = &self.causes;
-            let stack = stacks.entry(at);
-            stack
-                .or_insert_with(|| causes.stack(&stack_of(at.0), at.1))
-                .clone()
-        });
+        let stack = detail.map_or_else(Stack::default, |detail| stacks.of(detail, &self.causes));
         let evidence = evidence::of(key, detail, &stack);
         let at = detail.and_then(|detail| {
             self.rule_at(detail).or_else(|| {
