@@ -69,6 +69,8 @@ impl Stage {
                 // What is proven here is not that it does less under load.
                 "limits.max_cpu=100%".to_owned(),
                 "limits.max_memory=1GiB".to_owned(),
+                // Full early: what grows from then on has no limit.
+                "socket.keep=8MiB".to_owned(),
             ],
             environment: Vec::new(),
         })
