@@ -26,6 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(180);
 
 /// How often a step is done at most for what it waits for to happen.
 const ROUNDS: u16 = 20;
+/// How often all of it is made at most until a program is interrupted, which takes a while
+/// the shorter it is and the slower the machine.
+const INTERRUPTED_ROUNDS: u16 = 60;
 
 /// Truths that stay the same for this long are final.
 const QUIET: Duration = Duration::from_millis(30);
@@ -173,7 +176,7 @@ fn trace(
         .perform(sandbox, scenario, before, false)
         .and_then(|()| {
             // An interrupt cannot be ordered for a moment.
-            for _ in 1..ROUNDS {
+            for _ in 1..INTERRUPTED_ROUNDS {
                 if !scenario.tracer.is_interrupted || skipped()? > 0 {
                     break;
                 }
