@@ -133,7 +133,11 @@ fn fill<const DROP: bool>(ctx: *mut c_void, event: &Event, detail: &mut Detail) 
             detail.tcp_ack = u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]);
             detail.tcp_flags = tcp[13];
         }
-        detail.header_len = packet.copy_headers(event.packet.network(), &mut detail.header);
+        let network = packet.network();
+        // Without one, what stands there is not the packet's.
+        if network != 0 {
+            detail.header_len = packet.copy_headers(network, &mut detail.header);
+        }
     }
     1
 }

@@ -10,7 +10,7 @@ use aya_ebpf::EbpfContext;
 use droptrace_types::Loss;
 
 use crate::{
-    count::lose,
+    count::{increase, lose},
     kernel::constant,
     maps::{FIRST, RUNNING},
 };
@@ -41,8 +41,8 @@ pub fn run_first<C: EbpfContext>(ctx: &C, record: impl FnOnce(&C)) {
                 (&raw mut (*running).kernel_nests).write_volatile(1);
             }
             (&raw mut (*running).is_called).write_volatile(0);
-            let depth = (&raw const (*running).depth).read_volatile();
-            (&raw mut (*running).depth).write_volatile(depth + 1);
+            // Atomic although per CPU: some kernels preempt programs.
+            increase(&raw mut (*running).depth, 1);
         }
     }
     record(ctx);
@@ -56,10 +56,7 @@ pub fn run_first<C: EbpfContext>(ctx: &C, record: impl FnOnce(&C)) {
     }
     if let Some(running) = RUNNING.get_ptr_mut(0) {
         // SAFETY: as above.
-        unsafe {
-            let depth = (&raw const (*running).depth).read_volatile();
-            (&raw mut (*running).depth).write_volatile(depth.wrapping_sub(1));
-        }
+        unsafe { increase(&raw mut (*running).depth, u64::MAX) };
     }
 }
 
