@@ -1,13 +1,15 @@
 //! How kernel memory is read: what user space said about this kernel, and the
 //! one way to follow a pointer.
 
-use core::mem::MaybeUninit;
+use core::mem::{MaybeUninit, transmute_copy};
 
 use aya_ebpf::{
     EbpfContext, cty::c_void, helpers::generated::bpf_probe_read_kernel,
     programs::BtfTracePointContext,
 };
 use droptrace_types::{Config, KEY_WORDS, Layout};
+
+use crate::kfunc::rdonly_cast;
 
 /// Where struct members stand; user space overrides it before loading.
 #[unsafe(no_mangle)]
@@ -119,6 +121,19 @@ impl Pointer {
     /// a null pointer. Without a branch, which keeps the verifier's work small.
     #[inline(always)]
     pub fn read<T: Copy>(self, offset: u32) -> T {
+        if loads::<T>() {
+            let address = self.at(offset).0;
+            // SAFETY: the verifier has each load give zero that would fault. `T` is plain
+            // data in all uses, as large as what is loaded.
+            unsafe {
+                return match size_of::<T>() {
+                    1 => transmute_copy(&rdonly_cast::<u8>(address).read_volatile()),
+                    2 => transmute_copy(&rdonly_cast::<u16>(address).read_volatile()),
+                    4 => transmute_copy(&rdonly_cast::<u32>(address).read_volatile()),
+                    _ => transmute_copy(&rdonly_cast::<u64>(address).read_volatile()),
+                };
+            }
+        }
         let mut value = MaybeUninit::<T>::uninit();
         // SAFETY: the helper checks the address, and fills the place with zeros
         // if it is bad (`bpf_probe_read_kernel_common`). `T` is plain data in all uses.
@@ -145,7 +160,7 @@ impl Pointer {
     /// The two `T`s at `first` and at `second`, with one call where they stand side by side.
     #[inline(always)]
     pub fn pair<T: Copy>(self, first: u32, second: u32) -> [T; 2] {
-        if first + size_of::<T>() as u32 == second {
+        if !loads::<T>() && first + size_of::<T>() as u32 == second {
             self.read(first)
         } else {
             [self.read(first), self.read(second)]
@@ -157,6 +172,13 @@ impl Pointer {
     pub fn follow(self, offset: u32) -> Self {
         Self(self.read(offset))
     }
+}
+
+/// Whether a `T` can be loaded from memory of which the verifier knows nothing, instead of by
+/// a helper.
+#[inline(always)]
+fn loads<T>() -> bool {
+    matches!(size_of::<T>(), 1 | 2 | 4 | 8) && constant!(CONFIG.rdonly_cast) != 0
 }
 
 /// Makes all of `place` zero. `T` must be a multiple of a word and as aligned.

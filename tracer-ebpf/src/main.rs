@@ -15,6 +15,7 @@ mod filter;
 mod hook;
 mod ip;
 mod kernel;
+mod kfunc;
 mod maps;
 mod nested;
 mod packet;

@@ -451,10 +451,15 @@ pub struct Config {
     /// 1 if programs that the kernel does not run inside themselves have a stack of
     /// their own, one for each CPU.
     pub has_private_stack: u32,
+    /// What the kernel's BTF numbers the function `bpf_preempt_disable`; 0 where the programs
+    /// cannot call it. So with the next two.
+    pub preempt_disable: u32,
+    /// `bpf_preempt_enable`.
+    pub preempt_enable: u32,
+    /// `bpf_rdonly_cast`, where its result can be of no type.
+    pub rdonly_cast: u32,
     /// Bits `WATCH_*`: how conversations are watched.
     pub watch: u32,
-    /// Zero.
-    pub pad: u32,
     /// Address of the kernel variable `vmemmap_base`.
     pub vmemmap_base: u64,
     /// Address of the kernel variable `page_offset_base`.
@@ -473,6 +478,17 @@ pub struct Config {
     pub bridge_pre: u64,
     /// Address of the function behind it.
     pub bridge_pre_end: u64,
+}
+
+/// What stands in the object for [`Config::preempt_disable`] and so on: numbers of helpers that
+/// no kernel has. User space puts the functions in their place before loading.
+pub mod kfunc {
+    /// `bpf_preempt_disable`
+    pub const PREEMPT_DISABLE: u32 = 0x7000_0000;
+    /// `bpf_preempt_enable`
+    pub const PREEMPT_ENABLE: u32 = 0x7000_0001;
+    /// `bpf_rdonly_cast`
+    pub const RDONLY_CAST: u32 = 0x7000_0002;
 }
 
 impl Config {
@@ -500,8 +516,10 @@ impl Config {
         frag_offset: 0,
         frag_len: 0,
         has_private_stack: 0,
+        preempt_disable: 0,
+        preempt_enable: 0,
+        rdonly_cast: 0,
         watch: 0,
-        pad: 0,
         vmemmap_base: 0,
         page_offset_base: 0,
         nf_hook_slow: 0,

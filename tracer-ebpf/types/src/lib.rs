@@ -17,6 +17,7 @@ pub use layout::{
     ABSENT, ChainPlaces, Config, ConntrackAt, ConntrackLayout, FILTER_BY_CGROUP, FILTER_BY_FLOW,
     FILTER_BY_INTERFACE, FILTER_BY_NETNS, FILTER_BY_REASON, FILTER_BY_SOCKET, HookAt, HookPlaces,
     Layout, Places, RuleAt, RuleHead, RuleLayout, STACK_WORDS, STACK_WORDS_BELOW, StackWords,
+    kfunc,
 };
 pub use sighting::{Passed, PassedKey, Sighting, SightingKind, WATCH_ADDRESSES, WATCH_TROUBLES};
 pub use verdict::{
@@ -520,7 +521,7 @@ const _: () = {
     assert!(size_of::<ConntrackAt>() == 112);
     assert!(size_of::<VerdictWords>() == (3 + VERDICT_WORDS + VERDICT_HEADS * VERDICT_WORDS) * 8);
     assert!(size_of::<EndpointRule>() == 40);
-    assert!(size_of::<Config>() == 168);
+    assert!(size_of::<Config>() == 176);
     assert!(size_of::<Filter>() == FILTER_RULES * (40 + 16 + 4 + 4) + 40);
 };
 

@@ -319,7 +319,7 @@ fn probe(btf: &Btf, types: &Types, layout: &Layout, obstacles: &mut Vec<String>)
     });
     let functions = functions
         .iter()
-        .map(|name| (*name, promised(btf.has_function(name), Means::Fentry)));
+        .map(|name| (*name, promised(btf.function(name).is_some(), Means::Fentry)));
     tracepoints.chain(functions).collect()
 }
 

@@ -317,15 +317,17 @@ impl Btf {
         })
     }
 
-    /// Whether the kernel has a function of that name that is not merely part
-    /// of others.
+    /// The number of the function of that name, where the kernel has one that is not
+    /// merely part of others.
     #[must_use]
-    pub fn has_function(&self, name: &str) -> bool {
-        self.types.iter().skip(1).any(|at| {
-            self.type_at(*at as usize).is_some_and(|kind| {
+    pub fn function(&self, name: &str) -> Option<u32> {
+        let is_it = |id: &u32| {
+            self.by_id(*id).is_some_and(|kind| {
                 kind.kind() == KIND_FUNC && self.string(kind.name) == Some(name)
             })
-        })
+        };
+        let ids = 1..u32::try_from(self.types.len()).ok()?;
+        ids.into_iter().find(is_it)
     }
 
     /// Arguments of a tracepoint, in order; `None` where the kernel has no

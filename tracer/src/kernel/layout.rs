@@ -1,6 +1,6 @@
 //! What the kernel programs must be told about the running kernel.
 
-use std::ops::Range;
+use std::{fs, ops::Range};
 
 use droptrace_types::{ABSENT, Config, ConntrackLayout, Layout, NO_REASON, RuleLayout};
 
@@ -9,6 +9,10 @@ use super::{
     reasons::{NOT_SPECIFIED, Reasons},
     symbols::Symbols,
 };
+
+/// Whether programs are compiled; the interpreter cannot call the kernel's functions. Only
+/// in the machine's own network namespace.
+const JIT: &str = "/proc/sys/net/core/bpf_jit_enable";
 
 /// A member that no kernel this program can run on lacks.
 #[derive(Debug, thiserror::Error)]
@@ -149,7 +153,26 @@ pub fn config(btf: &Btf, symbols: &Symbols, reasons: &Reasons) -> Config {
         ..Config::DEFAULT
     };
     reach_pages(&mut config, btf, symbols);
+    number_kfuncs(&mut config, btf);
     config
+}
+
+/// The functions of the kernel's that programs may call.
+fn number_kfuncs(config: &mut Config, btf: &Btf) {
+    let interprets = fs::read_to_string(JIT).is_ok_and(|state| state.trim() == "0");
+    if interprets {
+        return;
+    }
+    config.rdonly_cast = btf.function("bpf_rdonly_cast").unwrap_or(0);
+    // The verifier must know that a function which it verifies once does not sleep.
+    // <https://github.com/torvalds/linux/blob/v6.15/include/linux/bpf_verifier.h>
+    if btf.bit_offset("bpf_subprog_info", "might_sleep").is_none() {
+        return;
+    }
+    let both = ["bpf_preempt_disable", "bpf_preempt_enable"].map(|name| btf.function(name));
+    if let [Some(disable), Some(enable)] = both {
+        (config.preempt_disable, config.preempt_enable) = (disable, enable);
+    }
 }
 
 /// The function in which a bridge frees what a hook drops at prerouting, or the one

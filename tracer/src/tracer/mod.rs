@@ -2,6 +2,7 @@
 
 mod counts;
 mod details;
+mod kfuncs;
 mod losses;
 pub mod netfilter;
 mod probe;

@@ -14,10 +14,10 @@ use std::{
 
 use droptrace_types::{Config, KEY_WORDS};
 
-use super::{Setup, Watching};
+use super::{Setup, Watching, kfuncs, syscall};
 
 /// Built by `cargo xtask build`.
-static OBJECT: &[u8] = include_bytes_aligned!(env!("BPF_OBJECT"));
+pub(super) static OBJECT: &[u8] = include_bytes_aligned!(env!("BPF_OBJECT"));
 
 /// The tracepoints that are watched, which are also the names of the programs;
 /// drops first.
@@ -48,6 +48,9 @@ pub enum LoadError {
     /// The kernel's own BTF is unusable.
     #[error("cannot read the kernel's type information: {0}")]
     Btf(#[from] aya::BtfError),
+    /// What was built is no object.
+    #[error("the kernel programs are damaged ({0}); build them again: cargo xtask build")]
+    Damaged(#[from] object::Error),
     /// The object was refused as a whole.
     #[error("cannot load the kernel programs: {}{}", chain(.0), hint(.0))]
     Object(#[from] EbpfError),
@@ -154,13 +157,17 @@ pub fn load(loader: Loader, setup: &Setup<'_>) -> Result<(Ebpf, Btf), LoadError>
     // Its numbers are as random as the hashes of std's maps.
     let random = RandomState::new();
     let seeds: [u64; KEY_WORDS] = std::array::from_fn(|word| random.hash_one(word) | 1);
+    let mut config = *setup.config;
+    if config.rdonly_cast != 0 && !syscall::can_load_untyped(config.rdonly_cast) {
+        config.rdonly_cast = 0;
+    }
     let level = if setup.debug { LOG_DEBUG } else { LOG_OFF };
     let Loader { loader, btf } = loader;
     // For as long as `setup` lives.
     let mut loader: EbpfLoader<'_> = loader;
     loader
         .override_global("LAYOUT", setup.layout, true)
-        .override_global("CONFIG", setup.config, true)
+        .override_global("CONFIG", &config, true)
         .override_global("SEEDS", &seeds, true)
         .override_global(aya_log::LEVEL, &level, true);
     if setup.conversations == Watching::Nothing {
@@ -172,7 +179,8 @@ pub fn load(loader: Loader, setup: &Setup<'_>) -> Result<(Ebpf, Btf), LoadError>
     if setup.conversations != Watching::Troubles {
         loader.map_max_entries("TROUBLED", 1);
     }
-    Ok((loader.load(OBJECT)?, btf))
+    let object = kfuncs::resolve(OBJECT, &config)?;
+    Ok((loader.load(&object)?, btf))
 }
 
 /// Before Linux 5.11 maps count against this limit of the process

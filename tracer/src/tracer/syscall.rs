@@ -7,8 +7,9 @@ use std::{
 };
 
 use aya_obj::generated::{
-    BPF_EXIT, BPF_F_TEST_RUN_ON_CPU, BPF_JMP, BPF_K, BPF_MOV, bpf_attach_type, bpf_attr, bpf_cmd,
-    bpf_insn, bpf_prog_info, bpf_prog_type,
+    BPF_CALL, BPF_EXIT, BPF_F_TEST_RUN_ON_CPU, BPF_JMP, BPF_K, BPF_LDX, BPF_MEM, BPF_MOV,
+    BPF_PSEUDO_KFUNC_CALL, BPF_W, bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_info,
+    bpf_prog_type,
 };
 
 /// `BPF_ALU64`
@@ -136,24 +137,57 @@ fn only_element(command: bpf_cmd, map: BorrowedFd<'_>, value: u64) -> io::Result
 
 /// Loads a program for netfilter hooks that only returns `verdict`.
 pub fn load_netfilter(verdict: i32, name: &CStr) -> io::Result<OwnedFd> {
-    let instruction = |code: u32, imm| {
-        // SAFETY: plain data, of which zeros are a valid value.
-        let mut instruction: bpf_insn = unsafe { mem::zeroed() };
-        instruction.code = u8::try_from(code).unwrap_or_default();
-        instruction.imm = imm;
-        instruction
-    };
     let program = [
-        instruction(ALU64 | BPF_MOV | BPF_K, verdict),
-        instruction(BPF_JMP | BPF_EXIT, 0),
+        instruction(ALU64 | BPF_MOV | BPF_K, 0, 0, verdict),
+        instruction(BPF_JMP | BPF_EXIT, 0, 0, 0),
     ];
+    let kind = bpf_prog_type::BPF_PROG_TYPE_NETFILTER;
+    load(kind, bpf_attach_type::BPF_NETFILTER as u32, name, &program)
+}
+
+/// Whether programs can load memory of no type: through what `bpf_rdonly_cast`, the function of
+/// this number in the kernel's BTF, gives. Since Linux 6.17.
+/// <https://github.com/torvalds/linux/blob/v6.17/kernel/bpf/verifier.c>
+pub fn can_load_untyped(rdonly_cast: u32) -> bool {
+    let program = [
+        instruction(ALU64 | BPF_MOV | BPF_K, 1, 0, 0),
+        instruction(ALU64 | BPF_MOV | BPF_K, 2, 0, 0),
+        instruction(
+            BPF_JMP | BPF_CALL,
+            0,
+            BPF_PSEUDO_KFUNC_CALL as u8,
+            rdonly_cast.cast_signed(),
+        ),
+        instruction(BPF_LDX | BPF_MEM | BPF_W, 0, 0, 0),
+        instruction(BPF_JMP | BPF_EXIT, 0, 0, 0),
+    ];
+    let kind = bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT;
+    load(kind, 0, c"droptrace_load", &program).is_ok()
+}
+
+fn instruction(code: u32, destination: u8, source: u8, imm: i32) -> bpf_insn {
+    // SAFETY: plain data, of which zeros are a valid value.
+    let mut instruction: bpf_insn = unsafe { mem::zeroed() };
+    instruction.code = u8::try_from(code).unwrap_or_default();
+    instruction.set_dst_reg(destination);
+    instruction.set_src_reg(source);
+    instruction.imm = imm;
+    instruction
+}
+
+fn load(
+    kind: bpf_prog_type,
+    attach_type: u32,
+    name: &CStr,
+    program: &[bpf_insn],
+) -> io::Result<OwnedFd> {
     let mut attr = empty();
     // SAFETY: all fields of the union are plain data.
     let load = unsafe { &mut attr.__bindgen_anon_3 };
-    load.prog_type = bpf_prog_type::BPF_PROG_TYPE_NETFILTER as u32;
-    load.expected_attach_type = bpf_attach_type::BPF_NETFILTER as u32;
+    load.prog_type = kind as u32;
+    load.expected_attach_type = attach_type;
     load.insns = program.as_ptr() as u64;
-    load.insn_cnt = 2;
+    load.insn_cnt = u32::try_from(program.len()).unwrap_or(u32::MAX);
     load.license = c"Dual MIT/GPL".as_ptr() as u64;
     for (place, byte) in load.prog_name.iter_mut().zip(name.to_bytes()) {
         *place = byte.cast_signed();
