@@ -23,14 +23,13 @@ const AF_PACKET: u16 = 17;
 
 /// Records the freed packet.
 #[inline(always)]
-pub fn record(ctx: &BtfTracePointContext) {
+pub fn record(ctx: &BtfTracePointContext, place: &mut MaybeUninit<Event>) {
     let skb = Argument::first(ctx);
     let [device, owner] = skb
         .untyped()
         .pair(constant!(LAYOUT.skb_dev), constant!(LAYOUT.skb_sk));
-    let mut place = MaybeUninit::uninit();
     let owner = Socket::new(owner, true);
-    let event = Event::new(&mut place, Kind::Drop, owner);
+    let event = Event::new(place, Kind::Drop, owner);
     event.key.cause.location = ctx.arg(1);
     if constant!(CONFIG.drop_has_reason) != 0 {
         event.key.cause.reason = ctx.arg(2);
@@ -45,7 +44,6 @@ pub fn record(ctx: &BtfTracePointContext) {
         let traced = skb.bits(constant!(CONFIG.nf_trace)) & 1;
         event.key.cause.signs = u32::from(traced) << Sign::Traced as u32;
     }
-    event.forget();
     if find_rule(ctx.as_ptr(), event) {
         return;
     }

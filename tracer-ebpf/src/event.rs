@@ -80,7 +80,9 @@ impl Event {
         let searches = DROP && constant!(CONFIG.drop_has_socket) == 0;
         let filters_by_socket =
             constant!(CONFIG.filters) & (FILTER_BY_SOCKET | FILTER_BY_CGROUP) != 0;
-        self.forget();
+        if !DROP {
+            self.forget();
+        }
         // A search takes its time, so it comes as late as it can.
         if searches && filters_by_socket {
             stack::find_receiver(ctx.as_ptr(), self);

@@ -217,18 +217,16 @@ pub const fn nonzero(value: u64) -> u64 {
 pub const fn address_bits(address: u64) -> u64 {
     const FOUR_LEVELS: u64 = 47;
     const FIVE_LEVELS: u64 = 56;
-    if address >> FOUR_LEVELS == u64::MAX >> FOUR_LEVELS {
-        FOUR_LEVELS
-    } else {
-        FIVE_LEVELS
-    }
+    let is_shorter = nonzero((address >> FOUR_LEVELS) ^ (u64::MAX >> FOUR_LEVELS));
+    FOUR_LEVELS + is_shorter * (FIVE_LEVELS - FOUR_LEVELS)
 }
 
-/// Whether `word` may be an address of kernel memory. Some kernels warn in their log where
-/// one is read that no address can be.
+/// `word` where it may be an address of kernel memory, else null. Some kernels warn in their
+/// log where one is read that no address can be.
 #[inline(always)]
-pub const fn may_be_address(word: u64, address_bits: u64) -> bool {
-    word >> address_bits == u64::MAX >> address_bits
+pub const fn address_in(word: u64, address_bits: u64) -> Pointer {
+    let is_none = nonzero((word >> address_bits) ^ (u64::MAX >> address_bits));
+    Pointer(word & is_none.wrapping_sub(1))
 }
 
 /// Argument `n` of a tracepoint, as a number. An argument that the tracepoint

@@ -6,46 +6,71 @@
 //! So a second one stands at the tracepoint behind the first. It does nothing but
 //! for a packet that the first was kept from, for which it calls it.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::EbpfContext;
 use droptrace_types::Loss;
 
 use crate::{
     count::{increase, lose},
+    event::Event,
     kernel::constant,
+    kfunc::without_preemption,
     maps::{FIRST, RUNNING},
 };
 
 /// No program of [`FIRST`].
 const NOBODY: u32 = 1;
 
+/// Events at a time on a CPU: of a process, of an interrupt in the middle of that, and so
+/// on. A power of two, and more than there are such levels.
+const LEVELS: usize = 4;
+
 /// What runs on this CPU.
 #[repr(C)]
 pub struct Running {
     /// How many runs of the first program have begun and not ended.
     depth: u64,
-    /// 1 while the second one calls it.
-    is_called: u64,
+    /// How many of them were called by the second one and have not begun.
+    called: u64,
     /// 1 if this kernel runs a program inside itself.
     kernel_nests: u64,
+    /// How many of `events` are in use.
+    level: u64,
+    events: [MaybeUninit<Event>; LEVELS],
 }
 
-/// Runs `record`, so that [`call_first`] knows of it.
+/// Runs `record`, so that [`call_first`] knows of it, with a place for the event. That is
+/// none of the stack's: of what stands in a map the verifier knows nothing, so that paths
+/// that left different things there are the same to it.
 #[inline(always)]
-pub fn run_first<C: EbpfContext>(ctx: &C, record: impl FnOnce(&C)) {
-    if let Some(running) = RUNNING.get_ptr_mut(0) {
-        // SAFETY: this CPU's element. What interrupts leaves `depth` as it was, and
-        // finds `is_called` only where neither program can be run once more.
-        unsafe {
-            let inside = (&raw const (*running).depth).read_volatile() != 0;
-            if inside && (&raw const (*running).is_called).read_volatile() == 0 {
-                (&raw mut (*running).kernel_nests).write_volatile(1);
-            }
-            (&raw mut (*running).is_called).write_volatile(0);
-            // Atomic although per CPU: some kernels preempt programs.
-            increase(&raw mut (*running).depth, 1);
+pub fn run_first<C: EbpfContext>(ctx: &C, record: impl FnOnce(&C, &mut MaybeUninit<Event>)) {
+    let Some(running) = RUNNING.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: this CPU's element. What interrupts leaves `depth`, `called` and `level` as
+    // they were. Atomic although per CPU: some kernels preempt programs.
+    unsafe {
+        if (&raw const (*running).called).read_volatile() != 0 {
+            increase(&raw mut (*running).called, u64::MAX);
+        } else if (&raw const (*running).depth).read_volatile() != 0 {
+            (&raw mut (*running).kernel_nests).write_volatile(1);
         }
+        increase(&raw mut (*running).depth, 1);
     }
-    record(ctx);
+    without_preemption(|| {
+        // SAFETY: as above; here only an interrupt can come between.
+        unsafe {
+            let level = (&raw const (*running).level).read_volatile();
+            if level >= LEVELS as u64 {
+                lose(Loss::Packets, 1);
+                return;
+            }
+            (&raw mut (*running).level).write_volatile(level + 1);
+            record(ctx, &mut (*running).events[level as usize]);
+            (&raw mut (*running).level).write_volatile(level);
+        }
+    });
     if constant!(CONFIG.has_private_stack) != 0 {
         // SAFETY: there is no program of this number, and so no call. But one that
         // calls others has no stack of its own, which a run inside a run would
@@ -54,10 +79,8 @@ pub fn run_first<C: EbpfContext>(ctx: &C, record: impl FnOnce(&C)) {
         // (`check_max_stack_depth`)
         unsafe { FIRST.tail_call(ctx, NOBODY) };
     }
-    if let Some(running) = RUNNING.get_ptr_mut(0) {
-        // SAFETY: as above.
-        unsafe { increase(&raw mut (*running).depth, u64::MAX) };
-    }
+    // SAFETY: as above.
+    unsafe { increase(&raw mut (*running).depth, u64::MAX) };
 }
 
 /// Calls the first program if the kernel has kept it from this packet: it runs, for
@@ -73,7 +96,7 @@ pub fn call_first(ctx: &impl EbpfContext) {
         if !runs || (&raw const (*running).kernel_nests).read_volatile() != 0 {
             return;
         }
-        (&raw mut (*running).is_called).write_volatile(1);
+        increase(&raw mut (*running).called, 1);
     }
     lose(Loss::DropsNotSkipped, 1);
     // SAFETY: nothing here has to be undone. The map has the first program.

@@ -8,7 +8,7 @@ use droptrace_types::{POLICY, STACK_WORDS, STACK_WORDS_BELOW};
 
 use crate::{
     event::Event,
-    kernel::{Pointer, address_bits, may_be_address},
+    kernel::{Pointer, address_bits, address_in},
     maps::{PLACES, RULE_LAYOUT, TRIAL},
     verdict,
 };
@@ -75,11 +75,7 @@ pub extern "C" fn trial_stack() -> u64 {
     let stack = Stack(Pointer::new(stack));
     for i in 0..STACK_WORDS {
         let word = stack.word(i as u32);
-        let behind = if may_be_address(word, address_bits) {
-            Pointer::new(word)
-        } else {
-            Pointer::NULL
-        };
+        let behind = address_in(word, address_bits);
         // SAFETY: as above; nobody else writes it meanwhile.
         unsafe {
             (&raw mut (*copy).words[i]).write_volatile(word);

@@ -6,20 +6,18 @@ use droptrace_types::{Direction, TUPLE_PORTS};
 
 use crate::{
     event::Event,
-    kernel::{Pointer, address_bits, may_be_address, zero},
+    kernel::{Pointer, address_bits, address_in, zero},
     maps::STACK_COPY,
     socket::Socket,
 };
 
 /// Words that are searched of the frames of those functions.
 const CALLERS_WORDS: usize = 128;
-/// Words that are searched of the program's own frame. There it has saved the
+/// Words that are searched of the program's own frames. There it has saved the
 /// registers that it needed itself, and what those functions work with may have
 /// stayed in them. On kernels that give programs a stack of their own this finds
 /// nothing; these tell the socket.
 const OWN_WORDS: usize = 64;
-/// Bytes between the saved registers and the event in that frame, at most.
-const BELOW: usize = 128;
 /// Words that are read at once: a read that ends behind the stack's end fails.
 const WORDS_PER_READ: usize = 16;
 /// What the kernel allocates begins at a multiple of this.
@@ -77,8 +75,9 @@ pub fn find_receiver(ctx: *mut c_void, event: &mut Event) -> u32 {
     // SAFETY: this CPU's element. An event that interrupts this one may change
     // it, so that nothing is found; what is found proves itself.
     let copy = unsafe { &mut *copy };
-    // SAFETY: only an address, from which nothing is read but through a helper.
-    let own = unsafe { core::ptr::from_ref(event).cast::<c_void>().sub(BELOW) };
+    // In this function's frame, below that of the program.
+    let here = core::hint::black_box(0u64);
+    let own = core::ptr::from_ref(&here).cast::<c_void>();
     copy.fill::<0, OWN_WORDS>(own);
     // The arguments of the tracepoint lie in the frame of who called the program.
     copy.fill::<OWN_WORDS, CALLERS_WORDS>(ctx);
@@ -104,7 +103,7 @@ fn collect(port: u16, bits: u64, copy: &mut StackCopy) {
     for word in &copy.words {
         // SAFETY: as for the candidates.
         let word = unsafe { core::ptr::read_volatile(word) };
-        if may_be_address(word, bits)
+        if !address_in(word, bits).is_null()
             && word % OBJECT_ALIGN == 0
             && Socket::port_of(Pointer::new(word)) == port
         {

@@ -29,7 +29,6 @@ use crate::{
     event::Event,
     hook,
     kernel::{Pointer, argument, constant, nonzero},
-    kfunc,
     maps::{XT_BLOCKS, XT_COPY, XT_CPU, XT_GROUPS, XT_MEMORY, XT_SEEN},
 };
 
@@ -285,7 +284,7 @@ pub extern "C" fn xtables_find(netns: u32, skb: u64) -> u64 {
     };
     // SAFETY: this CPU's elements. What an interrupting event may write in them,
     // it does not write while `busy`, but for `missed`.
-    let found = kfunc::without_preemption(|| unsafe {
+    unsafe {
         if (&raw const (*cpu).busy).read_volatile() != 0 {
             (&raw mut (*seen).missed).write_volatile(1);
             return 0;
@@ -293,13 +292,12 @@ pub extern "C" fn xtables_find(netns: u32, skb: u64) -> u64 {
         (&raw mut (*cpu).busy).write_volatile(1);
         let found = look(group, &mut *cpu, seen, Pointer::new(skb));
         (&raw mut (*cpu).busy).write_volatile(0);
+        // Without a policy that may have dropped it, nothing is left to look for.
+        if found == UNMOVED && group.policies == 0 {
+            return 0;
+        }
         found
-    });
-    // Without a policy that may have dropped it, nothing is left to look for.
-    if found == UNMOVED && group.policies == 0 {
-        return 0;
     }
-    found
 }
 
 /// Compares a block's counters with how they were: a sum of [`MOVED`],
