@@ -174,11 +174,11 @@ impl Pointer {
     }
 }
 
-/// Whether a `T` can be loaded from memory of which the verifier knows nothing, instead of by
+/// Whether a `T` is loaded from memory of which the verifier knows nothing, instead of read by
 /// a helper.
 #[inline(always)]
-fn loads<T>() -> bool {
-    matches!(size_of::<T>(), 1 | 2 | 4 | 8) && constant!(CONFIG.rdonly_cast) != 0
+const fn loads<T>() -> bool {
+    cfg!(feature = "loads") && matches!(size_of::<T>(), 1 | 2 | 4 | 8)
 }
 
 /// Makes all of `place` zero. `T` must be a multiple of a word and as aligned.

@@ -23,7 +23,7 @@ pub fn without_preemption<T>(work: impl FnOnce() -> T) -> T {
 }
 
 /// The number as a pointer of no type, through which memory can be loaded; zeros where that
-/// cannot be read. Only where there is [`droptrace_types::Config::rdonly_cast`].
+/// cannot be read. Only in the build for kernels that have it.
 #[inline(always)]
 pub fn rdonly_cast<T>(address: u64) -> *const T {
     /// The type of nothing.

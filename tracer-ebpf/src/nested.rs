@@ -23,7 +23,7 @@ use crate::{
 const NOBODY: u32 = 1;
 
 /// Events at a time on a CPU: of a process, of an interrupt in the middle of that, and so
-/// on. A power of two, and more than there are such levels.
+/// on. As many as there are such levels.
 const LEVELS: usize = 4;
 
 /// What runs on this CPU.

@@ -20,6 +20,27 @@ use crate::{
 /// Architectures that there is a kernel object for.
 const ARCHITECTURES: [&str; 2] = ["x86_64", "aarch64"];
 
+/// A form of the kernel programs.
+#[derive(Clone, Copy)]
+pub struct Form {
+    /// The file that droptrace's build script looks for.
+    pub file: &'static str,
+    /// Features of `tracer-ebpf`.
+    features: &'static str,
+}
+
+/// All forms; of which one a kernel gets, droptrace decides when it starts.
+pub const FORMS: [Form; 2] = [
+    Form {
+        file: "droptrace.bpf.o",
+        features: "",
+    },
+    Form {
+        file: "droptrace-loads.bpf.o",
+        features: "loads",
+    },
+];
+
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Build the user side in the debug profile, into target/debug
@@ -28,27 +49,29 @@ pub struct Args {
 }
 
 pub fn verb(ws: &Workspace, args: &Args) -> Result<ExitCode> {
-    kernel_object(ws)?;
-    eprint!("{}", check::read(&ws.kernel_object())?);
+    kernel_objects(ws)?;
+    for form in FORMS {
+        eprint!("{}\n{}\n", form.file, check::read(&ws.kernel_object(form))?);
+    }
     user_side(ws, &["droptrace"], args.debug)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// All of droptrace, in the release profile.
 pub fn droptrace(ws: &Workspace) -> Result<()> {
-    kernel_object(ws)?;
+    kernel_objects(ws)?;
     user_side(ws, &["droptrace"], false)
 }
 
 /// All of droptrace, and the runner of the scenarios and the demo.
 pub fn with_runner(ws: &Workspace) -> Result<()> {
-    kernel_object(ws)?;
+    kernel_objects(ws)?;
     user_side(ws, &["droptrace", "scenarios"], false)
 }
 
 /// All of droptrace, and what makes its man pages.
 pub fn with_packaging(ws: &Workspace) -> Result<()> {
-    kernel_object(ws)?;
+    kernel_objects(ws)?;
     user_side(ws, &["droptrace", "packaging"], false)
 }
 
@@ -60,23 +83,33 @@ pub fn other_objects(ws: &Workspace) -> Result<()> {
         .iter()
         .filter(|&&one| one != env::consts::ARCH);
     for architecture in others {
-        object_for(ws, &toolchain, architecture)?;
+        for form in FORMS {
+            object_for(ws, &toolchain, architecture, form)?;
+        }
     }
     Ok(())
 }
 
-/// This machine's, where droptrace's build script looks for it.
-fn kernel_object(ws: &Workspace) -> Result<()> {
+/// This machine's, where droptrace's build script looks for them.
+fn kernel_objects(ws: &Workspace) -> Result<()> {
     let toolchain = setup::toolchain(ws)?;
-    let built = object_for(ws, &toolchain, env::consts::ARCH)?;
-    copy_if_changed(&built, &ws.kernel_object())
+    for form in FORMS {
+        let built = object_for(ws, &toolchain, env::consts::ARCH, form)?;
+        copy_if_changed(&built, &ws.kernel_object(form))?;
+    }
+    Ok(())
 }
 
-/// Builds and checks the kernel object for an architecture: `aya-ebpf` reads the
+/// Builds and checks a kernel object for an architecture: `aya-ebpf` reads the
 /// registers of the machine that runs the programs. The file is overwritten by
 /// the next build.
-fn object_for(ws: &Workspace, toolchain: &Toolchain, architecture: &str) -> Result<PathBuf> {
-    let what = format!("build the kernel programs for {architecture}");
+fn object_for(
+    ws: &Workspace,
+    toolchain: &Toolchain,
+    architecture: &str,
+    form: Form,
+) -> Result<PathBuf> {
+    let what = format!("build {} for {architecture}", form.file);
     let step = Step::start(&what);
     let linker = toolchain.linker.program.to_string_lossy().into_owned();
     // bpf-linker makes the object's BTF out of debug information.
@@ -89,6 +122,7 @@ fn object_for(ws: &Workspace, toolchain: &Toolchain, architecture: &str) -> Resu
     let mut cargo = toolchain.compiler.cargo_build(ws);
     cargo
         .args(["--release", "--package", "tracer-ebpf"])
+        .args(["--features", form.features])
         // Not RUSTFLAGS, which cannot carry a path with a space in it.
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .env("LD_LIBRARY_PATH", &toolchain.linker.library_path);
@@ -100,7 +134,7 @@ fn object_for(ws: &Workspace, toolchain: &Toolchain, architecture: &str) -> Resu
         .join("release/droptrace-ebpf");
     check::read(&built)?
         .complete()
-        .with_context(|| format!("the kernel object for {architecture} is no good"))?;
+        .with_context(|| format!("{} for {architecture} is no good", form.file))?;
     step.end();
     Ok(built)
 }

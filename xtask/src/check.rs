@@ -5,10 +5,10 @@ use std::{fmt, fs, path::Path, process::ExitCode};
 use anyhow::{Context as _, Result, bail};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
 
-use crate::workspace::Workspace;
+use crate::{build::FORMS, workspace::Workspace};
 
 /// Function and section of each kernel program.
-const PROGRAMS: [(&str, &str); 15] = [
+const PROGRAMS: [(&str, &str); 17] = [
     ("kfree_skb", "tp_btf/kfree_skb"),
     ("kfree_skb_nested", "tp_btf/kfree_skb"),
     ("tcp_send_reset", "tp_btf/tcp_send_reset"),
@@ -24,9 +24,11 @@ const PROGRAMS: [(&str, &str); 15] = [
     ("nft_immediate", "kprobe"),
     ("nft_decide", "kprobe"),
     ("nft_decided", "kretprobe"),
+    ("xt_read", "raw_tp/kfree_skb"),
+    ("xt_settle", "raw_tp/kfree_skb"),
 ];
 
-const MAPS: [&str; 25] = [
+const MAPS: [&str; 31] = [
     "COUNTS",
     "DETAILS",
     "STACKS",
@@ -51,6 +53,12 @@ const MAPS: [&str; 25] = [
     "TRIAL",
     "VERDICT_TRIAL",
     "VERDICTS",
+    "XT_GROUPS",
+    "XT_BLOCKS",
+    "XT_SEEN",
+    "XT_CPU",
+    "XT_COPY",
+    "XT_MEMORY",
     "AYA_LOGS",
 ];
 
@@ -66,9 +74,11 @@ const BTF_SECTIONS: [&str; 2] = [".BTF", ".BTF.ext"];
 const INSTRUCTION_BYTES: u64 = 8;
 
 pub fn verb(ws: &Workspace) -> Result<ExitCode> {
-    let contents = read(&ws.kernel_object())?;
-    print!("{contents}");
-    contents.complete()?;
+    for form in FORMS {
+        let contents = read(&ws.kernel_object(form))?;
+        print!("{}\n{contents}\n", form.file);
+        contents.complete()?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -7,6 +7,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+use crate::build::Form;
+
 /// The checkout that this xtask was built from.
 #[derive(Debug)]
 pub struct Workspace {
@@ -53,9 +55,9 @@ impl Workspace {
         self.target().join("bpf")
     }
 
-    /// The kernel object that droptrace's build script embeds.
-    pub fn kernel_object(&self) -> PathBuf {
-        self.bpf_target().join("droptrace.bpf.o")
+    /// A kernel object that droptrace's build script embeds.
+    pub fn kernel_object(&self, form: Form) -> PathBuf {
+        self.bpf_target().join(form.file)
     }
 
     /// A program of the user side, in the release profile.

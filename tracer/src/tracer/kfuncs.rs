@@ -60,7 +60,7 @@ fn call(kind: u32, number: u32) -> Instruction {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::programs::OBJECT, *};
+    use super::{super::programs::OBJECT_LOADS, *};
 
     const CONFIG: Config = Config {
         preempt_disable: 11,
@@ -76,19 +76,19 @@ mod tests {
 
     #[test]
     fn the_functions_that_there_are_take_their_places() {
-        let resolved = resolve(OBJECT, &CONFIG).unwrap();
+        let resolved = resolve(OBJECT_LOADS, &CONFIG).unwrap();
         for (placeholder, function) in [(kfunc::PREEMPT_DISABLE, 11), (kfunc::PREEMPT_ENABLE, 12)] {
-            let calls = count(OBJECT, call(0, placeholder));
+            let calls = count(OBJECT_LOADS, call(0, placeholder));
             assert_ne!(calls, 0);
             assert_eq!(count(&resolved, call(0, placeholder)), 0);
             let function = call(BPF_PSEUDO_KFUNC_CALL, function);
             assert_eq!(count(&resolved, function), calls);
         }
         let others = call(0, kfunc::RDONLY_CAST);
-        assert_ne!(count(OBJECT, others), 0);
-        assert_eq!(count(&resolved, others), count(OBJECT, others));
-        let unresolved = resolve(OBJECT, &Config::DEFAULT).unwrap();
-        assert_eq!(unresolved, OBJECT);
+        assert_ne!(count(OBJECT_LOADS, others), 0);
+        assert_eq!(count(&resolved, others), count(OBJECT_LOADS, others));
+        let unresolved = resolve(OBJECT_LOADS, &Config::DEFAULT).unwrap();
+        assert_eq!(unresolved, OBJECT_LOADS);
     }
 
     #[test]

@@ -17,7 +17,10 @@ use droptrace_types::{Config, KEY_WORDS};
 use super::{Setup, Watching, kfuncs, syscall};
 
 /// Built by `cargo xtask build`.
-pub(super) static OBJECT: &[u8] = include_bytes_aligned!(env!("BPF_OBJECT"));
+static OBJECT: &[u8] = include_bytes_aligned!(env!("BPF_OBJECT"));
+
+/// The same for kernels with [`Config::rdonly_cast`], which load what others read by a helper.
+pub(super) static OBJECT_LOADS: &[u8] = include_bytes_aligned!(env!("BPF_OBJECT_LOADS"));
 
 /// The tracepoints that are watched, which are also the names of the programs;
 /// drops first.
@@ -179,7 +182,12 @@ pub fn load(loader: Loader, setup: &Setup<'_>) -> Result<(Ebpf, Btf), LoadError>
     if setup.conversations != Watching::Troubles {
         loader.map_max_entries("TROUBLED", 1);
     }
-    let object = kfuncs::resolve(OBJECT, &config)?;
+    let object = if config.rdonly_cast == 0 {
+        OBJECT
+    } else {
+        OBJECT_LOADS
+    };
+    let object = kfuncs::resolve(object, &config)?;
     Ok((loader.load(&object)?, btf))
 }
 
