@@ -73,7 +73,7 @@ impl Pair {
 }
 
 impl CountMaps {
-    /// Fills the slots of the outer map.
+    /// Fills the slots of the outer map. The kernel waits for an RCU grace period at each.
     pub fn new(outer: Map, max_flows: u32) -> Result<Self, MapError> {
         let mut outer = ArrayOfMaps::try_from(outer)?;
         let flows = Pair::new(&mut outer, COUNTS_FLOWS, max_flows)?;

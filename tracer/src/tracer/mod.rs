@@ -13,7 +13,7 @@ mod syscall;
 mod verdicts;
 mod xtables;
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, panic::resume_unwind, thread, time::Duration};
 
 use aya::{
     Ebpf,
@@ -105,7 +105,7 @@ struct Maps {
 }
 
 impl Maps {
-    fn fill(ebpf: &mut Ebpf, setup: &Setup<'_>) -> Result<Self, LoadError> {
+    fn fill(ebpf: &mut Ebpf, setup: &Setup<'_>, counts: CountMaps) -> Result<Self, LoadError> {
         let mut filter = Array::try_from(take(ebpf, "FILTER")?)?;
         filter.set(0, setup.filter, 0)?;
         let mut reasons = aya::maps::HashMap::try_from(take(ebpf, "REASONS")?)?;
@@ -120,7 +120,7 @@ impl Maps {
             _filter: filter,
             _reasons: reasons,
             _harmless: harmless,
-            counts: CountMaps::new(take(ebpf, "COUNTS")?, setup.max_flows)?,
+            counts,
             details: Details::new(take(ebpf, "DETAILS")?, take(ebpf, "DETAIL_RATE")?)?,
             sightings: Sightings::new(take(ebpf, "SIGHTINGS")?)?,
             stacks: StackTraceMap::try_from(take(ebpf, "STACKS")?)?,
@@ -154,7 +154,13 @@ impl Tracer {
     /// If the kernel refuses a program or a map.
     pub fn start(loader: Loader, setup: &Setup<'_>) -> Result<Self, LoadError> {
         let (mut ebpf, btf) = programs::load(loader, setup)?;
-        let mut maps = Maps::fill(&mut ebpf, setup)?;
+        let (counts, max_flows) = (take(&mut ebpf, "COUNTS")?, setup.max_flows);
+        // One waits for the kernel while it verifies the other.
+        let counts = thread::spawn(move || CountMaps::new(counts, max_flows));
+        let first = programs::load_first(&mut ebpf, &btf);
+        let counts = counts.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+        first?;
+        let mut maps = Maps::fill(&mut ebpf, setup, counts)?;
         let attached = programs::attach(&mut ebpf, &btf, setup.config, &mut maps.first)?;
         let mut watched: Vec<_> = attached.iter().map(|program| program.name).collect();
         let programs = attached.into_iter().map(|attached| attached.program);

@@ -5,9 +5,9 @@ use aya::{Btf, Ebpf, programs::ProgramError};
 use aya_obj::btf::BtfKind;
 
 use super::{
-    LoadError, Loader, Maps, Means, Setup, TRACEPOINTS, XT_PROGRAMS,
+    CountMaps, LoadError, Loader, Maps, Means, Setup, TRACEPOINTS, XT_PROGRAMS,
     programs::{self, chain},
-    sightings, xtables,
+    sightings, take, xtables,
 };
 
 /// A program by its name, which is that of its tracepoint or function; how the
@@ -21,7 +21,8 @@ pub type Probed = (&'static str, Result<Means, String>);
 /// If the kernel refuses the object as a whole or a map.
 pub fn probe(loader: Loader, setup: &Setup<'_>) -> Result<Vec<Probed>, LoadError> {
     let (mut ebpf, btf) = programs::load(loader, setup)?;
-    let maps = Maps::fill(&mut ebpf, setup)?;
+    let counts = CountMaps::new(take(&mut ebpf, "COUNTS")?, setup.max_flows)?;
+    let maps = Maps::fill(&mut ebpf, setup, counts)?;
     let tracepoints = TRACEPOINTS
         .iter()
         .chain(&sightings::TRACEPOINTS)

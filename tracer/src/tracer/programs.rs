@@ -266,8 +266,19 @@ pub struct Attached {
     pub program: OwnedFd,
 }
 
-/// Loads and attaches the programs: those of [`TRACEPOINTS`] in that order, and
-/// then those for what this kernel's tracepoints do not tell.
+/// Loads the program for the first of [`TRACEPOINTS`].
+pub fn load_first(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), LoadError> {
+    load_for(ebpf, btf, TRACEPOINTS[0])
+}
+
+fn load_for(ebpf: &mut Ebpf, btf: &Btf, tracepoint: &'static str) -> Result<(), LoadError> {
+    let loaded = load_tracepoint(ebpf, btf, tracepoint, tracepoint);
+    loaded.map_err(|error| LoadError::Program { tracepoint, error })?;
+    Ok(())
+}
+
+/// Attaches the first program, and then loads and attaches the others: those of
+/// [`TRACEPOINTS`] in that order, and those for what this kernel's tracepoints do not tell.
 /// `first` is the kernel side's map of the first one.
 pub fn attach(
     ebpf: &mut Ebpf,
@@ -281,7 +292,9 @@ pub fn attach(
             tracepoint: name,
             error,
         };
-        load_tracepoint(ebpf, btf, name, name).map_err(refused)?;
+        if name != TRACEPOINTS[0] {
+            load_for(ebpf, btf, name)?;
+        }
         let program = attach_loaded(ebpf, name).map_err(refused)?;
         if name == TRACEPOINTS[0]
             && let Err(error) = attach_nested(ebpf, btf, name, first)
