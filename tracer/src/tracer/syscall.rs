@@ -155,7 +155,7 @@ pub fn can_load_untyped(rdonly_cast: u32) -> bool {
         instruction(
             BPF_JMP | BPF_CALL,
             0,
-            BPF_PSEUDO_KFUNC_CALL as u8,
+            BPF_PSEUDO_KFUNC_CALL,
             rdonly_cast.cast_signed(),
         ),
         instruction(BPF_LDX | BPF_MEM | BPF_W, 0, 0, 0),
@@ -165,12 +165,12 @@ pub fn can_load_untyped(rdonly_cast: u32) -> bool {
     load(kind, 0, c"droptrace_load", &program).is_ok()
 }
 
-fn instruction(code: u32, destination: u8, source: u8, imm: i32) -> bpf_insn {
+fn instruction(code: u32, destination: u8, source: u32, imm: i32) -> bpf_insn {
     // SAFETY: plain data, of which zeros are a valid value.
     let mut instruction: bpf_insn = unsafe { mem::zeroed() };
     instruction.code = u8::try_from(code).unwrap_or_default();
     instruction.set_dst_reg(destination);
-    instruction.set_src_reg(source);
+    instruction.set_src_reg(u8::try_from(source).unwrap_or_default());
     instruction.imm = imm;
     instruction
 }
