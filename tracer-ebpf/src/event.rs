@@ -80,6 +80,7 @@ impl Event {
         let searches = DROP && constant!(CONFIG.drop_has_socket) == 0;
         let filters_by_socket =
             constant!(CONFIG.filters) & (FILTER_BY_SOCKET | FILTER_BY_CGROUP) != 0;
+        // A drop's stands in a map, of which the verifier knows nothing anyway.
         if !DROP {
             self.forget();
         }

@@ -217,8 +217,8 @@ pub const fn nonzero(value: u64) -> u64 {
 pub const fn address_bits(address: u64) -> u64 {
     const FOUR_LEVELS: u64 = 47;
     const FIVE_LEVELS: u64 = 56;
-    let is_shorter = nonzero((address >> FOUR_LEVELS) ^ (u64::MAX >> FOUR_LEVELS));
-    FOUR_LEVELS + is_shorter * (FIVE_LEVELS - FOUR_LEVELS)
+    let is_deeper = nonzero((address >> FOUR_LEVELS) ^ (u64::MAX >> FOUR_LEVELS));
+    FOUR_LEVELS + is_deeper * (FIVE_LEVELS - FOUR_LEVELS)
 }
 
 /// `word` where it may be an address of kernel memory, else null. Some kernels warn in their

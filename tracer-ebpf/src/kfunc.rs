@@ -1,5 +1,5 @@
 //! Functions of the kernel's that programs call by their number in its BTF (kfuncs). Where the
-//! kernel lacks one, the verifier removes the call, as with other constants.
+//! kernel lacks one, the verifier removes the call, or the build is one without it.
 
 use droptrace_types::kfunc;
 
