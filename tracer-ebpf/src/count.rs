@@ -44,16 +44,22 @@ pub fn count(key: &mut Key, bytes: u64, now: u64) -> bool {
         // cannot tear, and which of two concurrent marks stays does not matter.
         unsafe { core::ptr::write_volatile(unlisted.cast::<u32>().add(slot), mark) };
     }
-    zero(&mut key.flow);
-    zero(&mut key.about);
-    key.vlan = 0;
-    key.ethertype = 0;
+    forget_flow(key);
     key.sketch = mark;
     if add(COUNTS_CAUSES, of_cause, key, bytes, now).is_none() {
         lose(Loss::Packets, 1);
         lose(Loss::Bytes, bytes);
     }
     false
+}
+
+/// Makes all flows of a cause the same.
+#[inline(always)]
+pub fn forget_flow(key: &mut Key) {
+    zero(&mut key.flow);
+    zero(&mut key.about);
+    key.vlan = 0;
+    key.ethertype = 0;
 }
 
 /// Counts something that could not be recorded.

@@ -3,9 +3,10 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{EbpfContext as _, cty::c_void, programs::BtfTracePointContext};
-use droptrace_types::{ABSENT, Decode, Direction, Kind, POLICY, Sign};
+use droptrace_types::{ABSENT, Cause, Decode, Direction, Kind, POLICY, Sign};
 
 use crate::{
+    count::forget_flow,
     device,
     event::Event,
     hook,
@@ -57,8 +58,25 @@ pub fn record(ctx: &BtfTracePointContext, place: &mut MaybeUninit<Event>) {
     if event.key.cause.reason == constant!(CONFIG.not_specified) {
         signs::read(event);
     }
+    if is_clean_up(&event.key.cause) {
+        forget_flow(&mut event.key);
+    }
     event.record_with::<true>(ctx);
     verdict::forget(event.packet.skb);
+}
+
+/// Whether the packet ended a TCP connection as many end, and nobody asks which: a FIN that
+/// the program had not read, or that came when this end had closed. There is one for each
+/// connection, so its flow would cost more than all that anybody asks for.
+/// <https://github.com/torvalds/linux/blob/v6.12/net/core/stream.c>
+#[inline(always)]
+fn is_clean_up(cause: &Cause) -> bool {
+    let (start, end) = (
+        constant!(CONFIG.kill_queues),
+        constant!(CONFIG.kill_queues_end),
+    );
+    let is_unread = cause.location > start && cause.location <= end;
+    start != 0 && (is_unread || cause.signs & Sign::LastSegment.bit() != 0)
 }
 
 /// Finds what decided, where netfilter dropped the packet. True if the packet

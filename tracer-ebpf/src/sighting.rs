@@ -5,7 +5,6 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{
-    EbpfContext,
     helpers::generated::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns},
     programs::BtfTracePointContext,
 };
@@ -226,15 +225,15 @@ fn forget_socket(sighting: &mut Sighting) {
 
 /// Records that a TCP socket takes another state.
 #[inline(always)]
-pub fn record_state(ctx: &impl EbpfContext) {
-    let to = argument(ctx, 2) as u8;
+pub fn record_state(ctx: &BtfTracePointContext) {
+    let to = ctx.arg::<u32>(2) as u8;
     // Of connections with trouble it matters whether they were established, and how
     // they ended.
     if trouble::is_wanted() && to != ESTABLISHED && to != CLOSE {
         return;
     }
     let sock = Pointer::new(argument(ctx, 0));
-    let from = argument(ctx, 1) as u8;
+    let from = ctx.arg::<u32>(1) as u8;
     let is_noted = trouble::is_wanted() && trouble::is_noted(sock);
     if trouble::is_wanted() && !is_noted && !has_failed(sock, from, to) {
         return;

@@ -17,6 +17,10 @@ const PACKET_OTHERHOST: u8 = 3;
 /// The bits of `sk_buff.ip_summed`.
 const IP_SUMMED: u8 = 3;
 const CHECKSUM_COMPLETE: u8 = 2;
+/// Where a TCP header tells its length, and behind that its flags.
+const TCP_LEN_AND_FLAGS: u32 = 12;
+/// SYN and RST.
+const SYN_RST: u8 = 0x06;
 
 /// Signs as they are collected, without a branch: older verifiers follow each one, and
 /// those behind it for both of its outcomes.
@@ -51,6 +55,9 @@ fn is_one_of<const N: usize>(value: u8, these: [u8; N]) -> u64 {
 pub fn read(event: &mut Event) -> u32 {
     let mut signs = Signs { seen: 0, read: 0 };
     of_packet(&mut signs, &event.packet);
+    if constant!(CONFIG.drop_has_socket) != 0 {
+        signs.add(Sign::LastSegment, is_last_segment(event));
+    }
     let device = event.device;
     if !device.is_null() {
         of_device(&mut signs, device, event.packet.skb);
@@ -89,6 +96,24 @@ fn of_packet(signs: &mut Signs, packet: &Packet) {
     signs.add(Sign::TcIngress, tc.into());
     let answered = reset::answered_without_socket(skb);
     signs.add(Sign::NoSocketReset, answered);
+}
+
+/// 1 if the packet is a TCP segment without payload, SYN and RST, for a socket in
+/// `TIME_WAIT`. What comes then is answered, if need be, and freed as if it were dropped.
+/// <https://github.com/torvalds/linux/blob/v6.12/net/ipv4/tcp_minisocks.c>
+/// (`tcp_timewait_state_process`)
+#[inline(always)]
+fn is_last_segment(event: &Event) -> u64 {
+    if !event.socket.is_in_time_wait() {
+        return 0;
+    }
+    let at = event.decoded.tcp(&event.key.flow);
+    let Ok([words, flags]) = event.packet.load::<[u8; 2]>(at + TCP_LEN_AND_FLAGS) else {
+        return 0;
+    };
+    let header = at + u32::from(words >> 4) * 4;
+    let payload = event.packet.len_from(header);
+    u64::from(at != 0 && payload == 0 && flags & SYN_RST == 0)
 }
 
 #[inline(always)]

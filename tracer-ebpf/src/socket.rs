@@ -81,6 +81,12 @@ impl Socket {
         !self.sock.is_null() && self.state != TIME_WAIT && self.state != NEW_SYN_RECV
     }
 
+    /// What is left of a TCP socket after it was closed.
+    #[inline(always)]
+    pub fn is_in_time_wait(&self) -> bool {
+        self.is_internet() && self.state == TIME_WAIT
+    }
+
     /// IP protocol number; 0 without a complete socket.
     #[inline(always)]
     fn protocol(&self) -> u8 {
@@ -162,8 +168,10 @@ impl Socket {
         let sock = self.sock;
         let protocol: u16 = sock.read(constant!(LAYOUT.sk_protocol));
         let remote_port: u16 = sock.read(constant!(LAYOUT.sk_dport));
+        // What is left of a closed TCP connection does not say its protocol.
+        let is_stub = u64::from(self.state == TIME_WAIT) & u64::from(tuple.proto == TCP);
         let mut differs = u64::from(Self::port_of(sock) ^ tuple.dst_port)
-            | u64::from(protocol as u8 ^ tuple.proto)
+            | u64::from(protocol as u8 ^ tuple.proto) * (is_stub ^ 1)
             | u64::from(self.netns ^ netns);
         // Of several sockets that share a port, which one it is would be a guess.
         let shares = u64::from(sock.bits(constant!(CONFIG.reuseport)) & 1);

@@ -1,6 +1,6 @@
 //! Which connections have had trouble: what of them was dropped, reset or sent again.
 
-use droptrace_types::{Key, Kind, TUPLE_PORTS, Tuple, WATCH_TROUBLES};
+use droptrace_types::{Key, Kind, Sign, TUPLE_PORTS, Tuple, WATCH_TROUBLES};
 
 use crate::{
     kernel::{Pointer, constant, forget},
@@ -31,7 +31,8 @@ pub fn note(key: &Key) -> u32 {
         return 0;
     }
     let is_drop = key.cause.kind == Kind::Drop as u8;
-    if is_drop && HARMLESS.get_ptr(key.cause.reason).is_some() {
+    let is_last = key.cause.signs & Sign::LastSegment.bit() != 0;
+    if is_drop && (is_last || HARMLESS.get_ptr(key.cause.reason).is_some()) {
         return 0;
     }
     let flow = both_ways(flow);

@@ -235,6 +235,8 @@ pub enum ConnectEnd {
     /// This end closes and sees the other end close.
     #[default]
     Close,
+    /// This end closes and does not wait for the other one.
+    Leave,
     /// The other end resets it.
     Reset,
     /// This end sends, waits for nothing, and resets it.

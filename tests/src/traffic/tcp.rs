@@ -136,6 +136,7 @@ fn talk(stream: &mut TcpStream, connect: &Connect) -> anyhow::Result<()> {
         std::thread::sleep(Duration::from_millis(connect.pause_ms));
     }
     match connect.end {
+        ConnectEnd::Leave => return Ok(stream.write_all(&data)?),
         ConnectEnd::Abort => {
             stream.write_all(&data)?;
             // Closing a lingering socket with no time left sends a reset.

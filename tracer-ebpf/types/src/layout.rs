@@ -478,6 +478,11 @@ pub struct Config {
     pub bridge_pre: u64,
     /// Address of the function behind it.
     pub bridge_pre_end: u64,
+    /// Address of the function `sk_stream_kill_queues`, which frees what a closed TCP socket
+    /// had not read; 0 where what ends a connection is counted by flow as all else.
+    pub kill_queues: u64,
+    /// Address of the function behind it.
+    pub kill_queues_end: u64,
 }
 
 /// What stands in the object for [`Config::preempt_disable`] and so on: numbers of helpers that
@@ -529,6 +534,8 @@ impl Config {
         nf_hook_run_bpf: 0,
         bridge_pre: 0,
         bridge_pre_end: 0,
+        kill_queues: 0,
+        kill_queues_end: 0,
     };
 }
 

@@ -272,6 +272,10 @@ pub enum Sign {
     /// (`skb->nf_trace`). Seen also where the kernel gives a reason, and not among
     /// [`Cause::signs_read`].
     Traced = 12,
+    /// The segment came for a TCP socket in `TIME_WAIT`, and has neither payload nor SYN
+    /// nor RST. Where the kernel does not say which socket is to receive a packet, user space
+    /// reads it from a [`Detail`].
+    LastSegment = 13,
 
     // What follows, user space reads from a [`Detail`].
     /// The packet has a socket of its own (`skb->sk`).
@@ -521,7 +525,7 @@ const _: () = {
     assert!(size_of::<ConntrackAt>() == 112);
     assert!(size_of::<VerdictWords>() == (3 + VERDICT_WORDS + VERDICT_HEADS * VERDICT_WORDS) * 8);
     assert!(size_of::<EndpointRule>() == 40);
-    assert!(size_of::<Config>() == 176);
+    assert!(size_of::<Config>() == 192);
     assert!(size_of::<Filter>() == FILTER_RULES * (40 + 16 + 4 + 4) + 40);
 };
 

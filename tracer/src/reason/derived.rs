@@ -24,7 +24,7 @@ use super::{
         Evidence,
         Sign::{
             BadChecksum, BadLength, BareAck, DontFragment, EchoOff, HeaderTaken, IpOptions, Ipsec,
-            Ipv6Forwarding, Ipv6Off, IsPort, NoChecksum, NoSocketReset, OtherHost, Owned, Queued,
+            Ipv6Forwarding, Ipv6Off, IsPort, LastSegment, NoChecksum, NoSocketReset, OtherHost, Owned, Queued,
             SoundDiscovery, TcIngress, ToAll, TtlEnded,
         },
     },
@@ -275,14 +275,19 @@ pub(super) static CASES: &[Case] = cases! {
 
     // TCP.
 
-    // Left out: IPsec, filters, signatures, a least time to live, TIME_WAIT, a
-    // full backlog and what fits no connection that is being set up.
+    // Left out: IPsec, filters, signatures, a least time to live, payload for a
+    // socket in TIME_WAIT, a full backlog and what fits no connection that is being
+    // set up.
     // https://github.com/torvalds/linux/blob/v5.10/net/ipv4/tcp_ipv4.c
     "tcp_v4_rcv" "tcp_v6_rcv" when [Is(BadChecksum), Not(ToAll)] is ["TCP_CSUM"];
     "tcp_v4_rcv" "tcp_v6_rcv" when [Not(BadChecksum), Is(BadLength), Not(ToAll)]
         is []
         Malformed "the packet is shorter than its headers say";
     "tcp_v4_rcv" "tcp_v6_rcv" when [Is(NoSocketReset)] is ["NO_SOCKET"];
+    "tcp_v4_rcv" "tcp_v6_rcv" when [Is(LastSegment), Has("XFRM_POLICY"), Has("TCP_CSUM")] is []
+        Benign "the other end's last segment was processed: this end has closed the connection";
+    "tcp_v4_rcv" "tcp_v6_rcv" when [Is(LastSegment), Not(BadChecksum), Not(Ipsec)] is []
+        Benign "the other end's last segment was processed: this end has closed the connection";
     "tcp_v4_do_rcv" "tcp_v6_do_rcv" when [Is(BadChecksum)] is ["TCP_CSUM"];
 
     // A kernel that knows this reason names the unfit ones here. It frees a

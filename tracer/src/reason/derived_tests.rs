@@ -363,7 +363,8 @@ fn tcp_without_a_connection_is_told_by_checksum_and_reset() {
         assert_class(place, &showing(&[NoSocketReset]), NoListener);
         assert_class(place, &showing(&[BadChecksum]), Malformed);
         assert_class(place, &showing(&[BadLength]), Malformed);
-        // A filter, a signature, IPsec, TIME_WAIT, …
+        assert_class(place, &showing(&[LastSegment]), Benign);
+        // A filter, a signature, IPsec, …
         assert_class(place, &showing(&[]), Unknown);
         // A segment in a frame to all is dropped before its checksum is looked at.
         assert_class(place, &showing(&[BadChecksum, ToAll]), Unknown);

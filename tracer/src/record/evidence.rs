@@ -11,6 +11,12 @@ const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
+/// Flags of a TCP header.
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+/// A state of a TCP socket.
+const TIME_WAIT: u8 = 6;
 
 /// What tells why the packets of `key` were freed. What the key says holds for
 /// all of them, the rest is that of the one in `detail`.
@@ -25,7 +31,7 @@ pub fn of(key: &Key, detail: Option<&Detail>, stack: &Stack) -> Evidence {
         signs = packet.signs(signs);
     }
     if let Some(detail) = detail {
-        signs = signs.with(Sign::BareAck, headers::is_bare_acknowledgement(detail));
+        signs = of_segment(detail, signs);
     }
     Evidence {
         signs,
@@ -44,6 +50,18 @@ pub fn of(key: &Key, detail: Option<&Detail>, stack: &Stack) -> Evidence {
         callers: Arc::clone(&stack.callers),
         tcp_state: detail.and_then(packet::tcp_state),
     }
+}
+
+/// What a TCP segment shows by what it lacks.
+fn of_segment(detail: &Detail, signs: Signs) -> Signs {
+    let flags = headers::flags_of_empty_segment(detail);
+    let signs = signs.with(Sign::BareAck, flags == Some(ACK));
+    // The kernel may not have told the socket, which was then searched for.
+    if detail.key.cause.signs_read & Sign::LastSegment.bit() != 0 {
+        return signs;
+    }
+    let is_last = flags.is_some_and(|flags| flags & (SYN | RST) == 0);
+    signs.with(Sign::LastSegment, is_last && detail.tcp_state == TIME_WAIT)
 }
 
 /// A packet's headers, and how long it is as a whole.

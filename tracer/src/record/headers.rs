@@ -25,15 +25,13 @@ pub fn hex(detail: &Detail) -> Option<String> {
     }))
 }
 
-/// Whether the packet is a TCP segment that only acknowledges: no payload and
-/// no other flag. False where the headers were not read whole.
-pub fn is_bare_acknowledgement(detail: &Detail) -> bool {
-    const ACK: u8 = 0x10;
+/// The flags of a TCP segment without payload; `None` for other packets, and where the
+/// headers were not read whole.
+pub fn flags_of_empty_segment(detail: &Detail) -> Option<u8> {
     let len = (detail.header_len as usize).min(HEADER_LEN);
-    let headers = detail.header.get(..len).and_then(whole);
-    detail.key.flow.proto == TCP
-        && detail.tcp_flags == ACK
-        && headers.is_some_and(|headers| headers.len() == detail.len as usize)
+    let headers = whole(detail.header.get(..len)?)?;
+    let is_empty = headers.len() == detail.len as usize;
+    (detail.key.flow.proto == TCP && is_empty).then_some(detail.tcp_flags)
 }
 
 /// Where the transport header of a detail's packet begins; `None` where there is

@@ -118,8 +118,11 @@ impl Capture {
                  them"
             );
         }
+        let left_unread = select::left_unread(args, &selected, watching, &symbols);
         let config = Config {
             filters: selected.filters,
+            kill_queues: left_unread.start,
+            kill_queues_end: left_unread.end,
             nf_trace: traces::bit(args, &btf),
             watch: conversations::watch_bits(watching, &selected.filter),
             ..layout::config(&btf, &symbols, &reasons)

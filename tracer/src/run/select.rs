@@ -1,5 +1,7 @@
 //! From the words of the command line to what the kernel programs select by.
 
+use std::ops::Range;
+
 use droptrace_types::{
     FILTER_BY_CGROUP, FILTER_BY_FLOW, FILTER_BY_INTERFACE, FILTER_BY_NETNS, FILTER_BY_REASON,
     FILTER_BY_SOCKET, Filter, IfName, Kind,
@@ -7,15 +9,17 @@ use droptrace_types::{
 
 use super::Failure;
 use crate::{
-    cli::Select,
+    cli::{Select, Trace},
     event::Class,
     filter::{self, Selection},
     kernel::{
         interface,
         reasons::{Known, List, Reasons},
+        symbols::Symbols,
     },
     owner::netns,
     reason,
+    tracer::Watching,
 };
 
 /// A resolved selection.
@@ -127,6 +131,20 @@ fn harmless(known: &Reasons) -> Vec<u32> {
     };
     let harmless = known.all().iter().filter(is_harmless);
     harmless.map(|known| known.code).collect()
+}
+
+/// The function that frees what a closed TCP socket had not read, where nobody asks of
+/// which connection that and the like is: it is clean-up, and not shown. Empty where
+/// somebody does.
+pub fn left_unread(
+    args: &Trace,
+    selected: &Selected,
+    watching: Watching,
+    symbols: &Symbols,
+) -> Range<u64> {
+    let by_flow = args.all || selected.filters != 0 || watching == Watching::Packets;
+    let function = (!by_flow).then(|| symbols.function("sk_stream_kill_queues"));
+    function.flatten().unwrap_or_default()
 }
 
 fn unknown_reason(name: &str, known: &Reasons) -> String {
