@@ -35,6 +35,9 @@ const CONTENDERS: [Contender; 6] = [
 
 const RATE: u32 = 100_000;
 const FLOWS: u32 = 10_000;
+/// Several of the pauses that the daemon makes under such a load, so that what comes at
+/// their end is measured as often as it comes.
+const STEADY_SECONDS: u32 = 16;
 const MANY_FLOWS: u32 = 1_000_000;
 const FEWER_FLOWS: u32 = 100_000;
 
@@ -50,11 +53,15 @@ pub fn measure(bench: &mut Bench) -> anyhow::Result<()> {
 fn one(bench: &mut Bench, contender: Contender) -> anyhow::Result<()> {
     let session = bench.start(contender)?;
     let before = bench.ground.dropped()?;
-    let seconds = if bench.is_short { 1 } else { 3 };
+    let (seconds, steady_seconds) = if bench.is_short {
+        (1, 6)
+    } else {
+        (3, STEADY_SECONDS)
+    };
     std::thread::sleep(AFTER_START);
 
     let resting = cpu_during(&session, || {
-        std::thread::sleep(Duration::from_secs(seconds.into()));
+        std::thread::sleep(Duration::from_secs(seconds));
         Ok(())
     })?;
     bench.add(PART, AT_REST, contender, CPU, resting);
@@ -69,7 +76,7 @@ fn one(bench: &mut Bench, contender: Contender) -> anyhow::Result<()> {
     let steady = cpu_during(&session, || {
         let load = Load {
             rate: Some(RATE),
-            ..Load::of(RATE * seconds, FLOWS)
+            ..Load::of(RATE * steady_seconds, FLOWS)
         };
         bench.ground.drop(load).map(|_| ())
     })?;

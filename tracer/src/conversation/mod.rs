@@ -52,6 +52,9 @@ use crate::event::Event;
 const MAX_STORIES: usize = 4096;
 /// How many make room at once, so that it is not looked for each time.
 const ROOM: usize = 256;
+/// Records about datagrams between two calls of [`Conversations::see`], from which on none of
+/// them begins or goes on with a conversation: with that many, each record says as much.
+const MAX_DATAGRAMS: usize = 1024;
 /// Verdicts of those that made room, which wait to be taken.
 const MAX_PENDING: usize = 4096;
 /// Conversations that are remembered as told, so that stragglers begin no new one.
@@ -122,6 +125,10 @@ pub struct Conversations {
     lost: u64,
     /// Packets that this machine dropped, of which no flow with ports is known.
     unlisted: u64,
+    /// Records about datagrams since the last sightings.
+    datagrams: usize,
+    /// There are too many of them, or were before the last sightings.
+    is_flooded: bool,
     /// Addresses of everything selected that was seen or dropped, conversation or not.
     touched: HashSet<IpAddr>,
     /// How much a namespace's counter of overflows of listen queues rose meanwhile.
@@ -172,6 +179,9 @@ impl Conversations {
     pub fn record(&mut self, records: &[Event]) {
         for event in records {
             self.touch(event.flow.iter().flat_map(|flow| [flow.src, flow.dst]));
+            if self.is_of_flood(event) {
+                continue;
+            }
             let Some(about) = About::of(event) else {
                 if records::may_be_anyones(event) {
                     self.unlisted = self.unlisted.saturating_add(event.packets);
@@ -194,8 +204,24 @@ impl Conversations {
         }
     }
 
+    /// Whether it is a record about a datagram, of which there are too many to follow where
+    /// nothing else is known of them.
+    fn is_of_flood(&mut self, event: &Event) -> bool {
+        if self.scope == Scope::Packets || !records::is_about_datagram(event) {
+            return false;
+        }
+        self.datagrams += 1;
+        if self.datagrams > MAX_DATAGRAMS && !self.is_flooded {
+            self.is_flooded = true;
+            self.stories.retain(|key, _| !key.is_of(UDP));
+        }
+        self.is_flooded
+    }
+
     /// Learns from what was seen.
     pub fn see(&mut self, sightings: &[Sighting]) {
+        self.is_flooded = self.datagrams > MAX_DATAGRAMS;
+        self.datagrams = 0;
         for sighting in sightings {
             if let Seen::Packet(packet) = &sighting.what {
                 self.addresses.packet(sighting.at, sighting.netns, packet);
@@ -222,8 +248,9 @@ impl Conversations {
         }
     }
 
+    /// Only where a filter names addresses is something said about each of those.
     fn touch(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
-        if self.touched.len() < MAX_TOUCHED {
+        if self.scope == Scope::Packets && self.touched.len() < MAX_TOUCHED {
             self.touched.extend(addresses);
         }
     }

@@ -61,6 +61,12 @@ impl About {
     }
 }
 
+/// Whether a record is about a datagram.
+pub(super) fn is_about_datagram(event: &Event) -> bool {
+    let about = |flow: &Flow| flow.about.as_deref().unwrap_or(flow).proto == "udp";
+    event.flow.as_ref().is_some_and(about)
+}
+
 /// Whether a record stands for dropped packets that may have been of any conversation.
 pub(super) fn may_be_anyones(event: &Event) -> bool {
     let is_drop = match event.kind {

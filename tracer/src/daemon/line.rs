@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, EventKind, Loss, LossCause, LossOf, utc};
 
+/// Bytes that most lines do with, so that a text need not move while it grows.
+const USUAL: usize = 2048;
+
 /// A record as a line of JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
@@ -31,7 +34,8 @@ impl Line {
     pub fn new(mut event: Event, seq: u64, boot_id: &str) -> serde_json::Result<Self> {
         event.seq = Some(seq);
         event.boot_id = Some(boot_id.to_owned());
-        let mut text = serde_json::to_vec(&event)?;
+        let mut text = Vec::with_capacity(USUAL);
+        serde_json::to_writer(&mut text, &event)?;
         text.push(b'\n');
         let (packets, bytes) = match event.kind {
             EventKind::Drop | EventKind::Loss => (event.packets, event.bytes),

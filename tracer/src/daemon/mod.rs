@@ -23,6 +23,7 @@ pub mod meter;
 pub mod metrics;
 pub mod notify;
 pub mod otlp;
+pub mod pace;
 pub mod privileges;
 pub mod rehearsal;
 pub mod request;

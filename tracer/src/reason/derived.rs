@@ -24,8 +24,8 @@ use super::{
         Evidence,
         Sign::{
             BadChecksum, BadLength, BareAck, DontFragment, EchoOff, HeaderTaken, IpOptions, Ipsec,
-            Ipv6Forwarding, Ipv6Off, IsPort, LastSegment, NoChecksum, NoSocketReset, OtherHost, Owned, Queued,
-            SoundDiscovery, TcIngress, ToAll, TtlEnded,
+            Ipv6Forwarding, Ipv6Off, IsPort, LastSegment, NoChecksum, NoSocketReset, OtherHost,
+            Owned, Queued, SoundDiscovery, TcIngress, ToAll, TtlEnded,
         },
     },
 };

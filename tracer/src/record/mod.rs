@@ -230,7 +230,7 @@ impl Recorder {
             unlisted,
             ..
         } = drained;
-        counts.sort_by_key(|(_, counts, _)| counts.last_ns);
+        counts.sort_unstable_by_key(|(_, counts, _)| counts.last_ns);
         let fellows = Fellows::of(&counts);
         let mut stacks = Stacks {
             addresses: stack_of,

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     cli::Trace,
     conversation::Attempt,
+    daemon::pace::AFTER_MANY,
     event::Event,
     kernel::{
         btf::Btf,
@@ -41,8 +42,9 @@ use crate::{
 /// How often to look for kernel modules that matter.
 const FOR_MODULES: Duration = Duration::from_secs(1);
 
-/// Records that are in memory at a time.
-const AT_ONCE: usize = 256;
+/// Records that are in memory at a time: so few that the allocator need not ask the kernel
+/// for them.
+const AT_ONCE: usize = 64;
 
 /// Who takes the records, some at a time and in order.
 pub type Take<'t> = dyn FnMut(Vec<Event>) -> anyhow::Result<()> + 't;
@@ -153,7 +155,8 @@ impl Capture {
                 .set_conntrack(&conntrack)
                 .context("cannot set up the kernel programs")?;
         }
-        let mut rules = Rules::new(args.rules, args.interval, &config, &layout);
+        let longest = args.interval.max(AFTER_MANY);
+        let mut rules = Rules::new(args.rules, longest, &config, &layout);
         let mut recorder = Recorder::new(reasons, symbols);
         let nftrace = traces::start(args, &selected.filter, &mut recorder, runtime);
         if let Some(layout) = rule_layout {
@@ -300,7 +303,8 @@ impl Capture {
             .recorder
             .records(drained, legacy, &self.nftrace, |id| self.tracer.stack(id));
         loop {
-            let some: Vec<Event> = records.by_ref().take(AT_ONCE).collect();
+            let mut some = Vec::with_capacity(AT_ONCE);
+            some.extend(records.by_ref().take(AT_ONCE));
             if some.is_empty() {
                 break;
             }

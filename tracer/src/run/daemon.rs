@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::{
     runtime::{Builder, Handle},
     signal::unix::{Signal, SignalKind, signal},
-    time::{self, Interval},
+    time,
 };
 
 use super::{
@@ -25,6 +25,7 @@ use crate::{
         gap::since_start,
         meter::Meter,
         notify::Manager,
+        pace::pause,
         privileges,
     },
     event::{Event, EventKind, Loss, LossCause, LossOf, utc},
@@ -148,7 +149,7 @@ impl Signals {
 impl Run<'_> {
     async fn go(mut self, once: bool) -> anyhow::Result<()> {
         let mut signals = Signals::new()?;
-        let mut steps = self.steps();
+        let mut next = Instant::now();
         let mut looks = ticks(FOR_RECORDS);
         let mut alive = self.manager.alive_every().map(ticks);
         self.manager.ready(&self.status());
@@ -162,9 +163,13 @@ impl Run<'_> {
                 () = &mut end, if once => break,
                 _ = signals.hangup.recv() => {
                     self.reload().await;
-                    steps = self.steps();
+                    next = Instant::now();
                 }
-                _ = steps.tick() => self.step()?,
+                () = time::sleep_until(next.into()) => {
+                    let began = Instant::now();
+                    let records = self.step()?;
+                    next = began + pause(self.config.trace.interval.0, records);
+                }
                 _ = looks.tick(), if self.capture.has_waiting() || self.exporters.unsettled() => {
                     self.capture.told(&mut |records| self.exporters.take(records))?;
                     self.exporters.settle(self.capture.waits_since());
@@ -182,10 +187,6 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn steps(&self) -> Interval {
-        ticks(self.config.trace.interval.0)
-    }
-
     fn traced(&self) -> String {
         let select = self.config.trace.select();
         select.text().unwrap_or_else(|| "all packets".to_owned())
@@ -198,15 +199,19 @@ impl Run<'_> {
         }
     }
 
-    /// Takes away what was counted, and hands it over.
-    fn step(&mut self) -> anyhow::Result<()> {
+    /// Takes away what was counted, and hands it over. Answers with how many records that
+    /// were.
+    fn step(&mut self) -> anyhow::Result<usize> {
         let until = since_start();
-        self.capture
-            .step(&mut |records| self.exporters.take(records))?;
+        let mut count = 0;
+        self.capture.step(&mut |records| {
+            count += records.len();
+            self.exporters.take(records)
+        })?;
         let waits_since = self.capture.waits_since();
         self.exporters.captured(until, waits_since);
         self.exporters.interval_ends();
-        Ok(())
+        Ok(count)
     }
 
     /// Hands over what the capture still holds back.

@@ -348,22 +348,37 @@ fn a_destination_is_told_by_those_that_had_trouble() {
     assert!(last.explanation.starts_with(words), "{last:?}");
 }
 
-#[test]
-fn a_flood_of_datagrams_leaves_room_for_connections() {
+/// How many verdicts there are about TCP and about UDP after a dropped SYN and `intervals`
+/// with so many dropped datagrams each, of a flow of its own.
+fn verdicts_after_datagrams(intervals: u16, each: u16) -> [usize; 2] {
     let mut world = world();
     world.record(dropped_syn(0));
-    for port in 1..=6000 {
+    for port in 1..=intervals * each {
         let client = format!("10.0.0.2:{port}");
         let mut event = drop(1, &client, SERVER, "", "NETFILTER_DROP", Class::Policy);
         "udp".clone_into(&mut event.flow.as_mut().expect("a flow").proto);
         world.record(by_rule(event, "udp dport 443 drop", "drop"));
+        if port % each == 0 {
+            world.conversations.see(&[]);
+        }
     }
     let verdicts = world.conversations.settled(at(90_000));
-    let of = |proto: &str| {
+    ["tcp", "udp"].map(|proto| {
         let is_of = |event: &&Event| event.flow.as_ref().is_some_and(|flow| flow.proto == proto);
         verdicts.iter().filter(is_of).count()
-    };
-    assert_eq!(of("tcp"), 1);
+    })
+}
+
+#[test]
+fn datagrams_leave_room_for_connections() {
+    let [tcp, udp] = verdicts_after_datagrams(6, 1000);
+    assert_eq!(tcp, 1);
     // Those that made room say nothing: each has its record.
-    assert!((1..=4096).contains(&of("udp")), "{}", of("udp"));
+    assert!((1..=4096).contains(&udp), "{udp}");
+}
+
+#[test]
+fn of_a_flood_of_datagrams_none_has_a_verdict() {
+    assert_eq!(verdicts_after_datagrams(2, 1024), [1, 2048]);
+    assert_eq!(verdicts_after_datagrams(2, 1025), [1, 0]);
 }
