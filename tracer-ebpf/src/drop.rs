@@ -67,7 +67,7 @@ pub fn record(ctx: &BtfTracePointContext, place: &mut MaybeUninit<Event>) {
 
 /// Whether the packet ended a TCP connection as many end, and nobody asks which: a FIN that
 /// the program had not read, or that came when this end had closed. There is one for each
-/// connection, so its flow would cost more than all that anybody asks for.
+/// connection, which by flow would each be a new key and a record that is not shown.
 /// <https://github.com/torvalds/linux/blob/v6.12/net/core/stream.c>
 #[inline(always)]
 fn is_clean_up(cause: &Cause) -> bool {
