@@ -61,27 +61,39 @@ pub fn is_trial(ctx: *mut c_void, event: &Event) -> bool {
 }
 
 /// Hands user space the [`STACK_WORDS`] of the trial's stack, and what they point to. By
-/// its name in the object the kernel verifies it once and not for every call.
+/// its name in the object the kernel verifies it once and not for every call, and so it
+/// does [`trial_word`], of which it would else follow each turn of the loop.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn trial_stack() -> u64 {
+    for i in 0..STACK_WORDS as u64 {
+        trial_word(i);
+    }
+    1
+}
+
+/// One of those words.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn trial_word(i: u64) -> u64 {
     let (Some(copy), Some(layout)) = (TRIAL.get_ptr_mut(0), RULE_LAYOUT.get(0)) else {
         return 0;
     };
+    if i >= STACK_WORDS as u64 {
+        return 0;
+    }
     // SAFETY: inside the element. Read from there, the address is a plain number to the
     // verifier.
     let stack = unsafe { (&raw const (*copy).at).read_volatile() };
     let address_bits = address_bits(stack);
-    let stack = Stack(Pointer::new(stack));
-    for i in 0..STACK_WORDS {
-        let word = stack.word(i as u32);
-        let behind = address_in(word, address_bits);
-        // SAFETY: as above; nobody else writes it meanwhile.
-        unsafe {
-            (&raw mut (*copy).words[i]).write_volatile(word);
-            (&raw mut (*copy).heads[i]).write_volatile(behind.read(0));
-            (&raw mut (*copy).chains[i]).write_volatile(behind.read(layout.chain_handle));
-        }
+    let word = Stack(Pointer::new(stack)).word(i as u32);
+    let behind = address_in(word, address_bits);
+    let i = i as usize;
+    // SAFETY: as above; nobody else writes it meanwhile.
+    unsafe {
+        (&raw mut (*copy).words[i]).write_volatile(word);
+        (&raw mut (*copy).heads[i]).write_volatile(behind.read(0));
+        (&raw mut (*copy).chains[i]).write_volatile(behind.read(layout.chain_handle));
     }
     1
 }

@@ -18,7 +18,7 @@ use crate::{
         nft,
         trial::{self, Known},
     },
-    tracer::{self, Loader, Means, Probed, Setup, TRACEPOINTS, Tracer, Watching},
+    tracer::{self, Loader, Means, Probed, Setup, TRACEPOINTS, Targets, Tracer, Watching},
     xtables,
 };
 
@@ -248,8 +248,9 @@ impl Types {
     }
 }
 
-fn setup<'a>(config: &'a Config, layout: &'a Layout) -> Setup<'a> {
+fn setup<'a>(targets: &'a Targets, config: &'a Config, layout: &'a Layout) -> Setup<'a> {
     Setup {
+        targets,
         layout,
         config,
         filter: &Filter::ALL,
@@ -263,8 +264,8 @@ fn setup<'a>(config: &'a Config, layout: &'a Layout) -> Setup<'a> {
 
 /// Makes the trial that every run begins with.
 fn try_netfilter(btf: &Btf, config: &Config, layout: &Layout) -> Result<Netfilter, String> {
-    let mut tracer = Loader::new()
-        .and_then(|loader| Tracer::start(loader, &setup(config, layout)))
+    let mut tracer = Targets::of(btf)
+        .and_then(|targets| Tracer::start(Loader::default(), &setup(&targets, config, layout)))
         .map_err(|error| error.to_string())?;
     let mut known = Known::new(config, layout);
     let in_module = || layout::rules(&Btf::with_module(modules::NFTABLES).ok()?);
@@ -291,8 +292,9 @@ fn try_netfilter(btf: &Btf, config: &Config, layout: &Layout) -> Result<Netfilte
 fn probe(btf: &Btf, types: &Types, layout: &Layout, obstacles: &mut Vec<String>) -> Vec<Probed> {
     let functions = tracer::functions(&types.config);
     if obstacles.is_empty() {
-        let probed =
-            Loader::new().and_then(|loader| tracer::probe(loader, &setup(&types.config, layout)));
+        let probed = Targets::of(btf).and_then(|targets| {
+            tracer::probe(Loader::default(), &setup(&targets, &types.config, layout))
+        });
         match probed {
             Ok(programs) => {
                 let refused = programs.iter().find_map(|(name, means)| {

@@ -35,7 +35,7 @@ use crate::{
     },
     nftrace::Traces,
     record::{Comparison, Recorder},
-    tracer::{Loader, Setup, Tracer},
+    tracer::{Loader, Setup, Targets, Tracer},
     xtables,
 };
 
@@ -99,13 +99,14 @@ impl Capture {
     ) -> Result<Self, Failure> {
         // Reading each of these takes a while, so it is done at the same time.
         let symbols = thread::spawn(Symbols::of_running_kernel);
-        let loader = thread::spawn(Loader::new);
+        let loader = thread::spawn(Loader::default);
         let btf = Btf::of_running_kernel().map_err(Failure::unable)?;
         preflight::check_types(&btf).map_err(Failure::unable)?;
         let reasons = Reasons::from_btf(&btf);
         let selected = select::with_reasons(&args.select, filter, &reasons)?;
         let watching = conversations::watching(args, &selected);
         let layout = layout::layout(&btf).map_err(Failure::unable)?;
+        let targets = Targets::of(&btf).map_err(Failure::unable)?;
         let symbols = match symbols.join() {
             Ok(Ok(symbols)) => symbols,
             Ok(Err(error)) => {
@@ -135,6 +136,7 @@ impl Capture {
         let modules = Modules::new(&btf);
         drop(btf);
         let setup = Setup {
+            targets: &targets,
             layout: &layout,
             config: &config,
             filter: &selected.filter,
@@ -147,9 +149,7 @@ impl Capture {
         let loader = loader
             .join()
             .map_err(|_| Failure::unable(anyhow!("reading the kernel's types has failed")))?;
-        let mut tracer = loader
-            .and_then(|loader| Tracer::start(loader, &setup))
-            .map_err(Failure::unable)?;
+        let mut tracer = Tracer::start(loader, &setup).map_err(Failure::unable)?;
         if let Some(conntrack) = conntrack {
             tracer
                 .set_conntrack(&conntrack)

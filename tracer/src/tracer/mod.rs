@@ -11,6 +11,7 @@ mod rules;
 mod sightings;
 mod syscall;
 mod verdicts;
+mod verify;
 mod xtables;
 
 use std::{collections::HashMap, panic::resume_unwind, thread, time::Duration};
@@ -27,11 +28,11 @@ pub use details::DETAILS_PER_SECOND;
 pub use losses::Losses;
 pub use probe::{Probed, probe};
 pub(crate) use programs::raise_memory_limit;
-pub use programs::{LoadError, Loader, Means, SEND_RESET, TRACEPOINTS, functions};
-
+pub use programs::{LoadError, Loader, SEND_RESET, TRACEPOINTS, functions};
 pub use rules::RuleMaps;
 pub use sightings::TRACEPOINTS as CONVERSATION_TRACEPOINTS;
 pub use verdicts::VerdictsError;
+pub use verify::{Means, Targets};
 pub use xtables::{XT_PROGRAMS, XtMaps};
 
 use self::{
@@ -52,6 +53,8 @@ pub enum Watching {
 
 /// How the kernel side is to be set up.
 pub struct Setup<'a> {
+    /// Where programs can be attached.
+    pub targets: &'a Targets,
     /// Where struct members stand.
     pub layout: &'a Layout,
     /// What this run wants.
@@ -153,21 +156,21 @@ impl Tracer {
     ///
     /// If the kernel refuses a program or a map.
     pub fn start(loader: Loader, setup: &Setup<'_>) -> Result<Self, LoadError> {
-        let (mut ebpf, btf) = programs::load(loader, setup)?;
+        let mut ebpf = programs::load(loader, setup)?;
         let (counts, max_flows) = (take(&mut ebpf, "COUNTS")?, setup.max_flows);
-        // One waits for the kernel while it verifies the other.
+        // One waits for the kernel while it verifies the others.
         let counts = thread::spawn(move || CountMaps::new(counts, max_flows));
-        let first = programs::load_first(&mut ebpf, &btf);
+        let for_conversations = sightings::tracepoints(setup.conversations);
+        let wanted = verify::wanted(setup.config, for_conversations);
+        let mut verified = verify::verify(&mut ebpf, setup.targets, &wanted);
         let counts = counts.join().unwrap_or_else(|panic| resume_unwind(panic))?;
-        first?;
         let mut maps = Maps::fill(&mut ebpf, setup, counts)?;
-        let attached = programs::attach(&mut ebpf, &btf, setup.config, &mut maps.first)?;
+        let attached = programs::attach(&mut ebpf, &mut verified, setup.config, &mut maps.first)?;
         let mut watched: Vec<_> = attached.iter().map(|program| program.name).collect();
         let programs = attached.into_iter().map(|attached| attached.program);
         maps.losses.watch(programs.collect());
-        let for_conversations = sightings::tracepoints(setup.conversations);
         let watches_conversations = !for_conversations.is_empty()
-            && match sightings::attach(&mut ebpf, &btf, for_conversations) {
+            && match sightings::attach(&mut ebpf, &mut verified, for_conversations) {
                 Ok(programs) => {
                     maps.losses.watch_conversations(programs);
                     watched.extend(for_conversations);
@@ -178,7 +181,7 @@ impl Tracer {
                     false
                 }
             };
-        if let Err(error) = maps.xtables.load(&mut ebpf) {
+        if let Err(error) = maps.xtables.hold(&mut ebpf, &mut verified) {
             log::info!(
                 "rules of the legacy backends are not told: the kernel refuses the program \
                  that reads its memory: {}",

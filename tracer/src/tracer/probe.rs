@@ -1,13 +1,12 @@
 //! Which programs the kernel takes: each is loaded, none attached, and nothing
 //! of them stays.
 
-use aya::{Btf, Ebpf, programs::ProgramError};
-use aya_obj::btf::BtfKind;
+use aya::programs::ProgramError;
 
 use super::{
-    CountMaps, LoadError, Loader, Maps, Means, Setup, TRACEPOINTS, XT_PROGRAMS,
+    CountMaps, LoadError, Loader, Maps, Means, Setup, XT_PROGRAMS,
     programs::{self, chain},
-    sightings, take, xtables,
+    sightings, take, verify,
 };
 
 /// A program by its name, which is that of its tracepoint or function; how the
@@ -20,39 +19,27 @@ pub type Probed = (&'static str, Result<Means, String>);
 ///
 /// If the kernel refuses the object as a whole or a map.
 pub fn probe(loader: Loader, setup: &Setup<'_>) -> Result<Vec<Probed>, LoadError> {
-    let (mut ebpf, btf) = programs::load(loader, setup)?;
+    let mut ebpf = programs::load(loader, setup)?;
     let counts = CountMaps::new(take(&mut ebpf, "COUNTS")?, setup.max_flows)?;
     let maps = Maps::fill(&mut ebpf, setup, counts)?;
-    let tracepoints = TRACEPOINTS
-        .iter()
-        .chain(&sightings::TRACEPOINTS)
-        .map(|name| (*name, tracepoint(&mut ebpf, &btf, name)));
-    let mut probed: Vec<Probed> = tracepoints.collect();
-    let functions = programs::functions(setup.config).iter().map(|name| {
-        (
-            *name,
-            programs::load_function(&mut ebpf, &btf, name).map_err(|error| refusal(&error)),
-        )
+    let wanted = verify::wanted(setup.config, &sightings::TRACEPOINTS);
+    let mut verified = verify::verify(&mut ebpf, setup.targets, &wanted);
+    let is_there = |name| {
+        XT_PROGRAMS.contains(name)
+            || programs::functions(setup.config).contains(name)
+            || setup.targets.have_tracepoint(name)
+    };
+    let probed = wanted.iter().map(|name| {
+        let taken = if is_there(name) {
+            verified.take(name).map_err(|error| refusal(&error))
+        } else {
+            Err(format!("this kernel has no tracepoint {name}"))
+        };
+        (*name, taken)
     });
-    probed.extend(functions);
-    let run = XT_PROGRAMS.iter().map(|name| {
-        let taken = xtables::load(&mut ebpf, name).map(|_| Means::RawTracepoint);
-        (*name, taken.map_err(|error| refusal(&error)))
-    });
-    let run: Vec<Probed> = run.collect();
-    probed.extend(run);
+    let probed = probed.collect();
     drop(maps);
     Ok(probed)
-}
-
-fn tracepoint(ebpf: &mut Ebpf, btf: &Btf, name: &str) -> Result<Means, String> {
-    if btf
-        .id_by_type_name_kind(&format!("btf_trace_{name}"), BtfKind::Typedef)
-        .is_err()
-    {
-        return Err(format!("this kernel has no tracepoint {name}"));
-    }
-    programs::load_tracepoint(ebpf, btf, name, name).map_err(|error| refusal(&error))
 }
 
 /// What the kernel said, without the verifier's log.

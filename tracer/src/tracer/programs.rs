@@ -1,12 +1,11 @@
-//! The kernel programs: how they are loaded and attached.
+//! The kernel programs: how their object is loaded, and how they are attached.
 
 use aya::{
-    Btf, Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
+    Ebpf, EbpfError, EbpfLoader, include_bytes_aligned,
     maps::{MapData, MapError, ProgramArray},
     programs::{Program, ProgramError},
 };
 use std::{
-    fmt,
     hash::{BuildHasher as _, RandomState},
     io,
     os::fd::{AsFd, OwnedFd},
@@ -14,7 +13,7 @@ use std::{
 
 use droptrace_types::{Config, KEY_WORDS};
 
-use super::{Setup, Watching, kfuncs, syscall};
+use super::{Setup, Watching, kfuncs, syscall, verify::Verified};
 
 /// Built by `cargo xtask build`.
 static OBJECT: &[u8] = include_bytes_aligned!(env!("BPF_OBJECT"));
@@ -34,7 +33,7 @@ pub const TRACEPOINTS: [&str; 5] = [
 
 /// The program behind that for [`TRACEPOINTS`]' first: it sees to the packets that
 /// the kernel keeps from it.
-const NESTED: &str = "kfree_skb_nested";
+pub(super) const NESTED: &str = "kfree_skb_nested";
 
 /// The functions that answer a packet with a reset, which are also the names of
 /// the programs. Watched where a kernel passes the tracepoint `tcp_send_reset`
@@ -132,30 +131,18 @@ pub(super) fn verdict(error: &ProgramError) -> String {
 /// Bytes of a ring buffer that nothing is written to: whole pages, whatever their size.
 const SMALLEST_RING: u32 = 64 * 1024;
 
-/// What loading the programs takes whatever they are to do: the kernel's types, in which
-/// aya finds what each is attached to. Reading them takes a while, for which a thread of
-/// its own may be used.
-pub struct Loader {
-    loader: EbpfLoader<'static>,
-    btf: Btf,
-}
+/// What loading the programs takes whatever they are to do. Making it takes a while, since
+/// aya reads all of the kernel's types for it, for which a thread of its own may be used.
+pub struct Loader(EbpfLoader<'static>);
 
-impl Loader {
-    /// Reads the kernel's types.
-    ///
-    /// # Errors
-    ///
-    /// If they cannot be read.
-    pub fn new() -> Result<Self, LoadError> {
-        Ok(Self {
-            loader: EbpfLoader::new(),
-            btf: Btf::from_sys_fs()?,
-        })
+impl Default for Loader {
+    fn default() -> Self {
+        Self(EbpfLoader::new())
     }
 }
 
-/// Loads the object and creates its maps. Gives also the kernel's types.
-pub fn load(loader: Loader, setup: &Setup<'_>) -> Result<(Ebpf, Btf), LoadError> {
+/// Loads the object and creates its maps.
+pub fn load(Loader(loader): Loader, setup: &Setup<'_>) -> Result<Ebpf, LoadError> {
     raise_memory_limit();
     // Its numbers are as random as the hashes of std's maps.
     let random = RandomState::new();
@@ -165,7 +152,6 @@ pub fn load(loader: Loader, setup: &Setup<'_>) -> Result<(Ebpf, Btf), LoadError>
         config.rdonly_cast = 0;
     }
     let level = if setup.debug { LOG_DEBUG } else { LOG_OFF };
-    let Loader { loader, btf } = loader;
     // For as long as `setup` lives.
     let mut loader: EbpfLoader<'_> = loader;
     loader
@@ -188,7 +174,7 @@ pub fn load(loader: Loader, setup: &Setup<'_>) -> Result<(Ebpf, Btf), LoadError>
         OBJECT_LOADS
     };
     let object = kfuncs::resolve(object, &config)?;
-    Ok((loader.load(&object)?, btf))
+    Ok(loader.load(&object)?)
 }
 
 /// Before Linux 5.11 maps count against this limit of the process
@@ -214,50 +200,6 @@ pub fn functions(config: &Config) -> &'static [&'static str] {
     }
 }
 
-/// How a program is called by the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Means {
-    /// Tracepoint whose arguments the verifier knows.
-    BtfTracepoint,
-    /// Run by this process itself, as at a raw tracepoint.
-    RawTracepoint,
-    /// Entry of a function.
-    Fentry,
-}
-
-impl fmt::Display for Means {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::BtfTracepoint => "BTF tracepoint",
-            Self::RawTracepoint => "raw tracepoint",
-            Self::Fentry => "fentry",
-        })
-    }
-}
-
-/// Loads the program of this name for a tracepoint.
-pub fn load_tracepoint(
-    ebpf: &mut Ebpf,
-    btf: &Btf,
-    name: &str,
-    tracepoint: &str,
-) -> Result<Means, ProgramError> {
-    match ebpf.program_mut(name) {
-        Some(Program::BtfTracePoint(program)) => {
-            program.load(tracepoint, btf).map(|()| Means::BtfTracepoint)
-        }
-        _ => Err(ProgramError::NotLoaded),
-    }
-}
-
-/// Loads the program for a function.
-pub fn load_function(ebpf: &mut Ebpf, btf: &Btf, name: &str) -> Result<Means, ProgramError> {
-    match ebpf.program_mut(name) {
-        Some(Program::FEntry(program)) => program.load(name, btf).map(|()| Means::Fentry),
-        _ => Err(ProgramError::NotLoaded),
-    }
-}
-
 /// A program at work.
 pub struct Attached {
     /// Its name, which is also that of the tracepoint or function it runs at.
@@ -266,38 +208,22 @@ pub struct Attached {
     pub program: OwnedFd,
 }
 
-/// Loads the program for the first of [`TRACEPOINTS`].
-pub fn load_first(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), LoadError> {
-    load_for(ebpf, btf, TRACEPOINTS[0])
-}
-
-fn load_for(ebpf: &mut Ebpf, btf: &Btf, tracepoint: &'static str) -> Result<(), LoadError> {
-    let loaded = load_tracepoint(ebpf, btf, tracepoint, tracepoint);
-    loaded.map_err(|error| LoadError::Program { tracepoint, error })?;
-    Ok(())
-}
-
-/// Attaches the first program, and then loads and attaches the others: those of
-/// [`TRACEPOINTS`] in that order, and those for what this kernel's tracepoints do not tell.
-/// `first` is the kernel side's map of the first one.
+/// Attaches the programs at [`TRACEPOINTS`], in that order, and those for what this kernel's
+/// tracepoints do not tell. `first` is the kernel side's map of the first one.
 pub fn attach(
     ebpf: &mut Ebpf,
-    btf: &Btf,
+    verified: &mut Verified,
     config: &Config,
     first: &mut ProgramArray<MapData>,
 ) -> Result<Vec<Attached>, LoadError> {
     let mut attached = Vec::new();
     for name in TRACEPOINTS {
-        let refused = |error| LoadError::Program {
+        let program = attach_one(ebpf, verified, name).map_err(|error| LoadError::Program {
             tracepoint: name,
             error,
-        };
-        if name != TRACEPOINTS[0] {
-            load_for(ebpf, btf, name)?;
-        }
-        let program = attach_loaded(ebpf, name).map_err(refused)?;
+        })?;
         if name == TRACEPOINTS[0]
-            && let Err(error) = attach_nested(ebpf, btf, name, first)
+            && let Err(error) = attach_nested(ebpf, verified, first)
         {
             log::info!(
                 "packets that are dropped in the middle of another's drop are counted as lost: \
@@ -307,8 +233,7 @@ pub fn attach(
         attached.push(Attached { name, program });
     }
     for name in functions(config) {
-        let program = load_function(ebpf, btf, name).and_then(|_| attach_loaded(ebpf, name));
-        match program {
+        match attach_one(ebpf, verified, name) {
             Ok(program) => attached.push(Attached { name, program }),
             Err(error) => log::warn!(
                 "resets that answer a packet without a socket are not told: \
@@ -320,29 +245,32 @@ pub fn attach(
     Ok(attached)
 }
 
-/// Attaches [`NESTED`] behind the program for `tracepoint`.
+/// Attaches [`NESTED`] behind the program for the first of [`TRACEPOINTS`].
 fn attach_nested(
     ebpf: &mut Ebpf,
-    btf: &Btf,
-    tracepoint: &str,
+    verified: &mut Verified,
     first: &mut ProgramArray<MapData>,
 ) -> Result<(), LoadError> {
     let refused = |error| LoadError::Program {
         tracepoint: NESTED,
         error,
     };
-    load_tracepoint(ebpf, btf, NESTED, tracepoint).map_err(refused)?;
-    let fd = match ebpf.program_mut(tracepoint) {
+    let fd = match ebpf.program_mut(TRACEPOINTS[0]) {
         Some(Program::BtfTracePoint(program)) => program.fd(),
         _ => Err(ProgramError::NotLoaded),
     };
     first.set(0, fd.map_err(refused)?, 0)?;
-    attach_loaded(ebpf, NESTED).map_err(refused)?;
+    attach_one(ebpf, verified, NESTED).map_err(refused)?;
     Ok(())
 }
 
-/// Attaches a program that is loaded.
-pub fn attach_loaded(ebpf: &mut Ebpf, name: &str) -> Result<OwnedFd, ProgramError> {
+/// Attaches a program if the kernel takes it.
+pub fn attach_one(
+    ebpf: &mut Ebpf,
+    verified: &mut Verified,
+    name: &str,
+) -> Result<OwnedFd, ProgramError> {
+    verified.take(name)?;
     let fd = match ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)? {
         Program::BtfTracePoint(program) => {
             program.attach()?;

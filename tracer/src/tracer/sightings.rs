@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use aya::{
-    Btf, Ebpf,
+    Ebpf,
     maps::{Map, MapData, MapError, RingBuf},
 };
 use droptrace_types::Sighting;
@@ -11,6 +11,7 @@ use droptrace_types::Sighting;
 use super::{
     Watching,
     programs::{self, LoadError},
+    verify::Verified,
 };
 
 /// The tracepoints that show conversations, which are also the names of the programs;
@@ -57,20 +58,19 @@ impl Sightings {
     }
 }
 
-/// Loads and attaches the programs. The answer is to be asked for statistics.
+/// Attaches the programs. The answer is to be asked for statistics.
 ///
 /// # Errors
 ///
 /// If the kernel refuses one of them; those before stay attached.
 pub fn attach(
     ebpf: &mut Ebpf,
-    btf: &Btf,
+    verified: &mut Verified,
     tracepoints: &'static [&'static str],
 ) -> Result<Vec<OwnedFd>, LoadError> {
     let attach = |tracepoint: &'static str| {
-        let refused = |error| LoadError::Program { tracepoint, error };
-        programs::load_tracepoint(ebpf, btf, tracepoint, tracepoint).map_err(refused)?;
-        programs::attach_loaded(ebpf, tracepoint).map_err(refused)
+        let attached = programs::attach_one(ebpf, verified, tracepoint);
+        attached.map_err(|error| LoadError::Program { tracepoint, error })
     };
     tracepoints.iter().copied().map(attach).collect()
 }

@@ -14,7 +14,7 @@ use aya::{
 };
 use droptrace_types::{XT_PIECE, XtBlock, XtGroup};
 
-use super::{LoadError, syscall, take};
+use super::{LoadError, syscall, take, verify::Verified};
 use crate::xtables::{Kernel, Whereabouts};
 
 /// The programs that user space runs itself. They are attached to nothing.
@@ -47,18 +47,22 @@ impl XtMaps {
         })
     }
 
-    /// Loads the programs.
-    pub(super) fn load(&mut self, ebpf: &mut Ebpf) -> Result<(), ProgramError> {
+    /// Has the programs at hand, as far as the kernel takes them.
+    pub(super) fn hold(
+        &mut self,
+        ebpf: &mut Ebpf,
+        verified: &mut Verified,
+    ) -> Result<(), ProgramError> {
         let [read, settle] = XT_PROGRAMS;
-        self.read = Some(load(ebpf, read)?);
-        self.settle = Some(load(ebpf, settle)?);
+        self.read = Some(program(ebpf, verified, read)?);
+        self.settle = Some(program(ebpf, verified, settle)?);
         Ok(())
     }
 
     /// Runs the program that reads; the first bytes of what it read are then in
     /// [`Self::piece`].
     fn run_read(&mut self, address: u64, len: usize) -> io::Result<()> {
-        let result = syscall::run(program(self.read.as_ref())?, &[address, len as u64], None)?;
+        let result = syscall::run(held(self.read.as_ref())?, &[address, len as u64], None)?;
         if result != 0 {
             return Err(io::Error::other(format!(
                 "there is no memory at {address:#x} (error {result})"
@@ -97,7 +101,7 @@ impl Kernel for XtMaps {
     }
 
     fn settle(&mut self, group: &XtGroup, base: u64) -> io::Result<()> {
-        let program = program(self.settle.as_ref())?;
+        let program = held(self.settle.as_ref())?;
         let arguments = [u64::from(group.first), u64::from(group.count), base];
         for cpu in online_cpus().map_err(|(_, error)| error)? {
             match syscall::run(program, &arguments, Some(cpu)) {
@@ -128,16 +132,16 @@ impl Kernel for XtMaps {
     }
 }
 
-/// Loads one of [`XT_PROGRAMS`].
-pub(super) fn load(ebpf: &mut Ebpf, name: &str) -> Result<OwnedFd, ProgramError> {
+/// One of [`XT_PROGRAMS`].
+fn program(ebpf: &mut Ebpf, verified: &mut Verified, name: &str) -> Result<OwnedFd, ProgramError> {
+    verified.take(name)?;
     let Some(Program::RawTracePoint(program)) = ebpf.program_mut(name) else {
         return Err(ProgramError::NotLoaded);
     };
-    program.load()?;
     Ok(program.fd()?.as_fd().try_clone_to_owned()?)
 }
 
-fn program(loaded: Option<&OwnedFd>) -> io::Result<std::os::fd::BorrowedFd<'_>> {
+fn held(program: Option<&OwnedFd>) -> io::Result<std::os::fd::BorrowedFd<'_>> {
     let missing = || io::Error::other("the kernel refused the program that reads it");
-    Ok(loaded.ok_or_else(missing)?.as_fd())
+    Ok(program.ok_or_else(missing)?.as_fd())
 }

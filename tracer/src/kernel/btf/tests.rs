@@ -145,6 +145,20 @@ fn functions_are_known_by_name() {
 }
 
 #[test]
+fn what_has_only_some_types_has_them_by_the_same_identifiers() {
+    let whole = Btf::parse(sample()).unwrap();
+    let some = whole.only(&["event", "other"], &["tcp_drop"]);
+    let some = Btf::parse(some).unwrap();
+    assert_eq!(some.types.len(), whole.types.len());
+    let event = |btf: &Btf| btf.ids("btf_trace_event").collect::<Vec<_>>();
+    assert_eq!(event(&some), event(&whole));
+    assert_eq!(event(&some).len(), 1);
+    assert_eq!(some.function("tcp_drop"), whole.function("tcp_drop"));
+    assert!(some.function("tcp_drop").is_some());
+    assert_eq!(some.size("pair"), None);
+}
+
+#[test]
 fn broken_data_is_refused_or_read_without_harm() {
     let good = sample();
     for len in 0..good.len() {
@@ -159,6 +173,7 @@ fn broken_data_is_refused_or_read_without_harm() {
                 let _ = btf.enumerators("numbers");
                 let _ = btf.tracepoint_arguments("event");
                 let _ = btf.function("tcp_drop");
+                let _ = btf.only(&["event"], &["tcp_drop"]);
             }
         }
     }

@@ -1,0 +1,119 @@
+//! Which programs a run takes, and what the kernel says to each: it verifies them at the
+//! same time, since that is most of what a start takes.
+
+use std::{collections::HashMap, fmt, panic::resume_unwind, thread};
+
+use aya::{
+    Btf, Ebpf, Endianness,
+    programs::{Program, ProgramError},
+};
+use aya_obj::btf::BtfKind;
+use droptrace_types::Config;
+
+use super::{
+    LoadError, XT_PROGRAMS,
+    programs::{NESTED, SEND_RESET, TRACEPOINTS, functions},
+    sightings,
+};
+use crate::kernel::btf;
+
+/// How a program is called by the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Means {
+    /// Tracepoint whose arguments the verifier knows.
+    BtfTracepoint,
+    /// Run by this process itself, as at a raw tracepoint.
+    RawTracepoint,
+    /// Entry of a function.
+    Fentry,
+}
+
+impl fmt::Display for Means {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BtfTracepoint => "BTF tracepoint",
+            Self::RawTracepoint => "raw tracepoint",
+            Self::Fentry => "fentry",
+        })
+    }
+}
+
+/// What of the kernel's types says where programs can be attached.
+pub struct Targets(Btf);
+
+impl Targets {
+    /// Out of the kernel's types. It has few of them, since aya takes some ten times as
+    /// long to read all.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be handed on.
+    pub fn of(kernel: &btf::Btf) -> Result<Self, LoadError> {
+        let tracepoints = [&TRACEPOINTS[..], &sightings::TRACEPOINTS].concat();
+        let types = kernel.only(&tracepoints, &SEND_RESET);
+        Ok(Self(Btf::parse(&types, Endianness::default())?))
+    }
+
+    /// Whether the kernel has the tracepoint.
+    pub(super) fn have_tracepoint(&self, name: &str) -> bool {
+        let name = format!("btf_trace_{name}");
+        self.0.id_by_type_name_kind(&name, BtfKind::Typedef).is_ok()
+    }
+}
+
+/// The programs of every run and, at the end, those at `more` tracepoints.
+pub fn wanted(config: &Config, more: &[&'static str]) -> Vec<&'static str> {
+    let parts = [&TRACEPOINTS[..], functions(config), &XT_PROGRAMS, more];
+    parts.concat()
+}
+
+/// What the kernel said to each program.
+pub struct Verified(HashMap<&'static str, Result<Means, ProgramError>>);
+
+impl Verified {
+    /// How the kernel takes this program, or why it does not. Tells it once.
+    pub fn take(&mut self, name: &str) -> Result<Means, ProgramError> {
+        self.0.remove(name).unwrap_or(Err(ProgramError::NotLoaded))
+    }
+}
+
+/// Has the kernel verify the `wanted` programs: one thread the first, which takes longest,
+/// and another all the others. The second for drops goes with them.
+pub fn verify(ebpf: &mut Ebpf, Targets(types): &Targets, wanted: &[&'static str]) -> Verified {
+    let verify = |(name, program)| (name, verify_one(name, program, types));
+    let (mut first, mut others) = (None, Vec::new());
+    for (name, program) in ebpf.programs_mut() {
+        match wanted.iter().position(|wanted| *wanted == name) {
+            Some(0) => first = Some((wanted[0], program)),
+            Some(at) => others.push((wanted[at], program)),
+            None if name == NESTED => others.push((NESTED, program)),
+            None => {}
+        }
+    }
+    let verified = thread::scope(|scope| {
+        let others = scope.spawn(move || others.into_iter().map(verify).collect::<Vec<_>>());
+        let first = first.map(verify);
+        let others = others.join().unwrap_or_else(|panic| resume_unwind(panic));
+        first.into_iter().chain(others).collect()
+    });
+    Verified(verified)
+}
+
+fn verify_one(name: &str, program: &mut Program, types: &Btf) -> Result<Means, ProgramError> {
+    let place = if name == NESTED { TRACEPOINTS[0] } else { name };
+    match program {
+        Program::BtfTracePoint(program) => {
+            program.load(place, types)?;
+            Ok(Means::BtfTracepoint)
+        }
+        Program::FEntry(program) => {
+            program.load(place, types)?;
+            Ok(Means::Fentry)
+        }
+        Program::RawTracePoint(program) => {
+            program.load()?;
+            Ok(Means::RawTracepoint)
+        }
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
