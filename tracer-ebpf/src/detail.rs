@@ -27,7 +27,7 @@ const REUSE_STACKID: u64 = 1 << 10;
 const NO_WAKEUP: u64 = 1;
 
 /// Sends a detail to user space, if rate and room allow; else counts it as lost.
-/// `ctx` is the program's own. A function of its own as [`crate::count::count`].
+/// `ctx` is the program's own. A function of its own as [`crate::count::count_new`].
 #[inline(never)]
 pub fn send<const DROP: bool>(ctx: *mut c_void, event: &Event, now: u64) -> u32 {
     if !within_rate(now) {

@@ -4,8 +4,7 @@ use droptrace_types::{Direction, IfName};
 
 use crate::{
     event::Event,
-    kernel::{Pointer, Struct, constant},
-    socket::Socket,
+    kernel::{Pointer, Struct, constant, zero},
 };
 
 /// `IFF_LOOPBACK`
@@ -19,10 +18,18 @@ const RTF_LOCAL: u32 = 0x8000_0000;
 const RTF_ANYCAST: u32 = 0x0010_0000;
 const AF_INET6: u16 = 10;
 
-/// Finds the interface that `skb` is at and the way it goes; `device` is what stands at
-/// `skb->dev`. A function of its own as [`crate::count::count`].
+/// As [`locate`], a function of its own as [`crate::count::count_new`]: for events that stand
+/// on the stack.
 #[inline(never)]
-pub fn locate<S: Struct>(event: &mut Event, skb: S, device: Pointer) -> u32 {
+pub fn locate_apart<S: Struct>(event: &mut Event, skb: S, device: Pointer) -> u32 {
+    locate(event, skb, device);
+    0
+}
+
+/// Finds the interface that `skb` is at and the way it goes; `device` is what stands at
+/// `skb->dev`.
+#[inline(always)]
+pub fn locate(event: &mut Event, skb: impl Struct, device: Pointer) {
     let iif: u32 = skb.read(constant!(LAYOUT.skb_iif));
     let (mut device, mut net) = proven(device);
     let route = route_of(skb);
@@ -42,9 +49,9 @@ pub fn locate<S: Struct>(event: &mut Event, skb: S, device: Pointer) -> u32 {
     if !net.is_null() {
         event.key.cause.netns = inode_of(net);
         // A packet keeps its sender's socket on its way into another namespace
-        // of this machine, until the protocol there takes it over.
+        // of this machine, until the protocol there takes it over. Zeros are none.
         if event.socket.netns != event.key.cause.netns {
-            event.socket = Socket::NONE;
+            zero(&mut event.socket);
             event.key.cause.socket_family = 0;
         }
     }
@@ -63,7 +70,6 @@ pub fn locate<S: Struct>(event: &mut Event, skb: S, device: Pointer) -> u32 {
         Direction::In
     };
     event.key.cause.direction = direction as u8;
-    0
 }
 
 /// The interface's name; empty where there is none.

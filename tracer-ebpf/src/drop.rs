@@ -81,7 +81,7 @@ fn is_clean_up(cause: &Cause) -> bool {
 
 /// Finds what decided, where netfilter dropped the packet. True if the packet
 /// is one of a trial, which counts nowhere. A function of its own as
-/// [`crate::count::count`].
+/// [`crate::count::count_new`].
 #[inline(never)]
 fn find_rule(ctx: *mut c_void, event: &mut Event) -> bool {
     let location = event.key.cause.location;

@@ -91,7 +91,9 @@ impl Event {
         if !filter::selects(self) {
             return;
         }
-        log(ctx.as_ptr(), &self.key);
+        if constant!(CONFIG.debug) != 0 {
+            log(ctx.as_ptr(), &self.key);
+        }
         if trouble::is_wanted() {
             trouble::note(&self.key);
         }
@@ -106,7 +108,7 @@ impl Event {
     }
 }
 
-/// A line for developers; removed by the verifier unless it was asked for.
+/// A line for developers.
 #[inline(never)]
 fn log(ctx: *mut c_void, key: &Key) -> u32 {
     let cause = &key.cause;

@@ -13,10 +13,16 @@ use crate::{
 };
 
 /// Whether the command line selects the event. What it does not ask for costs
-/// nothing: the verifier removes it. A function of its own as
-/// [`crate::count::count`].
-#[inline(never)]
+/// nothing: the verifier removes it.
+#[inline(always)]
 pub fn selects(event: &Event) -> bool {
+    constant!(CONFIG.filters) == 0 || selects_by(event)
+}
+
+/// As [`selects`], where something is asked for. A function of its own as
+/// [`crate::count::count_new`].
+#[inline(never)]
+fn selects_by(event: &Event) -> bool {
     let key = &event.key;
     let by = constant!(CONFIG.filters);
     if by & FILTER_BY_REASON != 0 {

@@ -146,7 +146,7 @@ struct V4Header {
 }
 
 /// An IPv4 header, and what follows one without options.
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Clone, Copy)]
 struct V4Start {
     header: V4Header,

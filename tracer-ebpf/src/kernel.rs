@@ -121,6 +121,16 @@ impl Pointer {
     /// a null pointer. Without a branch, which keeps the verifier's work small.
     #[inline(always)]
     pub fn read<T: Copy>(self, offset: u32) -> T {
+        if loads_words::<T>() {
+            let mut value = MaybeUninit::<T>::uninit();
+            let words = value.as_mut_ptr().cast::<u64>();
+            for i in 0..size_of::<T>() / 8 {
+                // SAFETY: inside `value`, aligned, and plain data in all uses.
+                unsafe { words.add(i).write(self.read(offset + i as u32 * 8)) };
+            }
+            // SAFETY: all its words are written.
+            return unsafe { value.assume_init() };
+        }
         if loads::<T>() {
             let address = self.at(offset).0;
             // SAFETY: the verifier has each load give zero that would fault. `T` is plain
@@ -179,6 +189,14 @@ impl Pointer {
 #[inline(always)]
 const fn loads<T>() -> bool {
     cfg!(feature = "loads") && matches!(size_of::<T>(), 1 | 2 | 4 | 8)
+}
+
+/// The same for a `T` of a few words, which are loaded one by one.
+#[inline(always)]
+const fn loads_words<T>() -> bool {
+    const MOST: usize = 32;
+    let is_words = size_of::<T>() % 8 == 0 && align_of::<T>() == 8;
+    cfg!(feature = "loads") && is_words && size_of::<T>() > 8 && size_of::<T>() <= MOST
 }
 
 /// Makes all of `place` zero. `T` must be a multiple of a word and as aligned.

@@ -7,7 +7,7 @@ use crate::kernel::constant;
 
 /// Does `work`, in which only an interrupt can come between. Some kernels preempt a program at
 /// a tracepoint (seen on Linux 7.3): another task goes on on its CPU, and what that drops runs
-/// the programs in the middle of it. Those that lack the function do not.
+/// the programs in the middle of it. Others need no call, nor do those that lack the function.
 #[inline(always)]
 pub fn without_preemption<T>(work: impl FnOnce() -> T) -> T {
     if constant!(CONFIG.preempt_disable) != 0 {

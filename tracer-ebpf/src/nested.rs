@@ -12,7 +12,7 @@ use aya_ebpf::EbpfContext;
 use droptrace_types::Loss;
 
 use crate::{
-    count::{increase, lose},
+    count::{self, lose},
     event::Event,
     kernel::constant,
     kfunc::without_preemption,
@@ -49,7 +49,7 @@ pub fn run_first<C: EbpfContext>(ctx: &C, record: impl FnOnce(&C, &mut MaybeUnin
         return;
     };
     // SAFETY: this CPU's element. What interrupts leaves `depth`, `called` and `level` as
-    // they were. Atomic although per CPU: some kernels preempt programs.
+    // they were.
     unsafe {
         if (&raw const (*running).called).read_volatile() != 0 {
             increase(&raw mut (*running).called, u64::MAX);
@@ -81,6 +81,22 @@ pub fn run_first<C: EbpfContext>(ctx: &C, record: impl FnOnce(&C, &mut MaybeUnin
     }
     // SAFETY: as above.
     unsafe { increase(&raw mut (*running).depth, u64::MAX) };
+}
+
+/// Adds to a number of this CPU's, which what interrupts leaves as it was; atomically where
+/// the kernel may let another task go on meanwhile.
+///
+/// # Safety
+///
+/// It must be inside this CPU's [`Running`].
+#[inline(always)]
+unsafe fn increase(number: *mut u64, by: u64) {
+    if constant!(CONFIG.preempts) != 0 {
+        count::increase(number, by);
+    } else {
+        // SAFETY: by contract.
+        unsafe { number.write_volatile(number.read_volatile().wrapping_add(by)) };
+    }
 }
 
 /// Calls the first program if the kernel has kept it from this packet: it runs, for

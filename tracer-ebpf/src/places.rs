@@ -33,16 +33,23 @@ impl Stack {
 
 /// While user space looks for the places: hands it the stack of an event in the
 /// namespace that it does so in. True if the event was such a one.
-#[inline(never)]
+#[inline(always)]
 pub fn is_trial(ctx: *mut c_void, event: &Event) -> bool {
-    let Some(places) = PLACES.get(0) else {
-        return false;
-    };
-    if places.trial_netns == 0 || places.trial_netns != event.key.cause.netns {
-        return false;
+    let is_trial = PLACES.get(0).is_some_and(|places| {
+        places.trial_netns != 0 && places.trial_netns == event.key.cause.netns
+    });
+    if is_trial {
+        show(ctx, event);
     }
+    is_trial
+}
+
+/// Hands user space the stack of an event. A function of its own as
+/// [`crate::count::count_new`].
+#[inline(never)]
+fn show(ctx: *mut c_void, event: &Event) -> u32 {
     let Some(copy) = TRIAL.get_ptr_mut(0) else {
-        return true;
+        return 0;
     };
     // SAFETY: inside the element; nobody else writes it meanwhile.
     unsafe { (&raw mut (*copy).at).write_volatile(Stack::of(ctx).0.address()) };
@@ -57,7 +64,7 @@ pub fn is_trial(ctx: *mut c_void, event: &Event) -> bool {
         (&raw mut (*copy).packet).write_volatile(event.packet.skb.address());
         (&raw mut (*copy).location).write_volatile(event.key.cause.location);
     }
-    true
+    1
 }
 
 /// Hands user space the [`STACK_WORDS`] of the trial's stack, and what they point to. By

@@ -79,7 +79,7 @@ pub fn record_packet(ctx: &BtfTracePointContext, kind: SightingKind) {
         return;
     }
     let device = skb.untyped().follow(constant!(LAYOUT.skb_dev));
-    device::locate(event, skb, device);
+    device::locate_apart(event, skb, device);
     if !selects_place(event) {
         return;
     }
@@ -89,7 +89,7 @@ pub fn record_packet(ctx: &BtfTracePointContext, kind: SightingKind) {
 
 /// Whether the filter selects the flow, or the flow that an error is about; where it
 /// names addresses, also other packets of those, which show how far away they are.
-/// A function of its own as [`crate::count::count`].
+/// A function of its own as [`crate::count::count_new`].
 #[inline(never)]
 fn selects_flow(flow: &Tuple, about: &Tuple) -> bool {
     if constant!(CONFIG.filters) & FILTER_BY_FLOW == 0 {
@@ -119,7 +119,7 @@ fn selects_place(event: &Event) -> bool {
 }
 
 /// Counts the packet, and tells it if it opens or ends something, is an ICMP error, or
-/// none was told for a while. A function of its own as [`crate::count::count`].
+/// none was told for a while. A function of its own as [`crate::count::count_new`].
 #[inline(never)]
 fn pass(event: &Event, kind: u32) -> u32 {
     // SAFETY: reads the clock.
@@ -280,7 +280,7 @@ fn selects_netns(netns: u32) -> bool {
 }
 
 /// Tells what state the event's socket takes. A function of its own as
-/// [`crate::count::count`].
+/// [`crate::count::count_new`].
 #[inline(never)]
 fn tell_state(event: &Event, sock: Pointer, from: u8, to: u8) -> u32 {
     let Some(mut entry) = SIGHTINGS.reserve(0) else {

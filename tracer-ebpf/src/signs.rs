@@ -50,7 +50,7 @@ fn is_one_of<const N: usize>(value: u8, these: [u8; N]) -> u64 {
 }
 
 /// Reads the signs of the event's packet. A function of its own as
-/// [`crate::count::count`].
+/// [`crate::count::count_new`].
 #[inline(never)]
 pub fn read(event: &mut Event) -> u32 {
     let mut signs = Signs { seen: 0, read: 0 };

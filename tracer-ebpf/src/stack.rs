@@ -58,7 +58,7 @@ impl StackCopy {
 /// `kfree_skb` does not tell it. Old words stand on the stack too, of other
 /// packets: so a socket must prove that it receives what this packet carries.
 ///
-/// A function of its own as [`crate::count::count`].
+/// A function of its own as [`crate::count::count_new`].
 #[inline(never)]
 pub fn find_receiver(ctx: *mut c_void, event: &mut Event) -> u32 {
     let key = &event.key;

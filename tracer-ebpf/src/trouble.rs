@@ -19,7 +19,7 @@ pub fn is_wanted() -> bool {
 }
 
 /// Remembers the connection that a record is about, whichever way the packet went, unless
-/// it is normal clean-up or the like. A function of its own as [`crate::count::count`].
+/// it is normal clean-up or the like. A function of its own as [`crate::count::count_new`].
 #[inline(never)]
 pub fn note(key: &Key) -> u32 {
     let flow = if key.about.family == 0 {
@@ -44,7 +44,7 @@ pub fn note(key: &Key) -> u32 {
 }
 
 /// Whether the connection of this `struct sock` was noted. A function of its own as
-/// [`crate::count::count`].
+/// [`crate::count::count_new`].
 #[inline(never)]
 pub fn is_noted(sock: Pointer) -> bool {
     let mut flow = Tuple::NONE;

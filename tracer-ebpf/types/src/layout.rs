@@ -452,7 +452,7 @@ pub struct Config {
     /// their own, one for each CPU.
     pub has_private_stack: u32,
     /// What the kernel's BTF numbers the function `bpf_preempt_disable`; 0 where the programs
-    /// cannot call it. So with the next two.
+    /// cannot call it, or need not. So with the next two.
     pub preempt_disable: u32,
     /// `bpf_preempt_enable`.
     pub preempt_enable: u32,
@@ -483,6 +483,10 @@ pub struct Config {
     pub kill_queues: u64,
     /// Address of the function behind it.
     pub kill_queues_end: u64,
+    /// 0 if the kernel preempts no program at a tracepoint.
+    pub preempts: u32,
+    /// 1 if the programs write messages for developers.
+    pub debug: u32,
 }
 
 /// What stands in the object for [`Config::preempt_disable`] and so on: numbers of helpers that
@@ -536,6 +540,8 @@ impl Config {
         bridge_pre_end: 0,
         kill_queues: 0,
         kill_queues_end: 0,
+        preempts: 1,
+        debug: 0,
     };
 }
 

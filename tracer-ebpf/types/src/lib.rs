@@ -525,7 +525,7 @@ const _: () = {
     assert!(size_of::<ConntrackAt>() == 112);
     assert!(size_of::<VerdictWords>() == (3 + VERDICT_WORDS + VERDICT_HEADS * VERDICT_WORDS) * 8);
     assert!(size_of::<EndpointRule>() == 40);
-    assert!(size_of::<Config>() == 192);
+    assert!(size_of::<Config>() == 200);
     assert!(size_of::<Filter>() == FILTER_RULES * (40 + 16 + 4 + 4) + 40);
 };
 

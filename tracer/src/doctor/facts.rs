@@ -258,7 +258,6 @@ fn setup<'a>(targets: &'a Targets, config: &'a Config, layout: &'a Layout) -> Se
         max_flows: 1,
         harmless: &[],
         conversations: Watching::Nothing,
-        debug: false,
     }
 }
 

@@ -140,6 +140,7 @@ pub fn config(btf: &Btf, symbols: &Symbols, reasons: &Reasons) -> Config {
             .unwrap_or(ABSENT),
         queue_size: btf.size("netdev_queue").unwrap_or(0),
         hook_size: btf.size("nf_hook_entry").unwrap_or(0),
+        preempts: u32::from(preempts_programs(btf)),
         has_private_stack: u32::from(btf.offset("bpf_prog_aux", "priv_stack_ptr").is_some()),
         nf_hook_slow: of_hooks.start,
         nf_hook_slow_end: of_hooks.end,
@@ -170,9 +171,20 @@ fn number_kfuncs(config: &mut Config, btf: &Btf) {
         return;
     }
     let both = ["bpf_preempt_disable", "bpf_preempt_enable"].map(|name| btf.function(name));
-    if let [Some(disable), Some(enable)] = both {
+    if config.preempts != 0
+        && let [Some(disable), Some(enable)] = both
+    {
         (config.preempt_disable, config.preempt_enable) = (disable, enable);
     }
+}
+
+/// Whether a program at a tracepoint may be preempted. A kernel that lets it waits for such
+/// programs by an SRCU of tracepoints' own before it forgets one; others wait until no CPU
+/// has preemption switched off.
+/// <https://github.com/torvalds/linux/blob/v6.18/kernel/tracepoint.c>
+fn preempts_programs(btf: &Btf) -> bool {
+    let waits_by = |member| btf.offset("tp_transition_snapshot", member).is_some();
+    !waits_by("rcu") || waits_by("srcu_gp")
 }
 
 /// The function in which a bridge frees what a hook drops at prerouting, or the one

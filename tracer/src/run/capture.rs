@@ -128,6 +128,7 @@ impl Capture {
             kill_queues_end: left_unread.end,
             nf_trace: traces::bit(args, &btf),
             watch: conversations::watch_bits(watching, &selected.filter),
+            debug: args.developer.debug_programs.into(),
             ..layout::config(&btf, &symbols, &reasons)
         };
         let conntrack = layout::conntrack(&btf);
@@ -144,7 +145,6 @@ impl Capture {
             harmless: &selected.harmless,
             max_flows: args.max_flows,
             conversations: watching,
-            debug: args.developer.debug_programs,
         };
         let loader = loader
             .join()

@@ -69,8 +69,6 @@ pub struct Setup<'a> {
     pub max_flows: u32,
     /// What of the conversations that the filter selects is watched too.
     pub conversations: Watching,
-    /// The kernel programs write debug messages.
-    pub debug: bool,
 }
 
 /// What was taken away at one interval.
@@ -324,7 +322,7 @@ impl Tracer {
         replace(&mut self.maps.cgroups, ids)
     }
 
-    /// The programs' own debug messages, if [`Setup::debug`] asked for them.
+    /// The programs' own debug messages, if [`Config::debug`] asked for them.
     ///
     /// # Errors
     ///

@@ -151,7 +151,11 @@ pub fn load(Loader(loader): Loader, setup: &Setup<'_>) -> Result<Ebpf, LoadError
     if config.rdonly_cast != 0 && !syscall::can_load_untyped(config.rdonly_cast) {
         config.rdonly_cast = 0;
     }
-    let level = if setup.debug { LOG_DEBUG } else { LOG_OFF };
+    let level = if setup.config.debug != 0 {
+        LOG_DEBUG
+    } else {
+        LOG_OFF
+    };
     // For as long as `setup` lives.
     let mut loader: EbpfLoader<'_> = loader;
     loader
