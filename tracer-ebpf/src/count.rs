@@ -29,11 +29,14 @@ const CAUSE_WORDS: usize = size_of::<Cause>() / 8;
 /// that map is full too.
 ///
 /// For a key that has been counted before, which most are, no function is called, since
-/// some CPUs take as long for the way back from one as for all of this.
-#[inline(always)]
+/// some CPUs take as long for the way back from one as for all of this. Where a helper reads
+/// memory, which takes far longer, the stack is spared instead.
+#[cfg_attr(feature = "loads", inline(always))]
+#[cfg_attr(not(feature = "loads"), inline(never))]
 pub fn count(key: &mut Key, bytes: u64, now: u64) -> bool {
     let digest = digest_of::<KEY_WORDS>(key);
-    if let Some(counts) = COUNTS.get(COUNTS_FLOWS)
+    if cfg!(feature = "loads")
+        && let Some(counts) = COUNTS.get(COUNTS_FLOWS)
         && let Some(known) = counts.map().get_ptr_mut(&digest)
         && increment(known, key, bytes, now)
     {
@@ -44,7 +47,8 @@ pub fn count(key: &mut Key, bytes: u64, now: u64) -> bool {
 
 /// As [`count`], a key that may have to be made. A function of its own, so that its variables
 /// are not on the stack together with those of other steps.
-#[inline(never)]
+#[cfg_attr(feature = "loads", inline(never))]
+#[cfg_attr(not(feature = "loads"), inline(always))]
 pub fn count_new(key: &mut Key, digest: u64, bytes: u64, now: u64) -> bool {
     if let Some(first) = add(COUNTS_FLOWS, digest, key, bytes, now) {
         return first;

@@ -18,18 +18,12 @@ const RTF_LOCAL: u32 = 0x8000_0000;
 const RTF_ANYCAST: u32 = 0x0010_0000;
 const AF_INET6: u16 = 10;
 
-/// As [`locate`], a function of its own as [`crate::count::count_new`]: for events that stand
-/// on the stack.
-#[inline(never)]
-pub fn locate_apart<S: Struct>(event: &mut Event, skb: S, device: Pointer) -> u32 {
-    locate(event, skb, device);
-    0
-}
-
 /// Finds the interface that `skb` is at and the way it goes; `device` is what stands at
-/// `skb->dev`.
-#[inline(always)]
-pub fn locate(event: &mut Event, skb: impl Struct, device: Pointer) {
+/// `skb->dev`. Where a helper reads memory, which takes a place on the stack for what is read,
+/// a function of its own as [`crate::count::count_new`].
+#[cfg_attr(feature = "loads", inline(always))]
+#[cfg_attr(not(feature = "loads"), inline(never))]
+pub fn locate<S: Struct>(event: &mut Event, skb: S, device: Pointer) -> u32 {
     let iif: u32 = skb.read(constant!(LAYOUT.skb_iif));
     let (mut device, mut net) = proven(device);
     let route = route_of(skb);
@@ -70,6 +64,7 @@ pub fn locate(event: &mut Event, skb: impl Struct, device: Pointer) {
         Direction::In
     };
     event.key.cause.direction = direction as u8;
+    0
 }
 
 /// The interface's name; empty where there is none.

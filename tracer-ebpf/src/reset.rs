@@ -65,7 +65,7 @@ pub fn record_sent_without_socket(ctx: &impl EbpfContext) {
 /// that packet's TCP flags.
 #[inline(always)]
 fn decode_answered(event: &mut Event, answered: Pointer) {
-    device::locate_apart(event, answered, answered.follow(constant!(LAYOUT.skb_dev)));
+    device::locate(event, answered, answered.follow(constant!(LAYOUT.skb_dev)));
     if event.key.cause.direction != Direction::Local as u8 {
         event.key.cause.direction = Direction::Out as u8;
     }

@@ -79,7 +79,7 @@ pub fn record_packet(ctx: &BtfTracePointContext, kind: SightingKind) {
         return;
     }
     let device = skb.untyped().follow(constant!(LAYOUT.skb_dev));
-    device::locate_apart(event, skb, device);
+    device::locate(event, skb, device);
     if !selects_place(event) {
         return;
     }
