@@ -140,20 +140,15 @@ pub fn of(bench: &Bench) -> Vec<Target> {
     targets
 }
 
-/// By how much two measurements without a tracer differ, is the noise.
+/// The noise is by how much two measurements without a tracer may differ by chance.
 fn accepted(samples: &Samples) -> impl Iterator<Item = Target> {
     Stream::ALL.into_iter().filter_map(|stream| {
-        let of = |contender| {
-            spread(
-                samples,
-                accepted::PART,
-                stream.name(),
-                contender,
-                accepted::SHARE,
-            )
+        let of = |contender: Contender| {
+            let (part, case) = (accepted::PART, stream.name());
+            samples.find(part, case, contender.name(), accepted::SHARE)
         };
-        let noise = (100.0 - of(Contender::NothingAgain)?.min).max(0.0);
-        let measured = of(Contender::Daemon)?.median;
+        let noise = (100.0 - of(Contender::NothingAgain)?.least_median()?).max(0.0);
+        let measured = of(Contender::Daemon)?.spread()?.median;
         Some(Target {
             what: format!("{}, % of no tracer", stream.name()),
             limit: format!("≥ {LEAST}, noise {noise:.1}"),
