@@ -64,7 +64,7 @@ pub struct Btf {
     /// Offset in `data` of the strings.
     strings: usize,
     /// Digest of the name and identifier, in order, for kinds that are looked up by name.
-    /// Not the names: to own each takes as long as all else.
+    /// Not the names: to own each takes time at every start.
     names: Vec<(u32, u32)>,
 }
 
@@ -346,7 +346,7 @@ impl Btf {
     }
 
     /// Raw BTF that has only these tracepoints and functions, as far as there are any, by
-    /// the identifiers that they have here; which takes others a tenth of the time to read.
+    /// the identifiers that they have here: for those who would read all types for them.
     #[must_use]
     pub fn only(&self, tracepoints: &[&str], functions: &[&str]) -> Vec<u8> {
         let typedefs = tracepoints.iter().filter_map(|tracepoint| {

@@ -42,8 +42,8 @@ impl fmt::Display for Means {
 pub struct Targets(Btf);
 
 impl Targets {
-    /// Out of the kernel's types. It has few of them, since aya takes some ten times as
-    /// long to read all.
+    /// Out of the kernel's types. It has few of them, since aya would keep a value of its own
+    /// for each member of each.
     ///
     /// # Errors
     ///
