@@ -311,9 +311,15 @@ fn tell_state(event: &Event, sock: Pointer, from: u8, to: u8) -> u32 {
     // SAFETY: gives the running process.
     sighting.task_pid = unsafe { bpf_get_current_pid_tgid() >> 32 } as u32;
     sighting.error = sock.read(constant!(LAYOUT.sk_err));
-    sighting.srtt_us = sock.read::<u32>(constant!(LAYOUT.tcp_srtt)) >> 3;
-    sighting.retransmitted = sock.read(constant!(LAYOUT.tcp_retransmitted));
-    sighting.duplicates = sock.read(constant!(LAYOUT.tcp_duplicates));
+    // An MPTCP socket has something else there.
+    let tcp = if event.socket.is_mptcp() {
+        Pointer::NULL
+    } else {
+        sock
+    };
+    sighting.srtt_us = tcp.read::<u32>(constant!(LAYOUT.tcp_srtt)) >> 3;
+    sighting.retransmitted = tcp.read(constant!(LAYOUT.tcp_retransmitted));
+    sighting.duplicates = tcp.read(constant!(LAYOUT.tcp_duplicates));
     sighting.state_from = from;
     sighting.state_to = to;
     sighting.socket_held = u8::from(event.socket.is_held_by_current());

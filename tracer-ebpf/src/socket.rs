@@ -15,6 +15,7 @@ const AF_INET6: u16 = 10;
 const TIME_WAIT: u8 = 6;
 const NEW_SYN_RECV: u8 = 12;
 const TCP: u8 = 6;
+const IPPROTO_MPTCP: u16 = 262;
 /// Open files of a process that are looked at.
 const MAX_FILES: u32 = 128;
 /// The table of open files has at least `NR_OPEN_DEFAULT`, 64 entries, so that
@@ -87,16 +88,29 @@ impl Socket {
         self.is_internet() && self.state == TIME_WAIT
     }
 
-    /// IP protocol number; 0 without a complete socket.
+    /// `sk_protocol`, of 16 bits for the sake of MPTCP; 0 without a complete socket.
     #[inline(always)]
-    fn protocol(&self) -> u8 {
-        // 16 bits wide for the sake of MPTCP, whose packets say TCP.
-        let protocol: u16 = if self.is_full() {
+    fn sk_protocol(&self) -> u16 {
+        if self.is_full() {
             self.sock.read(constant!(LAYOUT.sk_protocol))
         } else {
             0
-        };
-        if protocol > 0xff { TCP } else { protocol as u8 }
+        }
+    }
+
+    /// IP protocol number; 0 without a complete socket.
+    #[inline(always)]
+    fn protocol(&self) -> u8 {
+        match self.sk_protocol() {
+            IPPROTO_MPTCP => TCP,
+            protocol => protocol as u8,
+        }
+    }
+
+    /// Whether it is an MPTCP socket: the TCP sockets are others, which it has.
+    #[inline(always)]
+    pub fn is_mptcp(&self) -> bool {
+        self.sk_protocol() == IPPROTO_MPTCP
     }
 
     /// The state of a TCP socket, 0 for others.
