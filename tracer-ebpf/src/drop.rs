@@ -11,7 +11,7 @@ use crate::{
     event::Event,
     hook,
     ip::{Decoded, decode},
-    kernel::{Argument, Pointer, Struct as _, argument, constant},
+    kernel::{Argument, Pointer, Struct as _, address, argument, constant},
     packet::{ETH_P_IP, ETH_P_IPV6},
     places::{self, Stack},
     rule, signs,
@@ -71,10 +71,7 @@ pub fn record(ctx: &BtfTracePointContext, place: &mut MaybeUninit<Event>) {
 /// <https://github.com/torvalds/linux/blob/v6.12/net/core/stream.c>
 #[inline(always)]
 fn is_clean_up(cause: &Cause) -> bool {
-    let (start, end) = (
-        constant!(CONFIG.kill_queues),
-        constant!(CONFIG.kill_queues_end),
-    );
+    let (start, end) = (address!(kill_queues), address!(kill_queues_end));
     let is_unread = cause.location > start && cause.location <= end;
     start != 0 && (is_unread || cause.signs & Sign::LastSegment.bit() != 0)
 }

@@ -10,7 +10,7 @@ use droptrace_types::{ABSENT, HookAt, RuleLayout};
 use crate::{
     device::inode_of,
     event::Event,
-    kernel::{Pointer, constant},
+    kernel::{Pointer, address, constant},
     maps::{PLACES, RULE_LAYOUT},
     places::Stack,
     rule,
@@ -27,7 +27,7 @@ const MAX_ENTRIES: u64 = 16;
 /// Whether `nf_hook_slow` freed the packet.
 #[inline(always)]
 pub fn freed(location: u64) -> bool {
-    location > constant!(CONFIG.nf_hook_slow) && location <= constant!(CONFIG.nf_hook_slow_end)
+    location > address!(nf_hook_slow) && location <= address!(nf_hook_slow_end)
 }
 
 /// Whether `nf_queue` freed the packet: no program listens at the queue that a rule sent
@@ -35,14 +35,14 @@ pub fn freed(location: u64) -> bool {
 /// <https://github.com/torvalds/linux/blob/v6.12/net/netfilter/nf_queue.c>
 #[inline(always)]
 pub fn freed_by_queue(location: u64) -> bool {
-    location > constant!(CONFIG.nf_queue) && location <= constant!(CONFIG.nf_queue_end)
+    location > address!(nf_queue) && location <= address!(nf_queue_end)
 }
 
 /// Whether a bridge freed the frame, which it also does where a hook says so at
 /// prerouting.
 #[inline(always)]
 pub fn freed_by_bridge(location: u64) -> bool {
-    location > constant!(CONFIG.bridge_pre) && location <= constant!(CONFIG.bridge_pre_end)
+    location > address!(bridge_pre) && location <= address!(bridge_pre_end)
 }
 
 /// The entry of the hook function that said to drop; null where it is not known.
@@ -170,7 +170,7 @@ pub fn find(ctx: *mut c_void, event: &Event, found: &mut HookAt) -> u32 {
             let private = entry.follow(constant!(LAYOUT.hook_private));
             found.function = function;
             found.private = private.address();
-            if function != 0 && function == constant!(CONFIG.nf_hook_run_bpf) {
+            if function != 0 && function == address!(nf_hook_run_bpf) {
                 let aux = private.follow(constant!(LAYOUT.bpf_aux));
                 found.prog_id = aux.read(constant!(LAYOUT.bpf_aux_id));
             }
@@ -198,45 +198,72 @@ pub fn find(ctx: *mut c_void, event: &Event, found: &mut HookAt) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn nft_base_chain(entry: u64, count: u64, table: u64) -> u64 {
-    let Some(layout) = RULE_LAYOUT.get(0) else {
-        return 0;
-    };
-    let mut entry = Pointer::new(entry);
+    let mut entry = entry;
     let mut found = 0;
     for i in 0..MAX_ENTRIES {
         if i >= count {
             break;
         }
-        // What it works on, which is a chain if nftables put it there.
-        let chain = entry.follow(constant!(LAYOUT.hook_private));
-        entry = entry.at(constant!(CONFIG.hook_size));
-        if chain.follow(layout.chain_table).address() == table && rule::is_base(layout, chain) {
+        let chain = nft_chain_of_table(entry, table);
+        entry += u64::from(constant!(CONFIG.hook_size));
+        if chain != 0 {
             if found != 0 {
                 return 0;
             }
-            found = chain.address();
+            found = chain;
         }
     }
     found
+}
+
+/// The base chain at a hook's entry, if it is one of the table; else 0.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn nft_chain_of_table(entry: u64, table: u64) -> u64 {
+    let Some(layout) = RULE_LAYOUT.get(0) else {
+        return 0;
+    };
+    let chain = chain(entry);
+    if chain.follow(layout.chain_table).address() == table && rule::is_base(layout, chain) {
+        return chain.address();
+    }
+    0
 }
 
 /// See [`Entries::owner`]: of the `count` entries of a hook, `entry` and those behind it.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn nft_owner(entry: u64, count: u64, rule: u64) -> u64 {
-    let Some(layout) = RULE_LAYOUT.get(0) else {
-        return 0;
-    };
-    let mut entry = Pointer::new(entry);
+    let mut entry = entry;
     for i in 0..MAX_ENTRIES {
         if i >= count {
             break;
         }
-        let chain = entry.follow(constant!(LAYOUT.hook_private));
-        entry = entry.at(constant!(CONFIG.hook_size));
-        if rule::is_base(layout, chain) && rule::owns(layout, chain, Pointer::new(rule)) {
-            return chain.address();
+        let chain = nft_chain_with_rule(entry, rule);
+        if chain != 0 {
+            return chain;
         }
+        entry += u64::from(constant!(CONFIG.hook_size));
     }
     0
+}
+
+/// The base chain at a hook's entry, if it has the rule; else 0.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn nft_chain_with_rule(entry: u64, rule: u64) -> u64 {
+    let Some(layout) = RULE_LAYOUT.get(0) else {
+        return 0;
+    };
+    let chain = chain(entry);
+    if rule::is_base(layout, chain) && rule::owns(layout, chain, Pointer::new(rule)) {
+        return chain.address();
+    }
+    0
+}
+
+/// What the function at a hook's entry works on, which is a chain if nftables put it there.
+#[inline(always)]
+fn chain(entry: u64) -> Pointer {
+    Pointer::new(entry).follow(constant!(LAYOUT.hook_private))
 }

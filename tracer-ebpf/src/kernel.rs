@@ -1,13 +1,16 @@
 //! How kernel memory is read: what user space said about this kernel, and the
 //! one way to follow a pointer.
 
-use core::mem::{MaybeUninit, transmute_copy};
+use core::{
+    arch::asm,
+    mem::{MaybeUninit, transmute_copy},
+};
 
 use aya_ebpf::{
     EbpfContext, cty::c_void, helpers::generated::bpf_probe_read_kernel,
     programs::BtfTracePointContext,
 };
-use droptrace_types::{Config, KEY_WORDS, Layout};
+use droptrace_types::{Addresses, Config, KEY_WORDS, Layout};
 
 use crate::kfunc::rdonly_cast;
 
@@ -18,6 +21,11 @@ pub static LAYOUT: Layout = Layout::ABSENT;
 /// What this run wants; user space overrides it before loading.
 #[unsafe(no_mangle)]
 pub static CONFIG: Config = Config::DEFAULT;
+
+/// Where functions and variables lie; user space sets it while the programs run.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".data")]
+pub static ADDRESSES: Addresses = Addresses::UNKNOWN;
 
 /// Odd random numbers, of [`crate::count`]; user space overrides them before loading.
 #[unsafe(no_mangle)]
@@ -33,6 +41,16 @@ macro_rules! constant {
     };
 }
 pub(crate) use constant;
+
+/// Reads one of the [`ADDRESSES`].
+macro_rules! address {
+    ($field:ident) => {
+        // SAFETY: a valid, initialised static. That user space may set it meanwhile is why
+        // the read is volatile.
+        unsafe { core::ptr::read_volatile(&raw const $crate::kernel::ADDRESSES.$field) }
+    };
+}
+pub(crate) use address;
 
 /// What members of a kernel struct are read from.
 pub trait Struct: Copy {
@@ -225,14 +243,18 @@ pub fn forget<T: Copy>(value: &mut T) {
 /// 1 if `value` is not 0, without a branch, which the verifier would follow both ways,
 /// and everything behind it for each.
 #[inline(always)]
-pub const fn nonzero(value: u64) -> u64 {
-    (value | value.wrapping_neg()) >> 63
+pub fn nonzero(value: u64) -> u64 {
+    let mut bits = value | value.wrapping_neg();
+    // `bits >>= 63`. Where the compiler knew what that comes to, it would branch after all.
+    // SAFETY: works on a register.
+    unsafe { asm!("{bits} >>= 63", bits = inout(reg) bits, options(pure, nomem, nostack)) };
+    bits
 }
 
 /// Bits below those that are all set in each address of kernel memory, told from one:
 /// page tables have four levels, or five.
 #[inline(always)]
-pub const fn address_bits(address: u64) -> u64 {
+pub fn address_bits(address: u64) -> u64 {
     const FOUR_LEVELS: u64 = 47;
     const FIVE_LEVELS: u64 = 56;
     let is_deeper = nonzero((address >> FOUR_LEVELS) ^ (u64::MAX >> FOUR_LEVELS));
@@ -242,7 +264,7 @@ pub const fn address_bits(address: u64) -> u64 {
 /// `word` where it may be an address of kernel memory, else null. Some kernels warn in their
 /// log where one is read that no address can be.
 #[inline(always)]
-pub const fn address_in(word: u64, address_bits: u64) -> Pointer {
+pub fn address_in(word: u64, address_bits: u64) -> Pointer {
     let is_none = nonzero((word >> address_bits) ^ (u64::MAX >> address_bits));
     Pointer(word & is_none.wrapping_sub(1))
 }

@@ -6,7 +6,7 @@ use droptrace_types::{ABSENT, Decode, HEADER_LEN};
 
 use crate::{
     event::Event,
-    kernel::{Pointer, Struct, constant},
+    kernel::{Pointer, Struct, address, constant},
 };
 
 /// Length of an Ethernet header.
@@ -300,12 +300,12 @@ fn page_address(page: Pointer) -> Option<Pointer> {
     if page.address() & 1 != 0 {
         return None;
     }
-    let pages = Pointer::new(constant!(CONFIG.vmemmap_base))
-        .follow(0)
-        .address();
-    let memory = Pointer::new(constant!(CONFIG.page_offset_base))
-        .follow(0)
-        .address();
+    let vmemmap_base = Pointer::new(address!(vmemmap_base));
+    if vmemmap_base.is_null() {
+        return None;
+    }
+    let pages = vmemmap_base.follow(0).address();
+    let memory = Pointer::new(address!(page_offset_base)).follow(0).address();
     let index = page
         .address()
         .wrapping_sub(pages)

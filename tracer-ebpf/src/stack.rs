@@ -81,7 +81,12 @@ pub fn find_receiver(ctx: *mut c_void, event: &mut Event) -> u32 {
     copy.fill::<0, OWN_WORDS>(own);
     // The arguments of the tracepoint lie in the frame of who called the program.
     copy.fill::<OWN_WORDS, CALLERS_WORDS>(ctx);
-    collect(key.flow.dst_port, address_bits(own as u64), copy);
+    // SAFETY: as above. Read from there, the address is a plain number to the verifier.
+    let address = unsafe {
+        (&raw mut copy.found).write_volatile(own as u64);
+        (&raw const copy.found).read_volatile()
+    };
+    collect(key.flow.dst_port, address_bits(address), copy);
     for candidate in &copy.candidates {
         // SAFETY: a valid word, which may change at any time.
         let candidate = unsafe { core::ptr::read_volatile(candidate) };

@@ -145,7 +145,7 @@ unsafe fn look(group: &XtGroup, cpu: &mut XtCpu, seen: *mut XtSeen, skb: Pointer
     if missed != 0 {
         // SAFETY: as above.
         unsafe { (&raw mut (*seen).missed).write_volatile(0) };
-        take_all(group.first, group.count);
+        xtables_take_all(group.first, group.count);
         return 0;
     }
     let mut sum = 0;
@@ -161,7 +161,7 @@ unsafe fn look(group: &XtGroup, cpu: &mut XtCpu, seen: *mut XtSeen, skb: Pointer
     let late = cpu.nested_ns != 0 && now.wrapping_sub(cpu.nested_ns) > NESTED_NS;
     if sum & FITTING != ONE_FITTING || late {
         cpu.nested_ns = 0;
-        take_all(group.first, group.count);
+        xtables_take_all(group.first, group.count);
         return 0;
     }
     if sum & MOVED == 1 {
@@ -190,17 +190,6 @@ fn wanted(skb: Pointer) -> u64 {
         HOOKS_OF_OTHERS
     };
     hooks << 32 | u64::from(len)
-}
-
-/// Takes the counters of a namespace as they are.
-#[inline(always)]
-fn take_all(first: u32, count: u32) {
-    for i in 0..XT_NETNS_BLOCKS {
-        if i >= count {
-            break;
-        }
-        xtables_take(first + i);
-    }
 }
 
 /// 1 if the counter has moved by one packet that fits.
@@ -335,6 +324,19 @@ pub extern "C" fn xtables_scan(slot: u32, wanted: u64) -> u64 {
     }
 }
 
+/// Takes the counters of a namespace as they are: of `count` blocks from `first` on.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xtables_take_all(first: u32, count: u32) -> u64 {
+    for i in 0..XT_NETNS_BLOCKS {
+        if i >= count {
+            break;
+        }
+        xtables_take(first + i);
+    }
+    1
+}
+
 /// Takes a block's counters as they are.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -422,24 +424,28 @@ pub extern "C" fn xtables_policy(netns: u32, private: u64, hook: u32) -> u64 {
     let Some(group) = group(netns) else {
         return 0;
     };
-    if hook >= u32::BITS {
-        return 0;
-    }
     for i in 0..XT_NETNS_BLOCKS {
         if i >= group.count {
             break;
         }
         let slot = group.first + i;
-        if let Some(block) = XT_BLOCKS.get(slot)
-            && block.owner == private
-            && block.policies >> hook & 1 != 0
-            && is_in_force(block)
-        {
+        if xtables_drops(slot, private, hook) != 0 {
             let which = slot << 8 | (XtRule::POLICY + hook);
             return u64::from(group.serial) << 32 | u64::from(which);
         }
     }
     0
+}
+
+/// 1 if a block's table is the one of [`xtables_policy`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn xtables_drops(slot: u32, private: u64, hook: u32) -> u64 {
+    let Some(block) = XT_BLOCKS.get(slot) else {
+        return 0;
+    };
+    let has_policy = hook < u32::BITS && block.policies >> hook & 1 != 0;
+    u64::from(has_policy && block.owner == private && is_in_force(block))
 }
 
 /// Whether a block's table still has the rules that were registered.
@@ -509,7 +515,7 @@ pub fn settle(ctx: &impl EbpfContext) -> i32 {
         if let Some(seen) = XT_SEEN.get_ptr_mut(first) {
             (&raw mut (*seen).missed).write_volatile(0);
         }
-        take_all(first, count);
+        xtables_take_all(first, count);
         (&raw mut (*cpu).busy).write_volatile(0);
     }
     0

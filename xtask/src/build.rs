@@ -2,17 +2,14 @@
 //!
 //! The kernel programs come first: droptrace's own build embeds their object.
 
-use std::{
-    env, fs, io,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{env, fs, path::Path, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 
 use crate::{
     check, cmd, compiler,
     setup::{self, Toolchain},
+    strip,
     ui::Step,
     workspace::Workspace,
 };
@@ -95,20 +92,19 @@ fn kernel_objects(ws: &Workspace) -> Result<()> {
     let toolchain = setup::toolchain(ws)?;
     for form in FORMS {
         let built = object_for(ws, &toolchain, env::consts::ARCH, form)?;
-        copy_if_changed(&built, &ws.kernel_object(form))?;
+        write_if_changed(&built, &ws.kernel_object(form))?;
     }
     Ok(())
 }
 
 /// Builds and checks a kernel object for an architecture: `aya-ebpf` reads the
-/// registers of the machine that runs the programs. The file is overwritten by
-/// the next build.
+/// registers of the machine that runs the programs.
 fn object_for(
     ws: &Workspace,
     toolchain: &Toolchain,
     architecture: &str,
     form: Form,
-) -> Result<PathBuf> {
+) -> Result<Vec<u8>> {
     let what = format!("build {} for {architecture}", form.file);
     let step = Step::start(&what);
     let linker = toolchain.linker.program.to_string_lossy().into_owned();
@@ -132,11 +128,14 @@ fn object_for(
         .bpf_target()
         .join(compiler::TARGET)
         .join("release/droptrace-ebpf");
-    check::read(&built)?
-        .complete()
+    let built = fs::read(&built).with_context(|| format!("could not read {}", built.display()))?;
+    let object = strip::debug_information(&built)
+        .with_context(|| format!("could not strip {} for {architecture}", form.file))?;
+    check::parse(&object)
+        .and_then(|contents| contents.complete())
         .with_context(|| format!("{} for {architecture} is no good", form.file))?;
     step.end();
-    Ok(built)
+    Ok(object)
 }
 
 fn user_side(ws: &Workspace, programs: &[&str], debug: bool) -> Result<()> {
@@ -157,18 +156,15 @@ fn user_side(ws: &Workspace, programs: &[&str], debug: bool) -> Result<()> {
 
 /// Leaves the file alone when it would not change, so that cargo does not build
 /// droptrace again for its new date.
-fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
-    let copy = || -> io::Result<()> {
-        let content = fs::read(from)?;
-        if fs::read(to).is_ok_and(|old| old == content) {
-            return Ok(());
-        }
-        // In one go: a build that is interrupted here leaves no half an object.
-        let half = to.with_extension("new");
-        fs::write(&half, content)?;
-        fs::rename(half, to)
-    };
-    copy().with_context(|| format!("could not copy {} to {}", from.display(), to.display()))
+fn write_if_changed(content: &[u8], to: &Path) -> Result<()> {
+    if fs::read(to).is_ok_and(|old| old == content) {
+        return Ok(());
+    }
+    // In one go: a build that is interrupted here leaves no half an object.
+    let half = to.with_extension("new");
+    fs::write(&half, content)
+        .and_then(|()| fs::rename(half, to))
+        .with_context(|| format!("could not write {}", to.display()))
 }
 
 #[cfg(test)]
@@ -176,21 +172,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn copy_keeps_the_date_of_an_equal_file() {
-        let folder = env::temp_dir().join(format!("xtask-copy-{}", std::process::id()));
+    fn an_equal_file_keeps_its_date() {
+        let folder = env::temp_dir().join(format!("xtask-write-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
-        let (from, to) = (folder.join("from"), folder.join("to.bpf.o"));
-        fs::write(&from, "one").unwrap();
-        copy_if_changed(&from, &to).unwrap();
+        let to = folder.join("to.bpf.o");
+        write_if_changed(b"one", &to).unwrap();
         let long_ago = std::time::SystemTime::UNIX_EPOCH;
         let file = fs::File::options().write(true).open(&to).unwrap();
         file.set_modified(long_ago).unwrap();
 
-        copy_if_changed(&from, &to).unwrap();
+        write_if_changed(b"one", &to).unwrap();
         assert_eq!(fs::metadata(&to).unwrap().modified().unwrap(), long_ago);
 
-        fs::write(&from, "two").unwrap();
-        copy_if_changed(&from, &to).unwrap();
+        write_if_changed(b"two", &to).unwrap();
         assert_eq!(fs::read_to_string(&to).unwrap(), "two");
         assert_ne!(fs::metadata(&to).unwrap().modified().unwrap(), long_ago);
         fs::remove_dir_all(folder).unwrap();

@@ -62,8 +62,8 @@ const MAPS: [&str; 31] = [
     "AYA_LOGS",
 ];
 
-/// What user space sets before it loads the programs.
-const GLOBALS: [&str; 4] = ["LAYOUT", "CONFIG", "SEEDS", "AYA_LOG_LEVEL"];
+/// What user space sets: before it loads the programs, and the addresses afterwards.
+const GLOBALS: [&str; 5] = ["LAYOUT", "CONFIG", "SEEDS", "AYA_LOG_LEVEL", "ADDRESSES"];
 
 /// Without a licence like this one the kernel refuses the tracing helpers.
 const LICENCE: &str = "Dual MIT/GPL";
@@ -114,7 +114,7 @@ pub fn read(path: &Path) -> Result<Contents> {
     })
 }
 
-fn parse(bytes: &[u8]) -> Result<Contents> {
+pub fn parse(bytes: &[u8]) -> Result<Contents> {
     let file = object::File::parse(bytes)?;
     let mut contents = Contents {
         programs: Vec::new(),

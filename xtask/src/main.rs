@@ -14,6 +14,7 @@ mod package;
 mod run;
 mod scenarios;
 mod setup;
+mod strip;
 mod test;
 mod tools;
 mod ui;

@@ -440,7 +440,8 @@ pub struct Config {
     pub queue_size: u32,
     /// Offset in bits of `sock_common.skc_reuseport`.
     pub reuseport: u32,
-    /// Bytes of `struct page`; 0 where packet pages cannot be reached.
+    /// Bytes of `struct page`; 0 where packet pages cannot be reached, as they cannot where
+    /// [`Addresses`] do not say where they begin.
     pub page_size: u32,
     /// Bytes of `skb_frag_t`, which stands for a page of a packet.
     pub frag_size: u32,
@@ -460,29 +461,6 @@ pub struct Config {
     pub rdonly_cast: u32,
     /// Bits `WATCH_*`: how conversations are watched.
     pub watch: u32,
-    /// Address of the kernel variable `vmemmap_base`.
-    pub vmemmap_base: u64,
-    /// Address of the kernel variable `page_offset_base`.
-    pub page_offset_base: u64,
-    /// Address of the function `nf_hook_slow`.
-    pub nf_hook_slow: u64,
-    /// Address of the function behind it.
-    pub nf_hook_slow_end: u64,
-    /// Address of the function `nf_queue`, which frees what no program takes from a queue.
-    pub nf_queue: u64,
-    /// Address of the function behind it.
-    pub nf_queue_end: u64,
-    /// Address of the hook function that runs BPF programs.
-    pub nf_hook_run_bpf: u64,
-    /// Address of the function in which a bridge frees what a hook drops at prerouting.
-    pub bridge_pre: u64,
-    /// Address of the function behind it.
-    pub bridge_pre_end: u64,
-    /// Address of the function `sk_stream_kill_queues`, which frees what a closed TCP socket
-    /// had not read; 0 where what ends a connection is counted by flow as all else.
-    pub kill_queues: u64,
-    /// Address of the function behind it.
-    pub kill_queues_end: u64,
     /// 0 if the kernel preempts no program at a tracepoint.
     pub preempts: u32,
     /// 1 if the programs write messages for developers.
@@ -529,6 +507,45 @@ impl Config {
         preempt_enable: 0,
         rdonly_cast: 0,
         watch: 0,
+        preempts: 1,
+        debug: 0,
+    };
+}
+
+/// Where functions and variables of the kernel lie in memory; 0 where that is not known.
+/// The programs are told when they run already, since reading the kernel's symbols takes a
+/// while.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// The variable `vmemmap_base`.
+    pub vmemmap_base: u64,
+    /// The variable `page_offset_base`.
+    pub page_offset_base: u64,
+    /// The function `nf_hook_slow`.
+    pub nf_hook_slow: u64,
+    /// The function behind it.
+    pub nf_hook_slow_end: u64,
+    /// The function `nf_queue`, which frees what no program takes from a queue.
+    pub nf_queue: u64,
+    /// The function behind it.
+    pub nf_queue_end: u64,
+    /// The hook function that runs BPF programs.
+    pub nf_hook_run_bpf: u64,
+    /// The function in which a bridge frees what a hook drops at prerouting.
+    pub bridge_pre: u64,
+    /// The function behind it.
+    pub bridge_pre_end: u64,
+    /// The function `sk_stream_kill_queues`, which frees what a closed TCP socket
+    /// had not read; 0 where what ends a connection is counted by flow as all else.
+    pub kill_queues: u64,
+    /// The function behind it.
+    pub kill_queues_end: u64,
+}
+
+impl Addresses {
+    /// Of nothing.
+    pub const UNKNOWN: Self = Self {
         vmemmap_base: 0,
         page_offset_base: 0,
         nf_hook_slow: 0,
@@ -540,8 +557,6 @@ impl Config {
         bridge_pre_end: 0,
         kill_queues: 0,
         kill_queues_end: 0,
-        preempts: 1,
-        debug: 0,
     };
 }
 

@@ -14,10 +14,10 @@ mod verdict;
 mod xtables;
 
 pub use layout::{
-    ABSENT, ChainPlaces, Config, ConntrackAt, ConntrackLayout, FILTER_BY_CGROUP, FILTER_BY_FLOW,
-    FILTER_BY_INTERFACE, FILTER_BY_NETNS, FILTER_BY_REASON, FILTER_BY_SOCKET, HookAt, HookPlaces,
-    Layout, Places, RuleAt, RuleHead, RuleLayout, STACK_WORDS, STACK_WORDS_BELOW, StackWords,
-    kfunc,
+    ABSENT, Addresses, ChainPlaces, Config, ConntrackAt, ConntrackLayout, FILTER_BY_CGROUP,
+    FILTER_BY_FLOW, FILTER_BY_INTERFACE, FILTER_BY_NETNS, FILTER_BY_REASON, FILTER_BY_SOCKET,
+    HookAt, HookPlaces, Layout, Places, RuleAt, RuleHead, RuleLayout, STACK_WORDS,
+    STACK_WORDS_BELOW, StackWords, kfunc,
 };
 pub use sighting::{Passed, PassedKey, Sighting, SightingKind, WATCH_ADDRESSES, WATCH_TROUBLES};
 pub use verdict::{
@@ -525,15 +525,15 @@ const _: () = {
     assert!(size_of::<ConntrackAt>() == 112);
     assert!(size_of::<VerdictWords>() == (3 + VERDICT_WORDS + VERDICT_HEADS * VERDICT_WORDS) * 8);
     assert!(size_of::<EndpointRule>() == 40);
-    assert!(size_of::<Config>() == 200);
+    assert!(size_of::<Config>() == 112);
     assert!(size_of::<Filter>() == FILTER_RULES * (40 + 16 + 4 + 4) + 40);
 };
 
 #[cfg(feature = "user")]
 mod user {
     use super::{
-        Config, ConntrackLayout, Counts, Detail, DetailRate, Filter, Key, Layout, Places,
-        RuleLayout, StackWords, VerdictWords, XtBlock, XtGroup,
+        Addresses, Config, ConntrackLayout, Counts, Detail, DetailRate, Filter, Key, Layout,
+        Places, RuleLayout, StackWords, VerdictWords, XtBlock, XtGroup,
     };
 
     // SAFETY: all are `repr(C)`, `Copy`, free of padding (sizes are asserted
@@ -551,6 +551,8 @@ mod user {
     unsafe impl aya::Pod for Layout {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Config {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Addresses {}
     // SAFETY: as above.
     unsafe impl aya::Pod for ConntrackLayout {}
     // SAFETY: as above.

@@ -3,7 +3,7 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path, thread};
 
-use droptrace_types::{ABSENT, Config, ConntrackLayout, Filter, Layout};
+use droptrace_types::{ABSENT, Addresses, Config, ConntrackLayout, Filter, Layout};
 
 use crate::{
     kernel::{
@@ -114,6 +114,8 @@ pub enum Tables {
 pub struct Types {
     /// What the programs are told, tracepoints' arguments among it.
     pub config: Config,
+    /// And where the kernel's functions and variables lie.
+    pub addresses: Addresses,
     /// Drop reasons that have names.
     pub reasons: usize,
     /// What TCP drops passes `kfree_skb` like everything else.
@@ -168,7 +170,7 @@ impl Facts {
                     let found = Types::find(&btf, &symbols, &layout);
                     programs = probe(&btf, &found, &layout, &mut obstacles);
                     if obstacles.is_empty() {
-                        netfilter = try_netfilter(&btf, &found.config, &layout);
+                        netfilter = try_netfilter(&btf, &found, &layout);
                     }
                     types = Some(found);
                 }
@@ -231,7 +233,8 @@ impl Types {
         let reasons = Reasons::from_btf(btf);
         let tcp_drop_is_traced = !reasons.named("TCP_OFOMERGE").is_empty();
         Self {
-            config: layout::config(btf, symbols, &reasons),
+            config: layout::config(btf, &reasons),
+            addresses: layout::addresses(symbols),
             reasons: reasons.drops(),
             tcp_drop_is_traced,
             has_conntrack: layout.skb_nfct != ABSENT,
@@ -262,11 +265,16 @@ fn setup<'a>(targets: &'a Targets, config: &'a Config, layout: &'a Layout) -> Se
 }
 
 /// Makes the trial that every run begins with.
-fn try_netfilter(btf: &Btf, config: &Config, layout: &Layout) -> Result<Netfilter, String> {
-    let mut tracer = Targets::of(btf)
-        .and_then(|targets| Tracer::start(Loader::default(), &setup(&targets, config, layout)))
+fn try_netfilter(btf: &Btf, types: &Types, layout: &Layout) -> Result<Netfilter, String> {
+    let mut tracer = Targets::of(btf, &types.config)
+        .and_then(|targets| {
+            Tracer::start(Loader::default(), &setup(&targets, &types.config, layout))
+        })
         .map_err(|error| error.to_string())?;
-    let mut known = Known::new(config, layout);
+    tracer
+        .set_addresses(&types.addresses)
+        .map_err(|error| error.to_string())?;
+    let mut known = Known::new(&types.addresses, layout);
     let in_module = || layout::rules(&Btf::with_module(modules::NFTABLES).ok()?);
     if let Some(rules) = layout::rules(btf).or_else(in_module) {
         let told = tracer.rules().set_layout(&rules);
@@ -291,7 +299,7 @@ fn try_netfilter(btf: &Btf, config: &Config, layout: &Layout) -> Result<Netfilte
 fn probe(btf: &Btf, types: &Types, layout: &Layout, obstacles: &mut Vec<String>) -> Vec<Probed> {
     let functions = tracer::functions(&types.config);
     if obstacles.is_empty() {
-        let probed = Targets::of(btf).and_then(|targets| {
+        let probed = Targets::of(btf, &types.config).and_then(|targets| {
             tracer::probe(Loader::default(), &setup(&targets, &types.config, layout))
         });
         match probed {

@@ -405,7 +405,7 @@ fn call_chain(facts: &Facts, _: &Types) -> Answer {
 }
 
 fn paged_headers(facts: &Facts, types: &Types) -> Answer {
-    if types.config.page_size != 0 {
+    if types.config.page_size != 0 && types.addresses.vmemmap_base != 0 {
         yes("vmemmap_base and page_offset_base in /proc/kallsyms")
     } else if facts.sees_symbols {
         no(
@@ -478,7 +478,7 @@ fn legacy_rule(
         lister,
     } = backend;
     let means = format!("{COUNTERS}, and {lister}");
-    if types.config.nf_hook_slow == 0 {
+    if types.addresses.nf_hook_slow == 0 {
         return no(hidden_symbols(facts));
     }
     let refused = XT_PROGRAMS

@@ -1,6 +1,6 @@
 //! Answers from facts made up for them.
 
-use droptrace_types::{ABSENT, Config, ConntrackLayout};
+use droptrace_types::{ABSENT, Addresses, Config, ConntrackLayout};
 
 use super::{
     Ability, Report, Row, Status,
@@ -24,8 +24,12 @@ fn best() -> Facts {
                 reset_has_reason: 1,
                 page_size: 64,
                 netfilter_drop: 12,
-                nf_hook_slow: 1,
                 ..Config::DEFAULT
+            },
+            addresses: Addresses {
+                vmemmap_base: 1,
+                nf_hook_slow: 1,
+                ..Addresses::UNKNOWN
             },
             reasons: 127,
             tcp_drop_is_traced: true,
@@ -72,6 +76,7 @@ fn best() -> Facts {
 fn old() -> Facts {
     with_types(|types| {
         types.config = Config::DEFAULT;
+        types.addresses = Addresses::UNKNOWN;
         types.reasons = 0;
         types.tcp_drop_is_traced = false;
         types.counts_skips = false;
@@ -297,7 +302,7 @@ fn hidden_symbols_are_explained() {
     let hidden = |kptr_restrict: &str| Facts {
         sees_symbols: false,
         kptr_restrict: kptr_restrict.to_owned(),
-        ..with_types(|types| types.config.page_size = 0)
+        ..with_types(|types| types.addresses = Addresses::UNKNOWN)
     };
     for ability in [Ability::FunctionNames, Ability::PagedHeaders] {
         expect(&hidden("1"), ability, Status::No, "CAP_SYSLOG");
@@ -328,7 +333,7 @@ fn legacy_rules_take_the_types_of_tables_and_have_text_by_a_program() {
     let missing = with_types(|types| types.bridge_tables = Tables::Missing);
     expect(&missing, bridge, Status::No, "CONFIG_BRIDGE_NF_EBTABLES");
     expect(&missing, ability, Status::Yes, "iptables-legacy-save");
-    let hidden = with_types(|types| types.config.nf_hook_slow = 0);
+    let hidden = with_types(|types| types.addresses.nf_hook_slow = 0);
     expect(&hidden, ability, Status::No, "CAP_SYSLOG");
     let mut refused = best();
     refused.programs.pop();

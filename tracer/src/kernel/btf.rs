@@ -358,17 +358,23 @@ impl Btf {
             .iter()
             .filter_map(|name| Some((self.function(name)?, (*name).to_owned())));
         let wanted: BTreeMap<u32, String> = typedefs.chain(functions).collect();
-        let (mut types, mut strings) = (Vec::new(), vec![0]);
-        for (id, at) in (0..).zip(&self.types).skip(1) {
-            // In the place of others stands a type that says nothing.
-            let mut words = [0, KIND_FWD << 24, 0];
-            if let (Some(name), Some(kind)) = (wanted.get(&id), self.type_at(*at as usize)) {
-                words = [offset(&strings), kind.info, kind.size_or_target];
+        // In the place of others stands a type that says nothing.
+        let last = wanted.last_key_value().map_or(0, |(id, _)| *id as usize);
+        let mut types = vec![[0, KIND_FWD << 24, 0]; last];
+        let mut strings = vec![0];
+        for (id, name) in wanted {
+            let place = (id as usize).checked_sub(1).and_then(|i| types.get_mut(i));
+            if let (Some(place), Some(kind)) = (place, self.by_id(id)) {
+                *place = [offset(&strings), kind.info, kind.size_or_target];
                 strings.extend(name.as_bytes());
                 strings.push(0);
             }
-            types.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
         }
+        let types: Vec<u8> = types
+            .as_flattened()
+            .iter()
+            .flat_map(|word| word.to_ne_bytes())
+            .collect();
         let mut only = header(offset(&types), offset(&strings));
         only.extend(types);
         only.extend(strings);

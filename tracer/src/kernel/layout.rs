@@ -2,7 +2,7 @@
 
 use std::{fs, ops::Range};
 
-use droptrace_types::{ABSENT, Config, ConntrackLayout, Layout, NO_REASON, RuleLayout};
+use droptrace_types::{ABSENT, Addresses, Config, ConntrackLayout, Layout, NO_REASON, RuleLayout};
 
 use super::{
     btf::{Argument, Btf},
@@ -113,15 +113,12 @@ fn packet_state(btf: &Btf) -> Option<u32> {
 /// What the kernel's tracepoints and packets offer. The rest of the result is
 /// as in [`Config::DEFAULT`].
 #[must_use]
-pub fn config(btf: &Btf, symbols: &Symbols, reasons: &Reasons) -> Config {
+pub fn config(btf: &Btf, reasons: &Reasons) -> Config {
     let number = |name| reasons.named(name).first().map(|known| known.code);
     let not_specified = number(NOT_SPECIFIED).unwrap_or(NO_REASON);
     let bit = |member| btf.bit_offset("sk_buff", member).unwrap_or(ABSENT);
     let argument =
         |tracepoint: &str, n: usize| btf.tracepoint_arguments(tracepoint)?.get(n).copied();
-    let of_hooks = symbols.function("nf_hook_slow").unwrap_or_default();
-    let of_queues = symbols.function("nf_queue").unwrap_or_default();
-    let of_bridges = bridge_pre(symbols).unwrap_or_default();
     let mut config = Config {
         drop_has_reason: u32::from(argument("kfree_skb", 2) == Some(Argument::Enum)),
         drop_has_socket: u32::from(argument("kfree_skb", 3) == Some(Argument::Pointer)),
@@ -142,20 +139,33 @@ pub fn config(btf: &Btf, symbols: &Symbols, reasons: &Reasons) -> Config {
         hook_size: btf.size("nf_hook_entry").unwrap_or(0),
         preempts: u32::from(preempts_programs(btf)),
         has_private_stack: u32::from(btf.offset("bpf_prog_aux", "priv_stack_ptr").is_some()),
+        ..Config::DEFAULT
+    };
+    lay_out_pages(&mut config, btf);
+    number_kfuncs(&mut config, btf);
+    config
+}
+
+/// Where the kernel's functions and variables lie, as far as its symbols tell;
+/// [`Addresses::kill_queues`] is left to the run.
+#[must_use]
+pub fn addresses(symbols: &Symbols) -> Addresses {
+    let function = |name| symbols.function(name).unwrap_or_default();
+    let of_hooks = function("nf_hook_slow");
+    let of_queues = function("nf_queue");
+    let of_bridges = bridge_pre(symbols).unwrap_or_default();
+    Addresses {
+        vmemmap_base: symbols.variable("vmemmap_base").unwrap_or(0),
+        page_offset_base: symbols.variable("page_offset_base").unwrap_or(0),
         nf_hook_slow: of_hooks.start,
         nf_hook_slow_end: of_hooks.end,
         nf_queue: of_queues.start,
         nf_queue_end: of_queues.end,
+        nf_hook_run_bpf: function("nf_hook_run_bpf").start,
         bridge_pre: of_bridges.start,
         bridge_pre_end: of_bridges.end,
-        nf_hook_run_bpf: symbols
-            .function("nf_hook_run_bpf")
-            .map_or(0, |function| function.start),
-        ..Config::DEFAULT
-    };
-    reach_pages(&mut config, btf, symbols);
-    number_kfuncs(&mut config, btf);
-    config
+        ..Addresses::UNKNOWN
+    }
 }
 
 /// The functions of the kernel's that programs may call.
@@ -199,32 +209,22 @@ fn bridge_pre(symbols: &Symbols) -> Option<Range<u64>> {
     names.iter().find_map(|name| symbols.function(name))
 }
 
-/// Pages can be reached where the kernel's symbols tell where its mapping of
-/// all memory begins.
-fn reach_pages(config: &mut Config, btf: &Btf, symbols: &Symbols) {
+/// How a packet's pages are described.
+fn lay_out_pages(config: &mut Config, btf: &Btf) {
     // The type of the descriptor was `struct bio_vec` before it got its own.
     let member = |names: [&str; 2]| names.iter().find_map(|name| btf.offset("skb_frag_t", name));
-    let (Some(page_size), Some(frag_size), Some(frag_offset), Some(frag_len)) = (
+    if let (Some(page_size), Some(frag_size), Some(frag_offset), Some(frag_len)) = (
         btf.size("page"),
         btf.size("skb_frag_t"),
         member(["offset", "bv_offset"]),
         member(["len", "bv_len"]),
-    ) else {
-        return;
-    };
-    let (Some(vmemmap_base), Some(page_offset_base)) = (
-        symbols.variable("vmemmap_base"),
-        symbols.variable("page_offset_base"),
-    ) else {
-        return;
-    };
-    *config = Config {
-        page_size,
-        frag_size,
-        frag_offset,
-        frag_len,
-        vmemmap_base,
-        page_offset_base,
-        ..*config
-    };
+    ) {
+        *config = Config {
+            page_size,
+            frag_size,
+            frag_offset,
+            frag_len,
+            ..*config
+        };
+    }
 }

@@ -1,6 +1,15 @@
 //! From kernel addresses to function names.
 
-use std::{collections::HashSet, fs, io, ops::Range, time::Instant};
+use std::{
+    collections::HashSet,
+    fs::File,
+    io::{self, BufRead as _, BufReader},
+    ops::Range,
+    time::Instant,
+};
+
+/// Every symbol has a line: its address, its kind, its name, and the module if it has one.
+const TABLE: &str = "/proc/kallsyms";
 
 /// Least time between two readings, so that addresses without a symbol cost
 /// next to nothing.
@@ -19,7 +28,7 @@ const VARIABLES: [&str; 2] = ["vmemmap_base", "page_offset_base"];
 ///
 /// If `/proc/kallsyms` cannot be read.
 pub fn beginning_with(prefix: &str) -> io::Result<HashSet<String>> {
-    Ok(Symbols::parse(&fs::read("/proc/kallsyms")?).beginning_with(prefix))
+    Ok(Symbols::read()?.beginning_with(prefix))
 }
 
 /// A place in the kernel's code.
@@ -49,52 +58,60 @@ pub struct Symbols {
 }
 
 impl Symbols {
-    /// Reads `/proc/kallsyms`.
+    /// Reads [`TABLE`].
     ///
     /// # Errors
     ///
     /// If it cannot be read.
     pub fn of_running_kernel() -> io::Result<Self> {
-        let mut symbols = Self::parse(&fs::read("/proc/kallsyms")?);
+        let mut symbols = Self::read()?;
         symbols.read_at = Some(Instant::now());
         Ok(symbols)
     }
 
-    /// From text in the format of `/proc/kallsyms`; lines of another form are
-    /// passed over.
+    /// Line by line, since the whole text is larger than all that is kept of it.
+    fn read() -> io::Result<Self> {
+        let mut table = BufReader::new(File::open(TABLE)?);
+        let mut symbols = Self::default();
+        let mut line = Vec::new();
+        while table.read_until(b'\n', &mut line)? != 0 {
+            symbols.add(line.trim_ascii_end());
+            line.clear();
+        }
+        Ok(symbols.sorted())
+    }
+
+    /// From text in the format of [`TABLE`]; lines of another form are passed over.
     #[must_use]
     pub fn parse(text: &[u8]) -> Self {
         let mut symbols = Self::default();
         for line in text.split(|byte| *byte == b'\n') {
-            let mut words = line.split(u8::is_ascii_whitespace);
-            let (Some(address), Some([kind]), Some(name)) =
-                (words.next(), words.next(), words.next())
-            else {
-                continue;
-            };
-            let address = std::str::from_utf8(address).ok();
-            let Some(address) = address.and_then(|hex| u64::from_str_radix(hex, 16).ok()) else {
-                continue;
-            };
-            // Hidden from this user.
-            if address == 0 {
-                continue;
-            }
-            if matches!(kind, b't' | b'T' | b'w' | b'W') {
-                let Ok(at) = u32::try_from(symbols.names.len()) else {
-                    break;
-                };
-                symbols.names.extend_from_slice(name);
-                symbols.names.push(0);
-                symbols.functions.push((address, at));
-            } else if let Some(i) = VARIABLES.iter().position(|known| known.as_bytes() == name) {
-                symbols.variables[i] = Some(address);
-            }
+            symbols.add(line);
         }
-        // Several names may share an address; the first one listed counts.
-        symbols.functions.sort_by_key(|(address, _)| *address);
-        symbols.functions.dedup_by_key(|(address, _)| *address);
-        symbols
+        symbols.sorted()
+    }
+
+    fn add(&mut self, line: &[u8]) {
+        let Some((address, kind, name)) = symbol(line) else {
+            return;
+        };
+        if matches!(kind, b't' | b'T' | b'w' | b'W') {
+            let Ok(at) = u32::try_from(self.names.len()) else {
+                return;
+            };
+            self.names.extend_from_slice(name);
+            self.names.push(0);
+            self.functions.push((address, at));
+        } else if let Some(i) = VARIABLES.iter().position(|known| known.as_bytes() == name) {
+            self.variables[i] = Some(address);
+        }
+    }
+
+    /// Several names may share an address; the first one listed counts.
+    fn sorted(mut self) -> Self {
+        self.functions.sort_by_key(|(address, _)| *address);
+        self.functions.dedup_by_key(|(address, _)| *address);
+        self
     }
 
     /// True where the kernel hides its addresses from this user, or there are none.
@@ -170,12 +187,28 @@ impl Symbols {
         if outdated && (self.is_empty() || beyond) {
             match Self::of_running_kernel() {
                 Ok(fresh) => *self = fresh,
-                Err(error) => log::debug!("cannot read /proc/kallsyms: {error}"),
+                Err(error) => log::debug!("cannot read {TABLE}: {error}"),
             }
             self.read_at = Some(Instant::now());
         }
         self.find(address)
     }
+}
+
+/// Address, kind and name of the symbol in a line; `None` also of one whose address is
+/// hidden from this user.
+fn symbol(line: &[u8]) -> Option<(u64, u8, &[u8])> {
+    let space = line.iter().position(|byte| *byte == b' ')?;
+    let (address, rest) = line.split_at(space);
+    let [b' ', kind, b' ', name @ ..] = rest else {
+        return None;
+    };
+    let address = address.iter().try_fold(0_u64, |address, digit| {
+        let digit = char::from(*digit).to_digit(16)?;
+        Some(address.checked_mul(16)? + u64::from(digit))
+    })?;
+    let name = name.split(u8::is_ascii_whitespace).next()?;
+    (address != 0).then_some((address, *kind, name))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use droptrace_types::{Config, Sighting};
+use droptrace_types::{Addresses, Config, Sighting};
 use tokio::{
     runtime::Handle,
     time::{self, MissedTickBehavior},
@@ -106,31 +106,14 @@ impl Capture {
         let selected = select::with_reasons(&args.select, filter, &reasons)?;
         let watching = conversations::watching(args, &selected);
         let layout = layout::layout(&btf).map_err(Failure::unable)?;
-        let targets = Targets::of(&btf).map_err(Failure::unable)?;
-        let symbols = match symbols.join() {
-            Ok(Ok(symbols)) => symbols,
-            Ok(Err(error)) => {
-                log::warn!("cannot read /proc/kallsyms, so functions have no names: {error}");
-                Symbols::default()
-            }
-            Err(_) => Symbols::default(),
-        };
-        if symbols.is_empty() {
-            log::warn!(
-                "the kernel hides its symbols, so functions have no names; CAP_SYSLOG would show \
-                 them"
-            );
-        }
-        let left_unread = select::left_unread(args, &selected, watching, &symbols);
         let config = Config {
             filters: selected.filters,
-            kill_queues: left_unread.start,
-            kill_queues_end: left_unread.end,
             nf_trace: traces::bit(args, &btf),
             watch: conversations::watch_bits(watching, &selected.filter),
             debug: args.developer.debug_programs.into(),
-            ..layout::config(&btf, &symbols, &reasons)
+            ..layout::config(&btf, &reasons)
         };
+        let targets = Targets::of(&btf, &config).map_err(Failure::unable)?;
         let conntrack = layout::conntrack(&btf);
         let rule_layout = layout::rules(&btf);
         let xt_layout = xtables::Layout::of(&btf);
@@ -150,13 +133,36 @@ impl Capture {
             .join()
             .map_err(|_| Failure::unable(anyhow!("reading the kernel's types has failed")))?;
         let mut tracer = Tracer::start(loader, &setup).map_err(Failure::unable)?;
+        let symbols = match symbols.join() {
+            Ok(Ok(symbols)) => symbols,
+            Ok(Err(error)) => {
+                log::warn!("cannot read /proc/kallsyms, so functions have no names: {error}");
+                Symbols::default()
+            }
+            Err(_) => Symbols::default(),
+        };
+        if symbols.is_empty() {
+            log::warn!(
+                "the kernel hides its symbols, so functions have no names; CAP_SYSLOG would show \
+                 them"
+            );
+        }
+        let left_unread = select::left_unread(args, &selected, watching, &symbols);
+        let addresses = Addresses {
+            kill_queues: left_unread.start,
+            kill_queues_end: left_unread.end,
+            ..layout::addresses(&symbols)
+        };
+        tracer
+            .set_addresses(&addresses)
+            .context("cannot set up the kernel programs")?;
         if let Some(conntrack) = conntrack {
             tracer
                 .set_conntrack(&conntrack)
                 .context("cannot set up the kernel programs")?;
         }
         let longest = args.interval.max(AFTER_MANY);
-        let mut rules = Rules::new(args.rules, longest, &config, &layout);
+        let mut rules = Rules::new(args.rules, longest, &addresses, &layout);
         let mut recorder = Recorder::new(reasons, symbols);
         let nftrace = traces::start(args, &selected.filter, &mut recorder, runtime);
         if let Some(layout) = rule_layout {

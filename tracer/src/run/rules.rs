@@ -7,7 +7,7 @@ use std::{
 };
 
 use aya::maps::MapError;
-use droptrace_types::{Config, Layout, Places, RuleLayout, XtRule};
+use droptrace_types::{Addresses, Layout, Places, RuleLayout, XtRule};
 
 use super::verdicts::Verdicts;
 use crate::{
@@ -40,17 +40,22 @@ pub struct Rules {
 }
 
 impl Rules {
-    pub fn new(mode: RulesMode, interval: Duration, config: &Config, layout: &Layout) -> Self {
+    pub fn new(
+        mode: RulesMode,
+        interval: Duration,
+        addresses: &Addresses,
+        layout: &Layout,
+    ) -> Self {
         Self {
             mode,
             interval,
-            known: Known::new(config, layout),
+            known: Known::new(addresses, layout),
             is_outdated: true,
             last_trial: Instant::now(),
             places: Places::default(),
             verdicts: Verdicts::new(mode, interval),
             tables: Tables::default(),
-            bridge_pre: config.bridge_pre..config.bridge_pre_end,
+            bridge_pre: addresses.bridge_pre..addresses.bridge_pre_end,
         }
     }
 

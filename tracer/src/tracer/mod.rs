@@ -21,7 +21,7 @@ use aya::{
     maps::{Array, MapData, MapError, ProgramArray, StackTraceMap},
 };
 use droptrace_types::{
-    Config, ConntrackLayout, Counted, Counts, Detail, Filter, Key, Layout, Sighting,
+    Addresses, Config, ConntrackLayout, Counted, Counts, Detail, Filter, Key, Layout, Sighting,
 };
 
 pub use details::DETAILS_PER_SECOND;
@@ -100,6 +100,7 @@ struct Maps {
     sockets: aya::maps::HashMap<MapData, u64, u32>,
     cgroups: aya::maps::HashMap<MapData, u64, u32>,
     losses: LossCounters,
+    addresses: Array<MapData, Addresses>,
     /// Is empty for the kernel as soon as nobody holds it.
     first: ProgramArray<MapData>,
     xtables: XtMaps,
@@ -131,6 +132,7 @@ impl Maps {
             cgroups: aya::maps::HashMap::try_from(take(ebpf, "CGROUPS")?)?,
             first: ProgramArray::try_from(take(ebpf, "FIRST")?)?,
             xtables: XtMaps::take(ebpf)?,
+            addresses: Array::try_from(take(ebpf, ".data")?)?,
             losses: LossCounters::new(take(ebpf, "LOSSES")?, take(ebpf, "UNLISTED")?)?,
         })
     }
@@ -293,6 +295,16 @@ impl Tracer {
     /// Where the counters of xtables rules are told.
     pub fn xtables(&mut self) -> &mut XtMaps {
         &mut self.maps.xtables
+    }
+
+    /// Says where the kernel's functions and variables lie. Until then some drops are told
+    /// without what decided, and some packets without their flow.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn set_addresses(&mut self, addresses: &Addresses) -> Result<(), MapError> {
+        self.maps.addresses.set(0, addresses, 0)
     }
 
     /// Says what a conntrack entry looks like.

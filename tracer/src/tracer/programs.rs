@@ -132,18 +132,21 @@ pub(super) fn verdict(error: &ProgramError) -> String {
 const SMALLEST_RING: u32 = 64 * 1024;
 
 /// What loading the programs takes whatever they are to do. Making it takes a while, since
-/// aya reads all of the kernel's types for it, for which a thread of its own may be used.
+/// aya reads all of the kernel's types for it and tries what the kernel can do, for which a
+/// thread of its own may be used.
 pub struct Loader(EbpfLoader<'static>);
 
 impl Default for Loader {
     fn default() -> Self {
+        raise_memory_limit();
+        // Asked here, it is known when it is needed.
+        aya::features();
         Self(EbpfLoader::new())
     }
 }
 
 /// Loads the object and creates its maps.
 pub fn load(Loader(loader): Loader, setup: &Setup<'_>) -> Result<Ebpf, LoadError> {
-    raise_memory_limit();
     // Its numbers are as random as the hashes of std's maps.
     let random = RandomState::new();
     let seeds: [u64; KEY_WORDS] = std::array::from_fn(|word| random.hash_one(word) | 1);

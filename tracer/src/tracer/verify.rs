@@ -1,7 +1,14 @@
 //! Which programs a run takes, and what the kernel says to each: it verifies them at the
 //! same time, since that is most of what a start takes.
 
-use std::{collections::HashMap, fmt, panic::resume_unwind, thread};
+use std::{
+    collections::HashMap,
+    fmt, iter,
+    num::NonZero,
+    panic::resume_unwind,
+    sync::{Mutex, PoisonError},
+    thread,
+};
 
 use aya::{
     Btf, Ebpf, Endianness,
@@ -12,7 +19,7 @@ use droptrace_types::Config;
 
 use super::{
     LoadError, XT_PROGRAMS,
-    programs::{NESTED, SEND_RESET, TRACEPOINTS, functions},
+    programs::{NESTED, TRACEPOINTS, functions},
     sightings,
 };
 use crate::kernel::btf;
@@ -42,15 +49,15 @@ impl fmt::Display for Means {
 pub struct Targets(Btf);
 
 impl Targets {
-    /// Out of the kernel's types. It has few of them, since aya would keep a value of its own
-    /// for each member of each.
+    /// Out of the kernel's types, for programs that are set up so. It has few of them, since
+    /// aya would keep a value of its own for each member of each.
     ///
     /// # Errors
     ///
     /// If they cannot be handed on.
-    pub fn of(kernel: &btf::Btf) -> Result<Self, LoadError> {
+    pub fn of(kernel: &btf::Btf, config: &Config) -> Result<Self, LoadError> {
         let tracepoints = [&TRACEPOINTS[..], &sightings::TRACEPOINTS].concat();
-        let types = kernel.only(&tracepoints, &SEND_RESET);
+        let types = kernel.only(&tracepoints, functions(config));
         Ok(Self(Btf::parse(&types, Endianness::default())?))
     }
 
@@ -77,24 +84,35 @@ impl Verified {
     }
 }
 
-/// Has the kernel verify the `wanted` programs: one thread the first, which takes longest,
-/// and another all the others. The second for drops goes with them.
+/// Has the kernel verify the `wanted` programs, on as many CPUs as there are: the first ones,
+/// which take longest, first. The second for drops goes with them.
 pub fn verify(ebpf: &mut Ebpf, Targets(types): &Targets, wanted: &[&'static str]) -> Verified {
-    let verify = |(name, program)| (name, verify_one(name, program, types));
-    let (mut first, mut others) = (None, Vec::new());
-    for (name, program) in ebpf.programs_mut() {
-        match wanted.iter().position(|wanted| *wanted == name) {
-            Some(0) => first = Some((wanted[0], program)),
-            Some(at) => others.push((wanted[at], program)),
-            None if name == NESTED => others.push((NESTED, program)),
-            None => {}
-        }
-    }
+    let place = |name| wanted.iter().position(|wanted| *wanted == name);
+    let mut programs: Vec<_> = ebpf
+        .programs_mut()
+        .filter_map(|(name, program)| match place(name) {
+            Some(at) => Some((at, wanted[at], program)),
+            None if name == NESTED => Some((wanted.len(), NESTED, program)),
+            None => None,
+        })
+        .collect();
+    programs.sort_unstable_by_key(|(at, ..)| *at);
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = threads.min(programs.len());
+    let queue = Mutex::new(programs.into_iter());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || -> Vec<_> {
+        iter::from_fn(next)
+            .map(|(_, name, program)| (name, verify_one(name, program, types)))
+            .collect()
+    };
     let verified = thread::scope(|scope| {
-        let others = scope.spawn(move || others.into_iter().map(verify).collect::<Vec<_>>());
-        let first = first.map(verify);
-        let others = others.join().unwrap_or_else(|panic| resume_unwind(panic));
-        first.into_iter().chain(others).collect()
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut verified = work();
+        for other in others {
+            verified.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        }
+        verified.into_iter().collect()
     });
     Verified(verified)
 }

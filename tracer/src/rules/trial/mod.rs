@@ -17,8 +17,8 @@ use std::{
 };
 
 use droptrace_types::{
-    ABSENT, ChainPlaces, HookPlaces, Layout, Places, RuleHead, STACK_WORDS, STACK_WORDS_BELOW,
-    StackWords,
+    ABSENT, Addresses, ChainPlaces, HookPlaces, Layout, Places, RuleHead, STACK_WORDS,
+    STACK_WORDS_BELOW, StackWords,
 };
 
 use super::nft;
@@ -184,9 +184,9 @@ pub struct Known {
 impl Known {
     /// From what the kernel programs are told.
     #[must_use]
-    pub fn new(config: &droptrace_types::Config, layout: &Layout) -> Self {
+    pub fn new(addresses: &Addresses, layout: &Layout) -> Self {
         Self {
-            nf_hook_slow: (config.nf_hook_slow, config.nf_hook_slow_end),
+            nf_hook_slow: (addresses.nf_hook_slow, addresses.nf_hook_slow_end),
             state: (layout.hook_state_hook, layout.hook_state_family),
             has_nftables: false,
             has_rules: false,
