@@ -96,8 +96,8 @@ pub struct BenchArgs {
     /// Only check that the counters of the benchmark agree with each other.
     #[arg(long, conflicts_with_all = ["only", "repeat", "short", "update_docs"])]
     pub check: bool,
-    /// Write the tables into this file, between its marks.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "short"])]
+    /// Write the figures into the documentation that this folder has, between its marks.
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["only", "short"])]
     pub update_docs: Option<PathBuf>,
 }
 

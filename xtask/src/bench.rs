@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(long)]
     short: bool,
 
-    /// Write the tables into docs/benchmarks.md
+    /// Write the figures into docs/benchmarks.md and README.md
     #[arg(long, conflicts_with_all = ["only", "short"])]
     update_docs: bool,
 }
@@ -61,8 +61,7 @@ pub fn verb(ws: &Workspace, args: &Args) -> Result<ExitCode> {
         runner.arg("--short");
     }
     if args.update_docs {
-        let docs = ws.root().join("docs/benchmarks.md");
-        runner.arg("--update-docs").arg(docs);
+        runner.arg("--update-docs").arg(ws.root());
     }
     Err(cmd::exec(&mut runner))
 }

@@ -19,7 +19,7 @@ pub const SHARE: Metric = metric("of no tracer", "%");
 const MEDIAN: Metric = metric("median time of a request", "µs");
 const SLOW: Metric = metric("99 % of requests within", "µs");
 /// Of the contender's programs, for each unit of the stream.
-const RUNS: Metric = metric("program runs", "each");
+pub const RUNS: Metric = metric("program runs", "each");
 const TIME: Metric = metric("kernel time of programs", "ns each");
 
 /// Rounds here for each of other parts: what disturbs a machine lasts seconds, and is less

@@ -21,7 +21,7 @@ pub const TIMES_BPFTRACE: Metric = metric("× bpftrace count", "×");
 /// What one CPU can send, each packet being dropped.
 const THROUGHPUT: Metric = metric("throughput", "packets/s");
 /// Of that without a tracer.
-const SHARE: Metric = metric("of no tracer", "%");
+pub const SHARE: Metric = metric("of no tracer", "%");
 /// Of the contender's process.
 pub const USER_TIME: Metric = metric("user space per 1,000,000 drops", "s of CPU");
 /// Over all cases of a round.

@@ -5,6 +5,7 @@
 //! round beginning with another one, so that what disturbs the machine meets all.
 
 mod accepted;
+mod brief;
 mod check;
 mod contender;
 mod cost;
@@ -113,8 +114,8 @@ pub fn run(droptrace: &Path, args: &BenchArgs) -> anyhow::Result<()> {
     let report = Report::of(&bench)?;
     report.write(&args.out.join("report.json"))?;
     print!("{}", report.text());
-    if let Some(docs) = &args.update_docs {
-        report.update(docs)?;
+    if let Some(root) = &args.update_docs {
+        report.update(root)?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The report: as JSON for programs, as tables for people and for the documentation.
 
+use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -9,9 +10,9 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use super::Bench;
-use super::growth;
 use super::samples::{Metric, Series, Spread};
 use super::targets::{self, Target};
+use super::{brief, growth};
 
 /// Between these two the documentation has the tables.
 const BEGIN: &str = "<!-- figures: written by `cargo xtask bench --update-docs` -->\n";
@@ -27,6 +28,8 @@ pub struct Report<'a> {
     short: bool,
     targets: Vec<Target>,
     series: Vec<Row<'a>>,
+    #[serde(skip)]
+    brief: Table,
     notes: &'a [String],
 }
 
@@ -63,6 +66,7 @@ impl<'a> Report<'a> {
                     Some(Row { series, spread })
                 })
                 .collect(),
+            brief: brief::of(&bench.samples),
             notes: &bench.notes,
         })
     }
@@ -80,25 +84,25 @@ impl<'a> Report<'a> {
         self.render(Table::text)
     }
 
-    /// Puts the tables into a file of the documentation.
-    pub fn update(&self, file: &Path) -> anyhow::Result<()> {
-        let at = || format!("cannot put the figures into {}", file.display());
-        let text = fs::read_to_string(file).with_context(at)?;
-        let tables = self.render(Table::markdown);
-        let text = between_marks(&text, &tables)
-            .context("its marks are missing")
-            .with_context(at)?;
-        fs::write(file, text).with_context(at)
+    /// Puts the tables into `docs/benchmarks.md` of the folder `root`, and the brief one into
+    /// its `README.md`.
+    pub fn update(&self, root: &Path) -> anyhow::Result<()> {
+        update(
+            &root.join("docs/benchmarks.md"),
+            &self.render(Table::markdown),
+        )?;
+        let brief = format!(
+            "{}; medians.\n\n{}",
+            self.machine,
+            self.brief.markdown_rows()
+        );
+        update(&root.join("README.md"), &brief)
     }
 
     fn render(&self, shape: impl Fn(&Table) -> String) -> String {
-        let machine = &self.machine;
         let mut text = format!(
-            "{} CPUs ({}), Linux {}; {}.\nMedian of all rounds (least – most).\n\n",
-            machine.cpus,
-            machine.processor,
-            machine.kernel,
-            machine.versions.join(", "),
+            "{}.\nMedian of all rounds (least – most).\n\n",
+            self.machine
         );
         for table in self.tables() {
             text += &shape(&table);
@@ -181,6 +185,29 @@ impl Machine {
     }
 }
 
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            kernel,
+            processor,
+            cpus,
+            versions,
+        } = self;
+        let versions = versions.join(", ");
+        write!(f, "{cpus} CPUs ({processor}), Linux {kernel}; {versions}")
+    }
+}
+
+/// Puts figures into a file of the documentation.
+fn update(file: &Path, figures: &str) -> anyhow::Result<()> {
+    let at = || format!("cannot put the figures into {}", file.display());
+    let text = fs::read_to_string(file).with_context(at)?;
+    let text = between_marks(&text, figures)
+        .context("its marks are missing")
+        .with_context(at)?;
+    fs::write(file, text).with_context(at)
+}
+
 /// The text with other figures; `None` without marks.
 fn between_marks(text: &str, figures: &str) -> Option<String> {
     let (before, rest) = text.split_once(BEGIN)?;
@@ -192,14 +219,17 @@ fn between_marks(text: &str, figures: &str) -> Option<String> {
 type Of = for<'a> fn(&'a Series) -> &'a str;
 
 /// Rows of words under a head.
-struct Table {
+pub struct Table {
     title: String,
-    head: Vec<String>,
-    rows: Vec<Vec<String>>,
+    /// Of each column.
+    pub head: Vec<String>,
+    /// Cells, of which the last ones may be missing.
+    pub rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    fn new(title: &str, head: &[&str]) -> Self {
+    /// Without rows yet.
+    pub fn new(title: &str, head: &[&str]) -> Self {
         Self {
             title: title.to_owned(),
             head: head.iter().map(|word| (*word).to_owned()).collect(),
@@ -258,6 +288,10 @@ impl Table {
 
     /// For documentation.
     fn markdown(&self) -> String {
+        format!("### {}\n\n{}\n", self.title, self.markdown_rows())
+    }
+
+    fn markdown_rows(&self) -> String {
         let line = |cells: &Vec<String>| {
             let empty = String::new();
             let cells = (0..self.head.len()).map(|column| cells.get(column).unwrap_or(&empty));
@@ -266,11 +300,7 @@ impl Table {
         };
         let rows: String = self.rows.iter().map(line).collect();
         let rule = "---|".repeat(self.head.len());
-        format!(
-            "### {}\n\n{}|{rule}\n{rows}\n",
-            self.title,
-            line(&self.head)
-        )
+        format!("{}|{rule}\n{rows}", line(&self.head))
     }
 }
 
@@ -343,11 +373,18 @@ mod tests {
 
     #[test]
     fn the_documentation_has_a_place_for_the_figures() {
-        let docs = include_str!("../../../docs/benchmarks.md");
-        let once = between_marks(docs, "new figures").unwrap();
-        assert!(once.starts_with("# Benchmarks\n"));
-        assert!(once.contains(&format!("{BEGIN}\nnew figures\n{END}")));
-        assert_eq!(between_marks(&once, "new figures").unwrap(), once);
+        for (docs, start) in [
+            (
+                include_str!("../../../docs/benchmarks.md"),
+                "# Benchmarks\n",
+            ),
+            (include_str!("../../../README.md"), "# droptrace\n"),
+        ] {
+            let once = between_marks(docs, "new figures").unwrap();
+            assert!(once.starts_with(start));
+            assert!(once.contains(&format!("{BEGIN}\nnew figures\n{END}")));
+            assert_eq!(between_marks(&once, "new figures").unwrap(), once);
+        }
         assert!(between_marks("no marks", "").is_none());
     }
 
