@@ -154,9 +154,15 @@ pub fn addresses(symbols: &Symbols) -> Addresses {
     let of_hooks = function("nf_hook_slow");
     let of_queues = function("nf_queue");
     let of_bridges = bridge_pre(symbols).unwrap_or_default();
+    // One without the other would lead astray.
+    let bases = ["vmemmap_base", "page_offset_base"].map(|name| symbols.variable(name));
+    let (vmemmap_base, page_offset_base) = match bases {
+        [Some(of_pages), Some(of_memory)] => (of_pages, of_memory),
+        _ => (0, 0),
+    };
     Addresses {
-        vmemmap_base: symbols.variable("vmemmap_base").unwrap_or(0),
-        page_offset_base: symbols.variable("page_offset_base").unwrap_or(0),
+        vmemmap_base,
+        page_offset_base,
         nf_hook_slow: of_hooks.start,
         nf_hook_slow_end: of_hooks.end,
         nf_queue: of_queues.start,
